@@ -1,0 +1,35 @@
+package v1
+
+const (
+	// PodFinalizer keeps a Pod that is bound to a node in the API until the node's
+	// agent has stopped its containers and written the last status. It is set in
+	// the same write that sets spec.nodeName, and removed by the agent only (by the
+	// Pod garbage collector when the Node is gone).
+	PodFinalizer = "keelson.dev/pod"
+
+	// DeletionGracePeriodAnnotation shortens spec.terminationGracePeriodSeconds for
+	// one deletion: whole seconds, 0 kills at once. A custom resource has no
+	// deletionGracePeriodSeconds of its own.
+	DeletionGracePeriodAnnotation = "keelson.dev/deletion-grace-period-seconds"
+
+	// SystemNamespace holds Keelson's own objects: leases of leader election, the
+	// webhook certificate, the dry-run target of admission.
+	SystemNamespace = "keelson-system"
+
+	// NodeLeaseNamespace holds one Lease per Node, renewed by its agent.
+	NodeLeaseNamespace = "keelson-node-lease"
+
+	// NodesGroup is the group of every node agent's identity.
+	NodesGroup = "keelson:nodes"
+
+	// NodeUserPrefix followed by the node's name is the user name of its agent.
+	NodeUserPrefix = "keelson:node:"
+
+	// ManagerUser is the user name of the manager where certificates identify it
+	// (standalone mode).
+	ManagerUser = "keelson:manager"
+
+	// DefaultSchedulerName is the scheduler that admission writes into a Pod that
+	// names none, as upstream does.
+	DefaultSchedulerName = "default-scheduler"
+)

@@ -1,0 +1,246 @@
+// Package runtime is the node agent's view of whatever runs containers.
+//
+// The agent's core (podworker, agent) knows only the interfaces of this package;
+// runtime/containerd implements them on containerd, runtime/fake in memory with
+// faults on demand. All identity lives with the runtime's own objects (labels), so
+// an agent that starts finds again, through List, everything an earlier one left.
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Runtime runs sandboxes and containers on this machine. Every method may be
+// repeated after a crash at any point: stopping what is stopped and removing what
+// is gone succeed.
+type Runtime interface {
+	ImageService
+
+	// Info names the runtime; its error says that the runtime does not answer.
+	Info(ctx context.Context) (Info, error)
+
+	// List returns every Pod of which the runtime holds a sandbox or a container,
+	// running or not.
+	List(ctx context.Context) ([]PodState, error)
+
+	// Pod returns what the runtime holds of one Pod; the zero lists when nothing.
+	Pod(ctx context.Context, uid types.UID) (PodState, error)
+
+	// RunSandbox creates and starts the Pod's pause container in the namespaces that
+	// its containers will share. When it fails nothing of it is left running.
+	RunSandbox(ctx context.Context, config SandboxConfig) (Sandbox, error)
+
+	// StopSandbox ends the pause container; the sandbox stays listed as not ready.
+	StopSandbox(ctx context.Context, id string) error
+
+	// RemoveSandbox forgets a stopped sandbox and frees all it held.
+	RemoveSandbox(ctx context.Context, id string) error
+
+	// CreateContainer prepares a container in a running sandbox and returns its ID.
+	CreateContainer(ctx context.Context, config ContainerConfig) (string, error)
+
+	// StartContainer starts it. A *StartError means that the container itself cannot
+	// run (no such command, not executable); the container is then listed as exited
+	// with that code and message, also after a restart of the agent.
+	StartContainer(ctx context.Context, id string) error
+
+	// StopContainer sends the stop signal, waits up to grace, kills, and returns when
+	// the container has exited. Zero grace kills at once. A second call with a shorter
+	// grace may run beside the first.
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+
+	// RemoveContainer forgets a container that does not run. Its log file stays.
+	RemoveContainer(ctx context.Context, id string) error
+
+	// Events delivers changes until ctx ends; the channel is then closed. After a lost
+	// connection an Event of type Resync says that changes may have been missed.
+	Events(ctx context.Context) <-chan Event
+}
+
+// ImageService holds images on this machine.
+type ImageService interface {
+	// Image returns a local image by reference or digest, nil when it is not here.
+	Image(ctx context.Context, ref string) (*Image, error)
+
+	// Pull fetches and unpacks ref, and returns when containers can use it. The error
+	// text carries what the registry answered.
+	Pull(ctx context.Context, ref string) (Image, error)
+}
+
+// Info names the runtime for Node status and logs.
+type Info struct {
+	// Name is "containerd".
+	Name string
+	// Version is the daemon's version, such as "1.6.20".
+	Version string
+}
+
+// Image is an image that containers can use.
+type Image struct {
+	// Ref is the normalised name, such as "docker.io/library/busybox:latest".
+	Ref string
+	// Digest is the repository digest, such as "docker.io/library/busybox@sha256:…".
+	Digest string
+	// ID is the digest of the image's configuration, "sha256:…".
+	ID string
+	// Entrypoint, Cmd, Env, WorkingDir, User and StopSignal come from the image.
+	Entrypoint, Cmd, Env         []string
+	WorkingDir, User, StopSignal string
+}
+
+// State is where a sandbox or container is in its life.
+type State string
+
+// States of a container; a sandbox is Running or Exited.
+const (
+	Created State = "Created"
+	Running State = "Running"
+	Exited  State = "Exited"
+	// Unknown means that the runtime could not tell.
+	Unknown State = "Unknown"
+)
+
+// PodIdentity names the Pod to which a sandbox or container belongs.
+type PodIdentity struct {
+	UID       types.UID
+	Namespace string
+	Name      string
+}
+
+// PodState is what the runtime holds of one Pod.
+type PodState struct {
+	PodIdentity
+	// Sandboxes and Containers are ordered newest first.
+	Sandboxes  []Sandbox
+	Containers []Container
+}
+
+// Sandbox is a Pod's shared namespaces and the pause process that holds them.
+type Sandbox struct {
+	ID        string
+	Attempt   uint32
+	State     State
+	CreatedAt time.Time
+	// HostNetwork says that the sandbox uses the machine's own network namespace.
+	HostNetwork bool
+	// PID is the pause process, 0 when it does not run.
+	PID uint32
+}
+
+// Container is one attempt at running one container of a Pod.
+type Container struct {
+	ID      string
+	Name    string
+	Attempt uint32
+	State   State
+	// SandboxID is the sandbox in which it was created.
+	SandboxID string
+	// Image is the reference as the Pod names it; ImageID is its repository digest.
+	Image, ImageID string
+	// SpecHash is ContainerConfig.SpecHash at creation.
+	SpecHash string
+	// LogPath is the file that its output goes to.
+	LogPath                          string
+	CreatedAt, StartedAt, FinishedAt time.Time
+	// ExitCode, Reason and Message are set when State is Exited. Reason is
+	// "Completed", "Error", "OOMKilled", "StartError" or "ContainerStatusUnknown".
+	ExitCode        int32
+	Reason, Message string
+	// TerminationMessageHostPath is ContainerConfig.TerminationMessageHostPath.
+	TerminationMessageHostPath string
+}
+
+// SandboxConfig says how to make a sandbox.
+type SandboxConfig struct {
+	PodIdentity
+	Attempt uint32
+	// NetNSPath is the bind-mounted network namespace to join; empty means the
+	// machine's own (hostNetwork).
+	NetNSPath string
+	// Hostname of the Pod's UTS namespace; empty (hostNetwork) shares the machine's.
+	Hostname string
+	// CgroupParent is the Pod's cgroup, such as "/keelson/pod<uid>".
+	CgroupParent string
+}
+
+// ContainerConfig says how to make a container.
+type ContainerConfig struct {
+	PodIdentity
+	Name      string
+	Attempt   uint32
+	SandboxID string
+	// Image is the reference as the Pod names it; ImageRef is Image.Ref or Digest as
+	// returned by Image or Pull.
+	Image, ImageRef string
+	// SpecHash identifies the container's part of the Pod spec.
+	SpecHash string
+
+	// Command and Args override the image's ENTRYPOINT and CMD as in a Pod.
+	Command, Args []string
+	WorkingDir    string
+	// Env is "NAME=value"; it overrides the image's.
+	Env    []string
+	Mounts []Mount
+	// Resources are limits and weights for the container's cgroup.
+	Resources    Resources
+	CgroupParent string
+	// LogPath is the CRI-format log file; its folder exists.
+	LogPath string
+	// TerminationMessageHostPath is remembered and returned in Container.
+	TerminationMessageHostPath string
+}
+
+// Mount binds a path of the machine into a container.
+type Mount struct {
+	HostPath, ContainerPath string
+	ReadOnly                bool
+}
+
+// Resources are a container's cgroup settings; zero values set nothing.
+type Resources struct {
+	// CPUShares is the relative weight in cgroup v1 units (2 to 262144).
+	CPUShares uint64
+	// CPUQuota is the microseconds of CPU time in each CPUPeriod.
+	CPUQuota  int64
+	CPUPeriod uint64
+	// MemoryLimit is in bytes.
+	MemoryLimit int64
+	// OOMScoreAdj is applied as far as this process may.
+	OOMScoreAdj int
+}
+
+// EventType says what an Event is about.
+type EventType string
+
+const (
+	// ContainerExited: a container has ended and its exit is recorded.
+	ContainerExited EventType = "ContainerExited"
+	// SandboxExited: the pause process has ended.
+	SandboxExited EventType = "SandboxExited"
+	// Resync: events may have been lost; List again. It names no Pod.
+	Resync EventType = "Resync"
+)
+
+// Event is a change that the runtime made or noticed by itself.
+type Event struct {
+	Type        EventType
+	PodUID      types.UID
+	ContainerID string
+}
+
+// StartError says that a container cannot run as configured; the machine and the
+// runtime are well.
+type StartError struct {
+	// ExitCode is 128 as containerd's CRI plug-in reports it, or the code that the
+	// runtime gave.
+	ExitCode int32
+	Message  string
+}
+
+func (e *StartError) Error() string {
+	return fmt.Sprintf("container cannot start (exit code %d): %s", e.ExitCode, e.Message)
+}
