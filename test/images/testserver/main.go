@@ -1,0 +1,181 @@
+// Command testserver is the one program of the test images: a server whose answers
+// say who answered and who asked, a client that prints them, and ways to end.
+//
+//	testserver http :8080            answers "<hostname> <client address>"
+//	testserver tcp :9000             the same for a plain connection
+//	testserver udp :9000             the same for each datagram
+//	testserver fetch URL             prints the body; exit code 1 when there is none
+//	testserver dial tcp|udp HOST:PORT  sends a line, prints the answer
+//	testserver eat 64                holds that many MiB, then sleeps
+//	testserver stubborn              ignores SIGTERM
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// clientTimeout bounds one question of fetch and dial.
+const clientTimeout = 3 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "testserver:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("no command: http, tcp, udp, fetch, dial, eat or stubborn")
+	}
+	switch command, args := args[0], args[1:]; {
+	case command == "http" && len(args) == 1:
+		return serveHTTP(ctx, args[0])
+	case command == "tcp" && len(args) == 1:
+		return serveTCP(ctx, args[0])
+	case command == "udp" && len(args) == 1:
+		return serveUDP(ctx, args[0])
+	case command == "fetch" && len(args) == 1:
+		return fetch(ctx, args[0])
+	case command == "dial" && len(args) == 2:
+		return dial(ctx, args[0], args[1])
+	case command == "eat" && len(args) == 1:
+		return eat(ctx, args[0])
+	case command == "stubborn" && len(args) == 0:
+		return beStubborn()
+	default:
+		return fmt.Errorf("unknown command %q with %d arguments", command, len(args))
+	}
+}
+
+func answerTo(client net.Addr) string {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = err.Error()
+	}
+	return fmt.Sprintf("%s %s\n", hostname, client)
+}
+
+func serveHTTP(ctx context.Context, address string) error {
+	server := &http.Server{
+		Addr:              address,
+		ReadHeaderTimeout: clientTimeout,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			hostname, _ := os.Hostname()
+			fmt.Fprintf(w, "%s %s\n", hostname, r.RemoteAddr)
+		}),
+	}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func serveTCP(ctx context.Context, address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = listener.Close() })
+	for {
+		conn, err := listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			_, _ = io.WriteString(conn, answerTo(conn.RemoteAddr()))
+		}()
+	}
+}
+
+func serveUDP(ctx context.Context, address string) error {
+	conn, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	buffer := make([]byte, 1500)
+	for {
+		_, client, err := conn.ReadFrom(buffer)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := conn.WriteTo([]byte(answerTo(client)), client); err != nil {
+			return err
+		}
+	}
+}
+
+func fetch(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(os.Stdout, response.Body)
+	return err
+}
+
+func dial(ctx context.Context, network, address string) error {
+	conn, err := (&net.Dialer{Timeout: clientTimeout}).DialContext(ctx, network, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(clientTimeout)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Print(line)
+	return err
+}
+
+func eat(ctx context.Context, mebibytes string) error {
+	n, err := strconv.Atoi(mebibytes)
+	if err != nil {
+		return err
+	}
+	held := make([]byte, n<<20)
+	for i := 0; i < len(held); i += os.Getpagesize() {
+		held[i] = 1
+	}
+	fmt.Println("holding", len(held), "bytes")
+	<-ctx.Done()
+	return nil
+}
+
+func beStubborn() error {
+	signal.Ignore(syscall.SIGTERM)
+	fmt.Println("ignoring SIGTERM")
+	select {}
+}
