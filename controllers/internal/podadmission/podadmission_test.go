@@ -1,0 +1,77 @@
+package podadmission
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+func toleration(key string, seconds int64) corev1.Toleration {
+	return corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds}
+}
+
+func TestDefault(t *testing.T) {
+	forEver := corev1.Toleration{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute}
+	completed := func(change func(*keelsonv1.Pod)) *keelsonv1.Pod {
+		pod := &keelsonv1.Pod{Spec: corev1.PodSpec{
+			ServiceAccountName: "default", DeprecatedServiceAccount: "default",
+			Priority: new(int32(0)), PreemptionPolicy: new(corev1.PreemptLowerPriority),
+		}}
+		change(pod)
+		return pod
+	}
+	for name, tc := range map[string]struct {
+		pod  keelsonv1.Pod
+		want *keelsonv1.Pod
+	}{
+		"an empty Pod gets the default account and priority": {
+			want: completed(func(*keelsonv1.Pod) {})},
+		"the old name of the account field counts": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{DeprecatedServiceAccount: "robot"}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.ServiceAccountName, p.Spec.DeprecatedServiceAccount = "robot", "robot"
+			})},
+		"the new name wins over the old one": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{ServiceAccountName: "new", DeprecatedServiceAccount: "old"}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.ServiceAccountName, p.Spec.DeprecatedServiceAccount = "new", "new"
+			})},
+		"a priority that is set stays": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{Priority: new(int32(7)), PreemptionPolicy: new(corev1.PreemptNever)}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.Priority, p.Spec.PreemptionPolicy = new(int32(7)), new(corev1.PreemptNever)
+			})},
+		"only upstream's own tolerations are dropped": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{
+				toleration(corev1.TaintNodeNotReady, 300), forEver, toleration(corev1.TaintNodeUnreachable, 300), toleration(corev1.TaintNodeUnreachable, 10), toleration("mine", 300)}}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.Tolerations = []corev1.Toleration{forEver, toleration(corev1.TaintNodeUnreachable, 10), toleration("mine", 300)}
+			})},
+		"no toleration left is no list": {
+			pod:  keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{toleration(corev1.TaintNodeNotReady, 300)}}},
+			want: completed(func(*keelsonv1.Pod) {})},
+		"a Pod with a node is held by its finalizer": {
+			pod: keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"x/y"}}, Spec: corev1.PodSpec{NodeName: "n1"}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.NodeName = "n1"
+				p.Finalizers = []string{"x/y", keelsonv1.PodFinalizer}
+			})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := tc.pod.DeepCopy()
+			Default(got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("Default() (-want +got):\n%s", diff)
+			}
+			again := got.DeepCopy()
+			Default(again)
+			if diff := cmp.Diff(got, again); diff != "" {
+				t.Errorf("a second Default() changed the Pod (-first +second):\n%s", diff)
+			}
+		})
+	}
+}
