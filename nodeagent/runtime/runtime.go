@@ -90,6 +90,8 @@ type Image struct {
 	// Entrypoint, Cmd, Env, WorkingDir, User and StopSignal come from the image.
 	Entrypoint, Cmd, Env         []string
 	WorkingDir, User, StopSignal string
+	// Size is the sum of the compressed layers in bytes.
+	Size int64
 }
 
 // State is where a sandbox or container is in its life.
