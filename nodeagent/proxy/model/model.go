@@ -1,0 +1,130 @@
+// Package model holds what the proxy needs to know of Services, Endpoints, host
+// ports and this node, as plain comparable values. It reads API objects and never
+// keeps them, does no IO, and knows nothing of iptables. All of it is rebuilt from
+// the API after a restart.
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Protocol is a transport protocol in the spelling of iptables: tcp, udp.
+type Protocol string
+
+// The protocols that Services and host ports may use.
+const (
+	TCP Protocol = "tcp"
+	UDP Protocol = "udp"
+)
+
+// PortName names one port of one Service. Port is empty for a Service with one
+// unnamed port.
+type PortName struct {
+	Service types.NamespacedName
+	Port    string
+}
+
+// String returns "namespace/service:port", or "namespace/service" for an unnamed
+// port; chain names are hashes of it.
+func (n PortName) String() string {
+	if n.Port == "" {
+		return n.Service.String()
+	}
+	return n.Service.String() + ":" + n.Port
+}
+
+// ServicePort is one port of a Service with the addresses behind it.
+type ServicePort struct {
+	Name      PortName
+	Protocol  Protocol
+	ClusterIP netip.Addr
+	Port      uint16
+	// NodePort is zero when the Service is not published on the node's addresses.
+	NodePort uint16
+	// AffinitySeconds is how long a client keeps its endpoint; zero means no affinity.
+	AffinitySeconds int32
+	// Endpoints are sorted and without repetition.
+	Endpoints []netip.AddrPort
+}
+
+// Service is everything the proxy does for one Service. A headless one, or one
+// whose address is not allocated yet, has no ports.
+type Service struct {
+	Name  types.NamespacedName
+	Ports []ServicePort
+}
+
+// HostPort publishes one port of a Pod of this node on the node's addresses.
+type HostPort struct {
+	// Pod is "namespace/name", for comments.
+	Pod      string
+	Protocol Protocol
+	// HostIP restricts the port to one address; zero or 0.0.0.0 means every address.
+	HostIP   netip.Addr
+	HostPort uint16
+	// Target is the Pod's address and container port.
+	Target netip.AddrPort
+}
+
+// Compare orders host ports so that rules do not depend on the order of Pods.
+func (h HostPort) Compare(o HostPort) int {
+	return slices.Compare(
+		[]string{string(h.Protocol), fmt.Sprintf("%05d", h.HostPort), h.HostIP.String(), h.Target.String(), h.Pod},
+		[]string{string(o.Protocol), fmt.Sprintf("%05d", o.HostPort), o.HostIP.String(), o.Target.String(), o.Pod},
+	)
+}
+
+// NodeFacts is what the proxy knows of the node it runs on. The zero PodCIDR means
+// that it is not known yet.
+type NodeFacts struct {
+	// ClusterCIDR is the range of all Pods of the cluster. Traffic to a ClusterIP from
+	// outside of it is masqueraded.
+	ClusterCIDR netip.Prefix
+	// PodCIDR is this node's part of ClusterCIDR.
+	PodCIDR netip.Prefix
+	// ServiceCIDR is the range of ClusterIPs. What is sent to an address of it that no
+	// Service has is rejected on the node.
+	ServiceCIDR netip.Prefix
+	// NodeIPs are this node's addresses.
+	NodeIPs []netip.Addr
+}
+
+// Validate returns an error that names the field when the facts cannot be used.
+func (f NodeFacts) Validate() error {
+	for _, p := range []struct {
+		field    string
+		prefix   netip.Prefix
+		required bool
+	}{
+		{"ClusterCIDR", f.ClusterCIDR, true},
+		{"ServiceCIDR", f.ServiceCIDR, true},
+		{"PodCIDR", f.PodCIDR, false},
+	} {
+		switch {
+		case !p.prefix.IsValid() && !p.required:
+		case !p.prefix.IsValid():
+			return fmt.Errorf("%s is required: give the range in CIDR form, such as 10.244.0.0/16", p.field)
+		case !p.prefix.Addr().Is4():
+			return fmt.Errorf("%s %s is not an IPv4 range: the proxy handles IPv4 only", p.field, p.prefix)
+		case p.prefix != p.prefix.Masked():
+			return fmt.Errorf("%s %s has bits set beyond its prefix: write %s", p.field, p.prefix, p.prefix.Masked())
+		}
+	}
+	if f.ClusterCIDR.Overlaps(f.ServiceCIDR) {
+		return fmt.Errorf("ServiceCIDR %s overlaps ClusterCIDR %s: choose separate ranges", f.ServiceCIDR, f.ClusterCIDR)
+	}
+	if f.PodCIDR.IsValid() && (f.PodCIDR.Bits() < f.ClusterCIDR.Bits() || !f.ClusterCIDR.Contains(f.PodCIDR.Addr())) {
+		return fmt.Errorf("PodCIDR %s is not part of ClusterCIDR %s", f.PodCIDR, f.ClusterCIDR)
+	}
+	return nil
+}
+
+// Equal reports whether two facts lead to the same rules.
+func (f NodeFacts) Equal(o NodeFacts) bool {
+	return f.ClusterCIDR == o.ClusterCIDR && f.PodCIDR == o.PodCIDR && f.ServiceCIDR == o.ServiceCIDR &&
+		slices.Equal(f.NodeIPs, o.NodeIPs)
+}
