@@ -1,0 +1,160 @@
+// Package env starts a real kube-apiserver and etcd with Keelson's CRDs for tests
+// of one package, through controller-runtime's envtest.
+//
+// It starts nothing else: no controller, no scheduler, no agent runs unless the test
+// adds it with StartManager. Everything listens on loopback, on free ports, with its
+// data in a temporary directory that Run removes; a test process that is killed
+// leaves at most that directory behind, its children end with it.
+package env
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+const (
+	assetsVariable = "KUBEBUILDER_ASSETS"
+	// startTimeout is generous: tests of several packages start control planes at
+	// once on machines with two cores.
+	startTimeout = 2 * time.Minute
+)
+
+// Environment is a running control plane.
+type Environment struct {
+	// Config has cluster-admin rights.
+	Config *rest.Config
+	// Client reads from and writes to the API server directly: no cache.
+	Client client.Client
+	// Scheme knows the stock kinds and Keelson's.
+	Scheme *runtime.Scheme
+	// BinDir holds etcd, kube-apiserver and kubectl.
+	BinDir string
+}
+
+// Run starts a control plane, publishes it through env, runs the tests of m, stops
+// the control plane and returns the exit code:
+//
+//	var testEnv env.Environment
+//
+//	func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
+func Run(m *testing.M, env *Environment) int {
+	ctrl.SetLogger(klog.Background())
+	stop, err := start(env)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Cannot start the test control plane:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "Cannot stop the test control plane:", err)
+		return 1
+	}
+	return code
+}
+
+func start(env *Environment) (stop func() error, err error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	assets, err := assetsDir(root, os.Getenv(assetsVariable))
+	if err != nil {
+		return nil, err
+	}
+	scheme := NewScheme()
+	testEnv := &envtest.Environment{
+		Scheme:                   scheme,
+		BinaryAssetsDirectory:    assets,
+		CRDDirectoryPaths:        []string{filepath.Join(root, "config", "crd", "bases")},
+		ErrorIfCRDPathMissing:    true,
+		ControlPlaneStartTimeout: startTimeout,
+		ControlPlaneStopTimeout:  startTimeout,
+	}
+	cfg, err := testEnv.Start()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("failed to start kube-apiserver and etcd from %s: %w", assets, err), testEnv.Stop())
+	}
+	// Tests measure what the code does, not what client-side throttling makes of it.
+	cfg.QPS, cfg.Burst = -1, -1
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("failed to create a client: %w", err), testEnv.Stop())
+	}
+	*env = Environment{Config: cfg, Client: c, Scheme: scheme, BinDir: assets}
+	return testEnv.Stop, nil
+}
+
+// NewScheme returns a scheme with the stock kinds and Keelson's.
+func NewScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(keelsonv1.AddToScheme(scheme))
+	return scheme
+}
+
+// Namespace creates a namespace for one test and returns its name. Nothing deletes
+// namespaces in this environment; a fresh one per test is what keeps tests apart.
+func (e *Environment) Namespace(t testing.TB) string {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	if err := e.Client.Create(t.Context(), ns); err != nil {
+		t.Fatalf("failed to create a namespace: %v", err)
+	}
+	return ns.Name
+}
+
+// assetsDir finds the directory with the control plane's programs: the one that
+// override names, else bin/k8s below root.
+func assetsDir(root, override string) (string, error) {
+	dir, origin := override, assetsVariable
+	if dir == "" {
+		dir, origin = filepath.Join(root, "bin", "k8s"), "the default"
+	}
+	for _, program := range []string{"etcd", "kube-apiserver", "kubectl"} {
+		_, err := os.Stat(filepath.Join(dir, program))
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("%s is missing in %s (%s): build it with `make k8s`, or set %s to a directory that has it", program, dir, origin, assetsVariable)
+		}
+		if err != nil {
+			return "", fmt.Errorf("failed to look for the control plane's programs: %w", err)
+		}
+	}
+	return dir, nil
+}
+
+// moduleRoot walks up from the working directory, which for a test is the directory
+// of its package, to the one that holds go.mod.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("failed to find the working directory: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("no go.mod above the working directory: run the tests inside the module")
+		}
+		dir = parent
+	}
+}
