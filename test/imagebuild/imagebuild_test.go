@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"path"
 	"runtime"
 	"strings"
 	"testing"
@@ -46,12 +47,12 @@ func TestPushedImageComesBackWhole(t *testing.T) {
 		t.Errorf("digest %v (%v), want %s", got, err, digest)
 	}
 	want := map[string]string{
-		"a/": "", "a/b/": "", "a/b/c": "", "bin/": "", "bin/link": "-> ../etc/motd", "etc/": "", "etc/motd": "hello", "tmp/": "",
+		"a": "", "a/b": "", "a/b/c": "", "bin": "", "bin/link": "-> ../etc/motd", "etc": "", "etc/motd": "hello", "tmp": "",
 	}
 	got := contents(t, pulled)
-	for path, content := range want {
-		if have, ok := got[path]; !ok || have != content {
-			t.Errorf("%s holds %q (there: %v), want %q", path, have, ok, content)
+	for file, content := range want {
+		if have, ok := got[file]; !ok || have != content {
+			t.Errorf("%s holds %q (there: %v), want %q", file, have, ok, content)
 		}
 	}
 	if len(got) != len(want) {
@@ -121,9 +122,9 @@ func contents(t *testing.T, image v1.Image) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[header.Name] = string(content)
+		got[path.Clean(header.Name)] = string(content)
 		if header.Typeflag == tar.TypeSymlink {
-			got[header.Name] = "-> " + header.Linkname
+			got[path.Clean(header.Name)] = "-> " + header.Linkname
 		}
 	}
 }
