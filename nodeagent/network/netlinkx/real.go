@@ -1,0 +1,4 @@
+package netlinkx
+
+// New returns the machine's kernel.
+func New() Kernel { return nil }

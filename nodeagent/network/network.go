@@ -1,0 +1,124 @@
+// Package network gives the Pods of one node their network: a namespace each, an
+// address from the node's Pod range, a veth pair, and the routes that make every
+// packet of a Pod pass the node's IP layer.
+//
+// A Pod has a /32 address and knows only its gateway (the address of keelson0), so
+// Pods are never neighbours on one link: traffic between two Pods of a node is
+// routed, and therefore seen by conntrack in both directions. That is what makes
+// Services work without br_netfilter (docs/adr/0010-routed-pod-interfaces.md).
+//
+// The package never runs a program, never polls, never touches iptables (masquerade
+// and accept rules belong to nodeagent/proxy), and changes nothing that it cannot
+// recognise as Keelson's: the interface keelson0, interfaces named kls and a hash,
+// routes of protocol 75, the files of its two directories.
+//
+// Recovery: the lease of an address is written before anything else of a Pod exists
+// and removed after everything else is gone. So whatever has no lease is garbage,
+// Setup and Teardown may be repeated after a crash at any point, and Sweep needs to
+// ask only whose leases are still wanted. Lost leases of live namespaces are read
+// back from the kernel's routes by Configure.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
+	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+)
+
+// ErrNotConfigured is returned by Setup before Configure has succeeded once.
+var ErrNotConfigured = errors.New("the Pod network is not configured: the Node has no Pod range (spec.podCIDR) yet")
+
+// PodRef says whose network is meant. Only the UID identifies; the names are kept in
+// the lease for whoever reads it.
+type PodRef struct {
+	UID       types.UID
+	Namespace string
+	Name      string
+}
+
+// PodNetwork is what a Pod got.
+type PodNetwork struct {
+	// NetNSPath is the bind mount of the Pod's network namespace.
+	NetNSPath string
+	// IP is the Pod's address, Gateway its only neighbour.
+	IP      netip.Addr
+	Gateway netip.Addr
+	MTU     int
+}
+
+// Network is the Pod network of this node. Its methods may be called concurrently;
+// calls for one Pod wait for each other, calls for different Pods do not.
+type Network struct {
+	cfg    Config
+	kernel netlinkx.Kernel
+	clock  clock.PassiveClock
+
+	configuring sync.Mutex
+	current     atomic.Pointer[configured]
+	pods        keyedMutex
+}
+
+// configured is what Configure established; it is replaced as a whole.
+type configured struct {
+	podCIDR netip.Prefix
+	gateway netip.Addr
+	mtu     int
+	ipam    *ipam.IPAM
+}
+
+// New returns the network of a valid Config. It does nothing yet.
+func New(cfg Config) *Network {
+	n := &Network{cfg: cfg, kernel: cfg.Kernel, clock: cfg.Clock}
+	if n.kernel == nil {
+		n.kernel = netlinkx.New()
+	}
+	if n.clock == nil {
+		n.clock = clock.RealClock{}
+	}
+	return n
+}
+
+// Lookup returns what the Pod holds; false when it has no address. It reads memory
+// only: after a restart it knows all leases once Configure has run.
+func (n *Network) Lookup(uid types.UID) (PodNetwork, bool) {
+	c := n.current.Load()
+	if c == nil {
+		return PodNetwork{}, false
+	}
+	lease, ok := c.ipam.Lookup(uid)
+	if !ok {
+		return PodNetwork{}, false
+	}
+	return n.describe(c, lease), true
+}
+
+func (n *Network) describe(c *configured, lease ipam.Lease) PodNetwork {
+	return PodNetwork{NetNSPath: n.netNSPath(lease.UID), IP: lease.IP, Gateway: c.gateway, MTU: c.mtu}
+}
+
+func (n *Network) netNSPath(uid types.UID) string { return filepath.Join(n.cfg.NetNSDir, string(uid)) }
+
+func (n *Network) leaseDir() string { return filepath.Join(n.cfg.StateDir, "leases") }
+
+// lockPod waits for the Pod's turn and refuses UIDs that cannot be file names.
+func (n *Network) lockPod(ctx context.Context, uid types.UID) (unlock func(), err error) {
+	if err := validateUID(uid); err != nil {
+		return nil, err
+	}
+	unlock = n.pods.lock(linkName(uid))
+	if err := ctx.Err(); err != nil {
+		unlock()
+		return nil, fmt.Errorf("waiting for the network of Pod %s: %w", uid, err)
+	}
+	return unlock, nil
+}
