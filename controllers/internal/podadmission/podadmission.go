@@ -15,16 +15,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/support"
 )
 
-const (
-	// DefaultServiceAccount is the account of a Pod that names none.
-	DefaultServiceAccount = "default"
-
-	// DefaultTolerationSeconds is how long upstream's admission plugin of that name
-	// lets a Pod stay on a node that is not ready or not reachable.
-	DefaultTolerationSeconds = 300
-)
+// DefaultServiceAccount is the account of a Pod that names none.
+const DefaultServiceAccount = "default"
 
 // Default completes pod in place.
 func Default(pod *keelsonv1.Pod) {
@@ -56,28 +51,22 @@ func defaultPriority(spec *corev1.PodSpec) {
 
 // dropDefaultTolerations removes the two tolerations that upstream adds to every
 // Pod. Nothing evicts by taint yet, and a toleration that says "for 300 s" must
-// not stand in a Pod that will stay for ever.
+// not stand in a Pod that will stay for ever. The list is copied: a Pod may share
+// it with the template that it was made from.
 func dropDefaultTolerations(spec *corev1.PodSpec) {
-	spec.Tolerations = slices.DeleteFunc(spec.Tolerations, IsDefaultToleration)
-	if len(spec.Tolerations) == 0 {
-		spec.Tolerations = nil
+	var kept []corev1.Toleration
+	for _, t := range spec.Tolerations {
+		if !support.IsDefaultToleration(t) {
+			kept = append(kept, t)
+		}
 	}
-}
-
-// IsDefaultToleration says whether t is one of the two tolerations that upstream
-// adds to every Pod.
-func IsDefaultToleration(t corev1.Toleration) bool {
-	return (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable) &&
-		t.Operator == corev1.TolerationOpExists &&
-		t.Value == "" &&
-		t.Effect == corev1.TaintEffectNoExecute &&
-		t.TolerationSeconds != nil && *t.TolerationSeconds == DefaultTolerationSeconds
+	spec.Tolerations = kept
 }
 
 // holdBoundPod sets the finalizer that goes with spec.nodeName. A Pod that nobody
 // has bound yet must not have it: no agent would ever remove it.
 func holdBoundPod(pod *keelsonv1.Pod) {
 	if pod.Spec.NodeName != "" && !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
-		pod.Finalizers = append(pod.Finalizers, keelsonv1.PodFinalizer)
+		pod.Finalizers = append(slices.Clone(pod.Finalizers), keelsonv1.PodFinalizer)
 	}
 }

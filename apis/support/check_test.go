@@ -1,0 +1,202 @@
+package support
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+var specPath = field.NewPath("spec")
+
+// paths shows which fields the errors name, sorted.
+func paths(errs field.ErrorList) []string {
+	var all []string
+	for _, e := range errs {
+		all = append(all, e.Field)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func expectPaths(t *testing.T, errs field.ErrorList, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, paths(errs)); diff != "" {
+		t.Errorf("refused fields (-want +got):\n%s\nerrors: %v", diff, errs.ToAggregate())
+	}
+}
+
+// defaultedPod is what a stock API server makes of one container.
+func defaultedPod() *corev1.PodSpec {
+	return &corev1.PodSpec{
+		Containers: []corev1.Container{{
+			Name: "c", Image: "i:1", ImagePullPolicy: corev1.PullIfNotPresent,
+			TerminationMessagePath: corev1.TerminationMessagePathDefault, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		}},
+		RestartPolicy: corev1.RestartPolicyAlways, TerminationGracePeriodSeconds: new(int64(30)), DNSPolicy: corev1.DNSClusterFirst,
+		ServiceAccountName: "default", DeprecatedServiceAccount: "default", SecurityContext: &corev1.PodSecurityContext{},
+		SchedulerName: "default-scheduler", Priority: new(int32(0)), PreemptionPolicy: new(corev1.PreemptLowerPriority),
+		EnableServiceLinks: new(true),
+		Tolerations: []corev1.Toleration{
+			{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
+			{Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
+		},
+	}
+}
+
+func TestCheckPod(t *testing.T) {
+	one := resource.MustParse("1")
+	for name, tc := range map[string]struct {
+		change func(*corev1.PodSpec)
+		want   []string
+	}{
+		"every default passes": {func(*corev1.PodSpec) {}, nil},
+		"what is implemented passes": {func(s *corev1.PodSpec) {
+			s.NodeName, s.HostNetwork, s.Hostname, s.NodeSelector = "n", true, "h", map[string]string{"a": "b"}
+			s.HostAliases = []corev1.HostAlias{{IP: "10.0.0.1", Hostnames: []string{"h"}}}
+			s.DNSPolicy, s.DNSConfig = corev1.DNSNone, &corev1.PodDNSConfig{Nameservers: []string{"10.0.0.1"}, Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: new("1")}}}
+			s.OS, s.AutomountServiceAccountToken = &corev1.PodOS{Name: corev1.Linux}, new(false)
+			c := &s.Containers[0]
+			c.Command, c.Args, c.WorkingDir, c.Env = []string{"a"}, []string{"b"}, "/", []corev1.EnvVar{{Name: "A", Value: "b"}}
+			c.Ports = []corev1.ContainerPort{{Name: "p", ContainerPort: 1, HostPort: 1, HostIP: "127.0.0.1", Protocol: corev1.ProtocolUDP}}
+			c.Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": one, "memory": one}, Requests: corev1.ResourceList{"cpu": one}}
+		}, nil},
+		"values that mean the default pass": {func(s *corev1.PodSpec) {
+			s.HostUsers, s.ShareProcessNamespace, s.SetHostnameAsFQDN = new(true), new(false), new(false)
+			s.Affinity, s.Containers[0].SecurityContext, s.Volumes = &corev1.Affinity{}, &corev1.SecurityContext{}, []corev1.Volume{}
+		}, nil},
+		"a refused list is one error at its root": {func(s *corev1.PodSpec) {
+			s.Volumes = []corev1.Volume{{Name: "a"}, {Name: "b"}}
+		}, []string{"spec.volumes"}},
+		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
+			s.InitContainers = []corev1.Container{{Name: "i"}}
+			s.HostPID = true
+			s.Containers = append(s.Containers, corev1.Container{TTY: true, LivenessProbe: &corev1.Probe{PeriodSeconds: 1}})
+		}, []string{"spec.containers[1].livenessProbe", "spec.containers[1].tty", "spec.hostPID", "spec.initContainers"}},
+		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
+			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
+		}, []string{"spec.automountServiceAccountToken", "spec.hostUsers"}},
+		"security settings are refused one by one": {func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(0)), FSGroup: new(int64(1))}
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(false)}
+		}, []string{"spec.containers[0].securityContext.privileged", "spec.securityContext.fsGroup", "spec.securityContext.runAsUser"}},
+		"only cpu and memory are counted": {func(s *corev1.PodSpec) {
+			s.Containers[0].Resources = corev1.ResourceRequirements{
+				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one},
+				Requests: corev1.ResourceList{"ephemeral-storage": one},
+				Claims:   []corev1.ResourceClaim{{Name: "c"}}}
+		}, []string{"spec.containers[0].resources.claims", "spec.containers[0].resources.limits[example.com/gpu]",
+			"spec.containers[0].resources.limits[hugepages-2Mi]", "spec.containers[0].resources.requests[ephemeral-storage]"}},
+		"SCTP and values from elsewhere": {func(s *corev1.PodSpec) {
+			c := &s.Containers[0]
+			c.Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolTCP}, {ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "x"}}}}
+		}, []string{"spec.containers[0].env[0].valueFrom", "spec.containers[0].ports[1].protocol"}},
+		"seconds of a toleration of one's own": {func(s *corev1.PodSpec) {
+			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "x", TolerationSeconds: new(int64(300))})
+			s.Tolerations[0].TolerationSeconds = new(int64(5))
+		}, []string{"spec.tolerations[0].tolerationSeconds", "spec.tolerations[2].tolerationSeconds"}},
+		"priorities other than the default": {func(s *corev1.PodSpec) {
+			s.Priority, s.PriorityClassName, s.PreemptionPolicy = new(int32(5)), "high", new(corev1.PreemptNever)
+		}, []string{"spec.preemptionPolicy", "spec.priority", "spec.priorityClassName"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := defaultedPod()
+			tc.change(spec)
+			expectPaths(t, CheckPod(spec, specPath), tc.want...)
+		})
+	}
+}
+
+func TestMessagesSayWhatIsMissing(t *testing.T) {
+	spec := defaultedPod()
+	spec.Volumes = []corev1.Volume{{Name: "v"}}
+	spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
+	spec.AutomountServiceAccountToken = new(true)
+	var got []string
+	for _, e := range CheckPod(spec, specPath) {
+		got = append(got, e.Error())
+	}
+	slices.Sort(got)
+	want := []string{
+		"spec.automountServiceAccountToken: Forbidden: not supported by Keelson yet: no token is mounted (true is refused, only false is allowed)",
+		"spec.containers[0].ports[0].protocol: Forbidden: not supported by Keelson yet: SCTP is refused, only TCP, UDP is allowed",
+		"spec.volumes: Forbidden: not supported by Keelson yet: containers get no volumes",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckRC(t *testing.T) {
+	rc := &corev1.ReplicationControllerSpec{Replicas: new(int32(2)), MinReadySeconds: 3, Selector: map[string]string{"a": "b"}}
+	expectPaths(t, CheckRC(rc, specPath))
+	rc.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: *defaultedPod()}
+	expectPaths(t, CheckRC(rc, specPath))
+	rc.Template.Spec.HostIPC = true
+	rc.Template.Spec.Containers[0].Stdin = true
+	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].stdin", "spec.template.spec.hostIPC")
+}
+
+func TestCheckService(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*corev1.ServiceSpec)
+		want   []string
+	}{
+		"every default of a NodePort Service passes": {func(*corev1.ServiceSpec) {}, nil},
+		"a load balancer": {func(s *corev1.ServiceSpec) {
+			s.Type, s.AllocateLoadBalancerNodePorts, s.LoadBalancerIP = corev1.ServiceTypeLoadBalancer, new(true), "10.0.0.1"
+		}, []string{"spec.allocateLoadBalancerNodePorts", "spec.loadBalancerIP", "spec.type"}},
+		"an alias": {func(s *corev1.ServiceSpec) {
+			s.Type, s.ExternalName = corev1.ServiceTypeExternalName, "a.example"
+		}, []string{"spec.externalName", "spec.type"}},
+		"IPv6 and local traffic": {func(s *corev1.ServiceSpec) {
+			s.IPFamilies, s.IPFamilyPolicy = append(s.IPFamilies, corev1.IPv6Protocol), new(corev1.IPFamilyPolicyRequireDualStack)
+			s.InternalTrafficPolicy, s.ExternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal), corev1.ServiceExternalTrafficPolicyLocal
+		}, []string{"spec.externalTrafficPolicy", "spec.internalTrafficPolicy", "spec.ipFamilies[1]", "spec.ipFamilyPolicy"}},
+		"SCTP, external addresses, preferences": {func(s *corev1.ServiceSpec) {
+			s.Ports[0].Protocol, s.ExternalIPs, s.TrafficDistribution = corev1.ProtocolSCTP, []string{"10.0.0.1"}, new("PreferClose")
+		}, []string{"spec.externalIPs", "spec.ports[0].protocol", "spec.trafficDistribution"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := &corev1.ServiceSpec{
+				Type: corev1.ServiceTypeNodePort, ClusterIP: "10.254.0.9", ClusterIPs: []string{"10.254.0.9"},
+				Ports:    []corev1.ServicePort{{Name: "p", Protocol: corev1.ProtocolTCP, AppProtocol: new("http"), Port: 80, TargetPort: intstr.FromString("web"), NodePort: 30001}},
+				Selector: map[string]string{"a": "b"}, PublishNotReadyAddresses: true, SessionAffinity: corev1.ServiceAffinityClientIP,
+				SessionAffinityConfig: &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(int32(10800))}},
+				IPFamilies:            []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: new(corev1.IPFamilyPolicySingleStack),
+				InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyCluster), ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster,
+			}
+			tc.change(spec)
+			expectPaths(t, CheckService(spec, specPath), tc.want...)
+		})
+	}
+}
+
+func TestCheckEndpoints(t *testing.T) {
+	subsets := []corev1.EndpointSubset{{
+		Addresses:         []corev1.EndpointAddress{{IP: "10.0.0.1", NodeName: new("n"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p"}}},
+		NotReadyAddresses: []corev1.EndpointAddress{{IP: "10.0.0.2"}},
+		Ports:             []corev1.EndpointPort{{Name: "p", Port: 80, Protocol: corev1.ProtocolUDP}},
+	}}
+	expectPaths(t, CheckEndpoints(subsets, field.NewPath("subsets")))
+	subsets = append(subsets, corev1.EndpointSubset{
+		Addresses: []corev1.EndpointAddress{{IP: "10.0.0.1"}, {IP: "10.0.0.3", Hostname: "h"}},
+		Ports:     []corev1.EndpointPort{{Port: 80, Protocol: corev1.ProtocolSCTP}},
+	})
+	expectPaths(t, CheckEndpoints(subsets, field.NewPath("subsets")), "subsets[1].addresses[1].hostname", "subsets[1].ports[0].protocol")
+}
+
+func TestCheckNode(t *testing.T) {
+	spec := &corev1.NodeSpec{PodCIDR: "10.244.0.0/24", PodCIDRs: []string{"10.244.0.0/24"}, ProviderID: "x://y", Unschedulable: true,
+		Taints: []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectNoSchedule}}}
+	expectPaths(t, CheckNode(spec, specPath))
+	spec.Taints = append(spec.Taints, corev1.Taint{Key: "b", Effect: corev1.TaintEffectNoExecute})
+	spec.ConfigSource = &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Name: "x"}}
+	expectPaths(t, CheckNode(spec, specPath), "spec.configSource", "spec.taints[1].effect")
+}

@@ -1,0 +1,103 @@
+package support
+
+import (
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func podTable() Table {
+	t := Table{Kind: "Pod", Root: "spec", Type: reflect.TypeFor[corev1.PodSpec](), Entries: map[string]Entry{
+		"spec.volumes":             refused("containers get no volumes"),
+		"spec.initContainers":      refused("init containers and sidecars do not run"),
+		"spec.ephemeralContainers": refused("debug containers do not run"),
+
+		"spec.activeDeadlineSeconds":            refused("nothing ends a Pod after a time"),
+		"spec.nodeName":                         noted("set at creation, or by binding; fixed from then on"),
+		"spec.serviceAccountName":               noted("recorded; no token is mounted"),
+		"spec.serviceAccount":                   noted("old name of serviceAccountName, kept equal to it"),
+		"spec.automountServiceAccountToken":     only("no token is mounted", "false"),
+		"spec.imagePullSecrets":                 refused("images are pulled without credentials"),
+		"spec.dnsPolicy":                        supported(),
+		"spec.hostPID":                          refused("a Pod has its own process namespaces"),
+		"spec.hostIPC":                          refused("a Pod has its own IPC namespace"),
+		"spec.shareProcessNamespace":            only("each container has its own process namespace", "false"),
+		"spec.hostUsers":                        only("user namespaces are not set up", "true"),
+		"spec.subdomain":                        refused("no DNS names are published for single Pods"),
+		"spec.setHostnameAsFQDN":                only("the host name is the short one", "false"),
+		"spec.hostnameOverride":                 refused("use hostname"),
+		"spec.affinity":                         refused("the scheduler has no affinity rules; use nodeSelector"),
+		"spec.topologySpreadConstraints":        refused("the scheduler does not spread by topology"),
+		"spec.schedulingGates":                  refused("the scheduler has no gates"),
+		"spec.schedulingGroup":                  refused("the scheduler places Pods one by one"),
+		"spec.evictionResponders":               refused("nothing evicts Pods"),
+		"spec.priorityClassName":                refused("the scheduler has no priorities"),
+		"spec.priority":                         only("the scheduler has no priorities", "0"),
+		"spec.preemptionPolicy":                 only("the scheduler does not preempt", string(corev1.PreemptLowerPriority)),
+		"spec.readinessGates":                   refused("a Pod is ready when its containers are"),
+		"spec.runtimeClassName":                 refused("all Pods run under runc"),
+		"spec.overhead":                         refused("it belongs to runtime classes"),
+		"spec.resourceClaims":                   refused("dynamic resources are not allocated"),
+		"spec.resources":                        refused("set resources per container"),
+		"spec.os.name":                          only("nodes run Linux", string(corev1.Linux)),
+		"spec.tolerations[*].tolerationSeconds": {Level: Refused, Note: "nothing evicts Pods", exempt: inDefaultToleration},
+	}}
+	t.with("spec.", supported(),
+		"containers", "restartPolicy", "terminationGracePeriodSeconds", "dnsConfig", "nodeSelector", "hostNetwork",
+		"hostname", "hostAliases", "schedulerName", "tolerations", "enableServiceLinks", "os", "securityContext")
+	t.with("spec.tolerations[*].", supported(), "key", "operator", "value", "effect")
+	t.with("spec.hostAliases[*].", supported(), "ip", "hostnames")
+	t.with("spec.dnsConfig.", supported(), "nameservers", "searches", "options")
+	t.with("spec.dnsConfig.options[*].", supported(), "name", "value")
+	t.with("spec.securityContext.", refused("containers run as their image says, with the runtime's default restrictions"),
+		"seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups",
+		"supplementalGroupsPolicy", "fsGroup", "sysctls", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile",
+		"seLinuxChangePolicy")
+	return withContainer(t, "spec.containers[*].")
+}
+
+func withContainer(t Table, prefix string) Table {
+	t.with(prefix, supported(),
+		"name", "image", "command", "args", "workingDir", "ports", "env", "resources", "terminationMessagePath",
+		"terminationMessagePolicy", "imagePullPolicy", "securityContext")
+	t.with(prefix, refused("containers get no volumes"), "volumeMounts", "volumeDevices")
+	t.with(prefix, refused("containers are not probed"), "livenessProbe", "readinessProbe", "startupProbe")
+	t.with(prefix, refused("lifecycle hooks do not run"), "lifecycle")
+	t.with(prefix, refused("nothing can attach to a container"), "stdin", "stdinOnce", "tty")
+	t.with(prefix, refused("use the Pod's restartPolicy"), "restartPolicy", "restartPolicyRules")
+	t.with(prefix, refused("list the variables in env"), "envFrom")
+	t.with(prefix, refused("resources are fixed at creation"), "resizePolicy")
+
+	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
+	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
+
+	t.with(prefix+"env[*].", supported(), "name")
+	t.with(prefix+"env[*].", noted("with $(NAME) references"), "value")
+	t.with(prefix+"env[*].", refused("write the value itself"), "valueFrom")
+
+	t.with(prefix+"resources.", only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory)), "limits", "requests")
+	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
+
+	t.with(prefix+"securityContext.", refused("containers run as their image says, with the runtime's default restrictions"),
+		"capabilities", "privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot",
+		"readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile", "appArmorProfile")
+	return t
+}
+
+// IsDefaultToleration says whether toleration is one of the two that upstream's
+// DefaultTolerationSeconds plugin adds to every Pod. They pass although they carry
+// seconds: copies of Pods from a stock cluster have them, and leaving them out
+// changes nothing as long as nothing evicts.
+func IsDefaultToleration(toleration corev1.Toleration) bool {
+	const defaultSeconds = 300
+	return (toleration.Key == corev1.TaintNodeNotReady || toleration.Key == corev1.TaintNodeUnreachable) &&
+		toleration.Operator == corev1.TolerationOpExists &&
+		toleration.Value == "" &&
+		toleration.Effect == corev1.TaintEffectNoExecute &&
+		toleration.TolerationSeconds != nil && *toleration.TolerationSeconds == defaultSeconds
+}
+
+func inDefaultToleration(parent reflect.Value) bool {
+	toleration, ok := parent.Interface().(corev1.Toleration)
+	return ok && IsDefaultToleration(toleration)
+}
