@@ -1,0 +1,333 @@
+package manager
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	cliflag "k8s.io/component-base/cli/flag"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// Mode says who else looks after the API server.
+type Mode string
+
+const (
+	// Standalone is a bare API server: the manager also runs the hygiene
+	// controllers (namespaces, garbage collection, service accounts).
+	Standalone Mode = "standalone"
+	// Guest is a cluster with a controller manager of its own.
+	Guest Mode = "guest"
+)
+
+// Options are the settings of the manager; the JSON names are those of its config
+// file.
+type Options struct {
+	// Kubeconfig is the path of the credentials; empty means the Pod's own account.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// Mode decides whether "*" in Controllers includes the hygiene controllers.
+	Mode Mode `json:"mode,omitempty"`
+	// Controllers lists what runs: "*" for all that are on by default, "name" to
+	// switch one on, "-name" to switch one off.
+	Controllers []string `json:"controllers,omitempty"`
+
+	LeaderElection LeaderElection `json:"leaderElection,omitempty"`
+
+	// ServiceCIDR is the range of cluster addresses of Services.
+	ServiceCIDR string `json:"serviceCIDR,omitempty"`
+	// ClusterCIDR is the range that Nodes get their Pod ranges from.
+	ClusterCIDR string `json:"clusterCIDR,omitempty"`
+	// NodeCIDRMaskSize is the prefix length of one Node's Pod range.
+	NodeCIDRMaskSize int `json:"nodeCIDRMaskSize,omitempty"`
+	// NodePortRange is "first-last", both included.
+	NodePortRange string `json:"nodePortRange,omitempty"`
+	// KubernetesServiceEndpoints are the addresses (ip:port) at which Pods reach the
+	// API server; empty means that no "kubernetes" Service is kept.
+	KubernetesServiceEndpoints []string `json:"kubernetesServiceEndpoints,omitempty"`
+
+	// NodeMonitorGracePeriod is how long a Node may be silent before its Ready
+	// condition becomes Unknown.
+	NodeMonitorGracePeriod metav1.Duration `json:"nodeMonitorGracePeriod,omitempty"`
+	// SchedulerName is the value of spec.schedulerName of the Pods to schedule.
+	SchedulerName string `json:"schedulerName,omitempty"`
+
+	Webhook Webhook `json:"webhook,omitempty"`
+
+	// MetricsBindAddress serves /metrics over plain HTTP; "0" switches it off.
+	MetricsBindAddress string `json:"metricsBindAddress,omitempty"`
+	// HealthBindAddress serves /healthz and /readyz; "0" switches it off.
+	HealthBindAddress string `json:"healthBindAddress,omitempty"`
+
+	// ReconciliationTimeout ends one reconcile that waits for an answer or for its
+	// own writes to come back through the watch.
+	ReconciliationTimeout metav1.Duration `json:"reconciliationTimeout,omitempty"`
+}
+
+// LeaderElection is how replicas agree on the one that works.
+type LeaderElection struct {
+	// Enabled false is for one replica only; two would fight.
+	Enabled bool `json:"enabled"`
+	// Name and Namespace are those of the Lease.
+	Name      string `json:"name,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	// LeaseDuration is how long others wait for a silent leader.
+	LeaseDuration metav1.Duration `json:"leaseDuration,omitempty"`
+	// RenewDeadline is how long a leader keeps working without a renewal.
+	RenewDeadline metav1.Duration `json:"renewDeadline,omitempty"`
+	// RetryPeriod is the time between two attempts.
+	RetryPeriod metav1.Duration `json:"retryPeriod,omitempty"`
+}
+
+// Webhook is where admission is served.
+type Webhook struct {
+	BindAddress string `json:"bindAddress,omitempty"`
+	Port        int    `json:"port,omitempty"`
+	// CertDir receives the certificate that the manager issues to itself.
+	CertDir string `json:"certDir,omitempty"`
+	// URL is the address the API server calls where it cannot use a Service, such as
+	// https://localhost:9443; empty means the Service of config/webhook.
+	URL string `json:"url,omitempty"`
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		Mode:        Standalone,
+		Controllers: []string{"*"},
+		LeaderElection: LeaderElection{
+			Enabled:       true,
+			Name:          "keelson-manager",
+			Namespace:     keelsonv1.SystemNamespace,
+			LeaseDuration: metav1.Duration{Duration: 15 * time.Second},
+			RenewDeadline: metav1.Duration{Duration: 10 * time.Second},
+			RetryPeriod:   metav1.Duration{Duration: 2 * time.Second},
+		},
+		ServiceCIDR:            "10.254.0.0/16",
+		ClusterCIDR:            "10.244.0.0/16",
+		NodeCIDRMaskSize:       24,
+		NodePortRange:          "30000-32767",
+		NodeMonitorGracePeriod: metav1.Duration{Duration: 40 * time.Second},
+		SchedulerName:          keelsonv1.DefaultSchedulerName,
+		Webhook:                Webhook{BindAddress: "0.0.0.0", Port: 9443, CertDir: "/tmp/keelson-manager/certs"},
+		MetricsBindAddress:     "127.0.0.1:8080",
+		HealthBindAddress:      "127.0.0.1:8081",
+		ReconciliationTimeout:  metav1.Duration{Duration: time.Minute},
+	}
+}
+
+// AddFlags binds flags to the fields; the current values are the defaults.
+func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
+	o.addGenericFlags(fss)
+	o.addLeaderElectionFlags(fss)
+	o.addClusterFlags(fss)
+	o.addServingFlags(fss)
+}
+
+func (o *Options) addGenericFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("generic")
+	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "Path of the kubeconfig file. Empty: the account of the Pod this runs in.")
+	fs.StringVar((*string)(&o.Mode), "mode", string(o.Mode), "'standalone' on a bare API server, 'guest' in a cluster that has a controller manager: there the hygiene controllers ("+strings.Join(hygieneNames(), ", ")+") are off unless named.")
+	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, "What to run: '*' is everything on by default, 'name' switches one on, '-name' one off. Names: "+strings.Join(names(), ", ")+".")
+	fs.DurationVar(&o.ReconciliationTimeout.Duration, "reconciliation-timeout", o.ReconciliationTimeout.Duration, "Longest time of one reconcile before it is tried again.")
+}
+
+func (o *Options) addLeaderElectionFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("leader election")
+	l := &o.LeaderElection
+	fs.BoolVar(&l.Enabled, "leader-elect", l.Enabled, "Work only as the elected leader. Switch off for a single replica only.")
+	fs.StringVar(&l.Name, "leader-elect-resource-name", l.Name, "Name of the Lease.")
+	fs.StringVar(&l.Namespace, "leader-elect-resource-namespace", l.Namespace, "Namespace of the Lease.")
+	fs.DurationVar(&l.LeaseDuration.Duration, "leader-elect-lease-duration", l.LeaseDuration.Duration, "How long the others wait for a silent leader.")
+	fs.DurationVar(&l.RenewDeadline.Duration, "leader-elect-renew-deadline", l.RenewDeadline.Duration, "How long a leader works on without a renewal; less than the lease duration.")
+	fs.DurationVar(&l.RetryPeriod.Duration, "leader-elect-retry-period", l.RetryPeriod.Duration, "Time between two attempts to get or renew the Lease.")
+}
+
+func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("cluster")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "IPv4 range of Service addresses.")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "IPv4 range of Pod addresses.")
+	fs.IntVar(&o.NodeCIDRMaskSize, "node-cidr-mask-size", o.NodeCIDRMaskSize, "Prefix length of the Pod range of one Node.")
+	fs.StringVar(&o.NodePortRange, "node-port-range", o.NodePortRange, "Ports for NodePort Services, first-last.")
+	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
+	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
+	fs.StringVar(&o.SchedulerName, "scheduler-name", o.SchedulerName, "Schedules the Pods whose spec.schedulerName is this.")
+}
+
+func (o *Options) addServingFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("serving")
+	fs.StringVar(&o.Webhook.BindAddress, "webhook-bind-address", o.Webhook.BindAddress, "Address on which admission is served.")
+	fs.IntVar(&o.Webhook.Port, "webhook-port", o.Webhook.Port, "Port on which admission is served.")
+	fs.StringVar(&o.Webhook.CertDir, "webhook-cert-dir", o.Webhook.CertDir, "Folder for the certificate of admission; the manager fills it.")
+	fs.StringVar(&o.Webhook.URL, "webhook-url", o.Webhook.URL, "URL at which the API server calls admission, where it cannot use a Service (https://localhost:9443).")
+	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address of /metrics (plain HTTP); 0 switches it off.")
+	fs.StringVar(&o.HealthBindAddress, "health-bind-address", o.HealthBindAddress, "Address of /healthz and /readyz; 0 switches it off.")
+}
+
+// Validate returns every problem at once, each naming its flag.
+func (o *Options) Validate() error {
+	return errors.Join(
+		o.validateMode(),
+		o.validateControllers(),
+		o.validateLeaderElection(),
+		o.validateRanges(),
+		o.validateEndpoints(),
+		o.validateServing(),
+		positive("--node-monitor-grace-period", o.NodeMonitorGracePeriod),
+		positive("--reconciliation-timeout", o.ReconciliationTimeout),
+		notEmpty("--scheduler-name", o.SchedulerName),
+	)
+}
+
+func (o *Options) validateMode() error {
+	if o.Mode == Standalone || o.Mode == Guest {
+		return nil
+	}
+	return fmt.Errorf("--mode: %q is neither %q nor %q", o.Mode, Standalone, Guest)
+}
+
+func (o *Options) validateControllers() error {
+	var errs []error
+	known := names()
+	for _, entry := range o.Controllers {
+		name := strings.TrimPrefix(entry, "-")
+		if entry != "*" && !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("--controllers: no controller %q; there are %s", name, strings.Join(known, ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) validateLeaderElection() error {
+	l := o.LeaderElection
+	if !l.Enabled {
+		return nil
+	}
+	errs := []error{
+		notEmpty("--leader-elect-resource-name", l.Name),
+		notEmpty("--leader-elect-resource-namespace", l.Namespace),
+		positive("--leader-elect-retry-period", l.RetryPeriod),
+	}
+	if l.LeaseDuration.Duration <= l.RenewDeadline.Duration {
+		errs = append(errs, fmt.Errorf("--leader-elect-lease-duration: %s must be longer than --leader-elect-renew-deadline %s", l.LeaseDuration.Duration, l.RenewDeadline.Duration))
+	}
+	// The elector adds up to 20 % to the retry period.
+	if l.RenewDeadline.Duration <= l.RetryPeriod.Duration*6/5 {
+		errs = append(errs, fmt.Errorf("--leader-elect-renew-deadline: %s must be longer than 1.2 times --leader-elect-retry-period %s", l.RenewDeadline.Duration, l.RetryPeriod.Duration))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) validateRanges() error {
+	var errs []error
+	service, err := parseIPv4Range("--service-cidr", o.ServiceCIDR)
+	errs = append(errs, err)
+	cluster, err := parseIPv4Range("--cluster-cidr", o.ClusterCIDR)
+	errs = append(errs, err)
+	if service.IsValid() && cluster.IsValid() {
+		if service.Overlaps(cluster) {
+			errs = append(errs, fmt.Errorf("--service-cidr: %s overlaps --cluster-cidr %s", service, cluster))
+		}
+	}
+	if cluster.IsValid() && (o.NodeCIDRMaskSize < cluster.Bits() || o.NodeCIDRMaskSize > 30) {
+		errs = append(errs, fmt.Errorf("--node-cidr-mask-size: %d is outside %d-30 for --cluster-cidr %s", o.NodeCIDRMaskSize, cluster.Bits(), cluster))
+	}
+	if ports, err := utilnet.ParsePortRange(o.NodePortRange); err != nil {
+		errs = append(errs, fmt.Errorf("--node-port-range: %w", err))
+	} else if ports.Size == 0 {
+		errs = append(errs, errors.New("--node-port-range: must name at least one port, such as 30000-32767"))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) validateEndpoints() error {
+	var errs []error
+	for _, endpoint := range o.KubernetesServiceEndpoints {
+		if _, err := netip.ParseAddrPort(endpoint); err != nil {
+			errs = append(errs, fmt.Errorf("--kubernetes-service-endpoints: %q is not ip:port: %w", endpoint, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) validateServing() error {
+	errs := []error{
+		validateBindAddress("--metrics-bind-address", o.MetricsBindAddress),
+		validateBindAddress("--health-bind-address", o.HealthBindAddress),
+		notEmpty("--webhook-cert-dir", o.Webhook.CertDir),
+	}
+	if o.Webhook.Port < 1 || o.Webhook.Port > 65535 {
+		errs = append(errs, fmt.Errorf("--webhook-port: %d is outside 1-65535", o.Webhook.Port))
+	}
+	if o.Webhook.BindAddress != "" && net.ParseIP(o.Webhook.BindAddress) == nil {
+		errs = append(errs, fmt.Errorf("--webhook-bind-address: %q is not an IP address", o.Webhook.BindAddress))
+	}
+	if o.Webhook.URL != "" {
+		if u, err := url.Parse(o.Webhook.URL); err != nil || u.Scheme != "https" || u.Host == "" {
+			errs = append(errs, fmt.Errorf("--webhook-url: %q is not an https URL such as https://localhost:9443", o.Webhook.URL))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// enabled tells whether a controller runs: the last word about its name counts,
+// then "*".
+func (o *Options) enabled(c controller) bool {
+	all := false
+	for _, entry := range slices.Backward(o.Controllers) {
+		switch entry {
+		case c.name:
+			return true
+		case "-" + c.name:
+			return false
+		case "*":
+			all = true
+		}
+	}
+	return all && !(c.hygiene && o.Mode == Guest)
+}
+
+func parseIPv4Range(flag, value string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(value)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%s: %q is not a range such as 10.244.0.0/16: %w", flag, value, err)
+	}
+	if !prefix.Addr().Is4() {
+		return netip.Prefix{}, fmt.Errorf("%s: %s is not IPv4, the only family yet", flag, prefix)
+	}
+	if prefix != prefix.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%s: %s has host bits set; did you mean %s?", flag, prefix, prefix.Masked())
+	}
+	return prefix, nil
+}
+
+func validateBindAddress(flag, value string) error {
+	if value == "0" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(value); err != nil {
+		return fmt.Errorf("%s: %q is neither host:port nor 0: %w", flag, value, err)
+	}
+	return nil
+}
+
+func positive(flag string, d metav1.Duration) error {
+	if d.Duration > 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s must be more than 0", flag, d.Duration)
+}
+
+func notEmpty(flag, value string) error {
+	if value != "" {
+		return nil
+	}
+	return fmt.Errorf("%s: must not be empty", flag)
+}

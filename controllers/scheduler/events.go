@@ -1,0 +1,21 @@
+package scheduler
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+func eventScheduled(recorder events.EventRecorder, pod *keelsonv1.Pod, node string) {
+	recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding",
+		"Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+}
+
+func eventFailedScheduling(recorder events.EventRecorder, pod *keelsonv1.Pod, message string) {
+	recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", message)
+}
+
+func eventFailedBinding(recorder events.EventRecorder, pod *keelsonv1.Pod, err error) {
+	recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Binding", "binding rejected: %v", err)
+}
