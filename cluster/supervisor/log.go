@@ -1,0 +1,77 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+const (
+	logCheckPeriod = 5 * time.Second
+	// maxLogSize times two is what one component's logs may take.
+	maxLogSize = 16 << 20
+)
+
+// LogFile is where a component's output goes.
+func LogFile(dir, component string) string { return filepath.Join(dir, component+".log") }
+
+// openLog opens a log for a child to write to by itself: with a pipe through the
+// supervisor, a killed supervisor would take every child with it (SIGPIPE).
+func openLog(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return f, nil
+}
+
+// rotateIfLarge copies a log beyond limit to path.1 and cuts it. Because the
+// writer appends, it goes on at the start. Lines written between the copy and the
+// cut are lost; that is the price of children that own their log.
+func rotateIfLarge(path string, limit int64) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Size() <= limit {
+		return err
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path+".1", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	_, copyErr := io.Copy(to, from)
+	if err := errors.Join(copyErr, to.Close()); err != nil {
+		return fmt.Errorf("copy %s: %w", path, err)
+	}
+	return os.Truncate(path, 0)
+}
+
+func (s *supervisor) keepLogsSmall(ctx context.Context) {
+	ticker := s.options.Clock.NewTicker(logCheckPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+		for _, c := range s.options.Components {
+			if err := rotateIfLarge(LogFile(s.options.LogDir, c.Name), maxLogSize); err != nil {
+				klog.FromContext(ctx).Error(err, "Cannot rotate a log", "component", c.Name)
+			}
+		}
+	}
+}
