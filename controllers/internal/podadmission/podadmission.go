@@ -1,6 +1,7 @@
-// Package podadmission completes a Pod whose spec carries upstream's defaults
-// already: what upstream's admission plugins (ServiceAccount, Priority,
-// DefaultTolerationSeconds) would add for the Pod's own namespace, and what
+// Package podadmission completes a Pod whose spec carries the defaults of a Pod
+// template already: what upstream adds to a Pod but not to a template (requests
+// from limits, host ports), what its admission plugins (ServiceAccount, Priority,
+// DefaultTolerationSeconds) would make of it in the Pod's own namespace, and what
 // Keelson adds itself.
 //
 // Both ways into the API use it: the admission webhook for Pods that people
@@ -21,12 +22,53 @@ import (
 // DefaultServiceAccount is the account of a Pod that names none.
 const DefaultServiceAccount = "default"
 
-// Default completes pod in place.
+// minGracePeriodSeconds stands in for a negative grace period.
+const minGracePeriodSeconds = 1
+
+// Default completes pod. What pod shares with a template stays as it is: the spec
+// is copied first.
 func Default(pod *keelsonv1.Pod) {
+	pod.Spec = *pod.Spec.DeepCopy()
+	defaultPodOnly(&pod.Spec)
 	defaultServiceAccount(&pod.Spec)
 	defaultPriority(&pod.Spec)
 	dropDefaultTolerations(&pod.Spec)
 	holdBoundPod(pod)
+}
+
+// defaultPodOnly sets what upstream's defaulting sets in a Pod but, for historical
+// reasons, not in a template.
+func defaultPodOnly(spec *corev1.PodSpec) {
+	if grace := spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+		spec.TerminationGracePeriodSeconds = new(int64(minGracePeriodSeconds))
+	}
+	if spec.EnableServiceLinks == nil {
+		spec.EnableServiceLinks = new(true)
+	}
+	for i := range spec.Containers {
+		c := &spec.Containers[i]
+		c.Resources.Requests = requestsFromLimits(c.Resources)
+		for j := range c.Ports {
+			if spec.HostNetwork && c.Ports[j].HostPort == 0 {
+				c.Ports[j].HostPort = c.Ports[j].ContainerPort
+			}
+		}
+	}
+}
+
+// requestsFromLimits requests the limit of every resource that has no request.
+func requestsFromLimits(resources corev1.ResourceRequirements) corev1.ResourceList {
+	requests := resources.Requests
+	for name, limit := range resources.Limits {
+		if _, ok := requests[name]; ok {
+			continue
+		}
+		if requests == nil {
+			requests = corev1.ResourceList{}
+		}
+		requests[name] = limit.DeepCopy()
+	}
+	return requests
 }
 
 // defaultServiceAccount keeps the two names of the field equal, as upstream does.
@@ -51,8 +93,7 @@ func defaultPriority(spec *corev1.PodSpec) {
 
 // dropDefaultTolerations removes the two tolerations that upstream adds to every
 // Pod. Nothing evicts by taint yet, and a toleration that says "for 300 s" must
-// not stand in a Pod that will stay for ever. The list is copied: a Pod may share
-// it with the template that it was made from.
+// not stand in a Pod that will stay for ever.
 func dropDefaultTolerations(spec *corev1.PodSpec) {
 	var kept []corev1.Toleration
 	for _, t := range spec.Tolerations {
