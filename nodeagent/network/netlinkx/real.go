@@ -1,4 +1,0 @@
-package netlinkx
-
-// New returns the machine's kernel.
-func New() Kernel { return nil }
