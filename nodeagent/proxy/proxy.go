@@ -9,6 +9,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
+	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/runner"
 )
 
 // Options configure a Proxy.
@@ -42,19 +47,28 @@ type Options struct {
 	// Default 30s; stretched so that checking costs at most 1% of the time.
 	CheckInterval time.Duration
 
+	// IPTables runs the iptables programs; those of the machine by default.
+	IPTables iptables.Executor
+
 	// Registerer receives the proxy's metrics; nil for none.
 	Registerer prometheus.Registerer
 	// Clock is the source of time; the real one by default.
-	Clock clock.WithTicker
+	Clock clock.Clock
 }
 
 // Proxy programs this node for Services and host ports.
 type Proxy struct {
 	options Options
+	tracker *model.Tracker
+	runner  *runner.Runner
+	metrics *metrics
+	syncer  *syncer
 
-	mu        sync.Mutex
-	facts     model.NodeFacts
-	hostPorts []model.HostPort
+	mu            sync.Mutex
+	facts         model.NodeFacts
+	hostPorts     []model.HostPort
+	hostPortsSet  chan struct{}
+	hostPortsOnce sync.Once
 }
 
 // New returns a proxy that Run starts. The error names the option that is wrong.
@@ -65,7 +79,34 @@ func New(o Options) (*Proxy, error) {
 	if err := o.Facts.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	return &Proxy{options: o, facts: o.Facts}, nil
+	o = withDefaults(o)
+	p := &Proxy{
+		options: o, tracker: model.NewTracker(), metrics: newMetrics(),
+		facts: o.Facts, hostPortsSet: make(chan struct{}),
+	}
+	p.syncer = newSyncer(o.Facts, o.IPTables, conntrack.Clean, kernelSysctl{}, p.metrics, o.Clock)
+	p.runner = runner.New(runner.Options{
+		Sync: p.sync, MinInterval: o.MinSyncInterval, CheckInterval: p.checkInterval,
+		MinBackoff: 200 * time.Millisecond, MaxBackoff: 30 * time.Second, Clock: o.Clock,
+	})
+	if o.Registerer != nil {
+		if err := p.metrics.register(o.Registerer); err != nil {
+			return nil, fmt.Errorf("proxy: registering metrics: %w", err)
+		}
+	}
+	return p, nil
+}
+
+func withDefaults(o Options) Options {
+	o.MinSyncInterval = cmp.Or(o.MinSyncInterval, 100*time.Millisecond)
+	o.CheckInterval = cmp.Or(o.CheckInterval, 30*time.Second)
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.IPTables == nil {
+		o.IPTables = iptables.Commands{}
+	}
+	return o
 }
 
 // SetNodeFacts replaces what is known of the node, such as the Pod range once the
@@ -74,27 +115,69 @@ func (p *Proxy) SetNodeFacts(facts model.NodeFacts) error {
 	if err := facts.Validate(); err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
+	facts.NodeIPs = slices.Clone(facts.NodeIPs)
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	changed := !p.facts.Equal(facts)
 	p.facts = facts
+	p.mu.Unlock()
+	if changed {
+		p.runner.Trigger()
+	}
 	return nil
 }
 
 // SetHostPorts replaces the host ports of all Pods of this node.
 func (p *Proxy) SetHostPorts(ports []model.HostPort) {
+	ports = slices.SortedFunc(slices.Values(ports), model.HostPort.Compare)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.hostPorts = slices.Clone(ports)
+	changed := !slices.Equal(p.hostPorts, ports)
+	p.hostPorts = ports
+	p.mu.Unlock()
+	p.hostPortsOnce.Do(func() { close(p.hostPortsSet) })
+	if changed {
+		p.runner.Trigger()
+	}
 }
 
-// Run keeps the node's rules until ctx ends; the rules stay in force afterwards.
+// Run keeps the node's rules until ctx ends; the rules stay in force afterwards. It
+// returns an error only when the cache cannot watch Services or Endpoints.
 func (p *Proxy) Run(ctx context.Context) error {
-	<-ctx.Done()
+	if err := p.watch(ctx); err != nil {
+		return err
+	}
+	if p.options.AwaitHostPorts {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.hostPortsSet:
+		}
+	}
+	klog.FromContext(ctx).V(2).Info("Services and Endpoints are known, writing rules")
+	p.runner.Trigger()
+	p.runner.Run(ctx)
 	return nil
+}
+
+func (p *Proxy) sync(ctx context.Context, check bool) error {
+	p.mu.Lock()
+	in := syncInput{facts: p.facts, hostPorts: p.hostPorts, check: check}
+	p.mu.Unlock()
+	in.services = p.tracker.TakeChanged()
+	err := p.syncer.sync(ctx, in)
+	if err != nil && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Failed to bring the rules up to date, will try again")
+	}
+	return err
+}
+
+// checkInterval stretches the interval so that reading the kernel's rules takes at most
+// 1% of the time.
+func (p *Proxy) checkInterval() time.Duration {
+	return max(p.options.CheckInterval, 100*p.syncer.lastFull())
 }
 
 // Cleanup removes every chain and rule of the proxy from this network namespace.
 // No proxy may run in it.
 func Cleanup(ctx context.Context) error {
-	return ctx.Err()
+	return iptables.Cleanup(ctx, iptables.Commands{})
 }

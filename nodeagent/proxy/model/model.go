@@ -5,6 +5,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -72,9 +73,12 @@ type HostPort struct {
 
 // Compare orders host ports so that rules do not depend on the order of Pods.
 func (h HostPort) Compare(o HostPort) int {
-	return slices.Compare(
-		[]string{string(h.Protocol), fmt.Sprintf("%05d", h.HostPort), h.HostIP.String(), h.Target.String(), h.Pod},
-		[]string{string(o.Protocol), fmt.Sprintf("%05d", o.HostPort), o.HostIP.String(), o.Target.String(), o.Pod},
+	return cmp.Or(
+		cmp.Compare(h.Protocol, o.Protocol),
+		cmp.Compare(h.HostPort, o.HostPort),
+		h.HostIP.Compare(o.HostIP),
+		h.Target.Compare(o.Target),
+		cmp.Compare(h.Pod, o.Pod),
 	)
 }
 

@@ -1,0 +1,61 @@
+// Package render turns the proxy's model into iptables chains. It is pure: no IO, no
+// clock, no state; equal input gives byte-equal chains, so that an unchanged Service
+// is never written again.
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+)
+
+// Chains that exist on every node.
+const (
+	Services    = iptables.ChainPrefix + "SERVICES"
+	NodePorts   = iptables.ChainPrefix + "NODEPORTS"
+	HostPorts   = iptables.ChainPrefix + "HOSTPORTS"
+	Postrouting = iptables.ChainPrefix + "POSTROUTING"
+	MarkMasq    = iptables.ChainPrefix + "MARK-MASQ"
+	Forward     = iptables.ChainPrefix + "FORWARD"
+	Firewall    = iptables.ChainPrefix + "FIREWALL"
+	Reject      = iptables.ChainPrefix + "REJECT"
+	RejectNode  = iptables.ChainPrefix + "REJECT-NODE"
+)
+
+// MasqueradeMark is the bit of the packet mark that says "masquerade on the way out".
+// It is none of those that others are known to use: 0x2000 (CNI portmap), 0x4000
+// (kube-proxy), 0x8000 (kubelet), 0x0f00 (Cilium), 0xffff0000 (Calico), 0x40000 and
+// 0x80000 (Tailscale).
+const MasqueradeMark = "0x1000/0x1000"
+
+// hashName returns the 16 characters that make a chain name unique and stable.
+func hashName(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "")))
+	return base32.StdEncoding.EncodeToString(sum[:])[:16]
+}
+
+// ServiceChain names the chain that spreads the connections of one Service port.
+func ServiceChain(p model.ServicePort) string {
+	return iptables.ChainPrefix + "SVC-" + hashName(p.Name.String(), string(p.Protocol))
+}
+
+// ExternalChain names the chain for connections to the node port of a Service port.
+func ExternalChain(p model.ServicePort) string {
+	return iptables.ChainPrefix + "EXT-" + hashName(p.Name.String(), string(p.Protocol))
+}
+
+// EndpointChain names the chain that sends a connection to one endpoint; it is also the
+// name of the list of clients that stay with that endpoint.
+func EndpointChain(p model.ServicePort, endpoint netip.AddrPort) string {
+	return iptables.ChainPrefix + "SEP-" + hashName(p.Name.String(), string(p.Protocol), endpoint.String())
+}
+
+// HostPortChain names the chain of one host port.
+func HostPortChain(h model.HostPort) string {
+	return iptables.ChainPrefix + "HP-" + hashName(string(h.Protocol), strconv.Itoa(int(h.HostPort)), h.HostIP.String(), h.Target.String())
+}
