@@ -45,6 +45,8 @@ type Environment struct {
 	Client client.Client
 	// Scheme knows the stock kinds and Keelson's.
 	Scheme *runtime.Scheme
+	// Kubeconfig is the path of a file that gives kubectl the rights of Config.
+	Kubeconfig string
 	// BinDir holds etcd, kube-apiserver and kubectl.
 	BinDir string
 }
@@ -98,8 +100,17 @@ func start(env *Environment) (stop func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("failed to create a client: %w", err), testEnv.Stop())
 	}
-	*env = Environment{Config: cfg, Client: c, Scheme: scheme, BinDir: assets}
-	return testEnv.Stop, nil
+	dir, err := os.MkdirTemp("", "keelson-test-")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("failed to make a directory for the kubeconfig: %w", err), testEnv.Stop())
+	}
+	stop = func() error { return errors.Join(testEnv.Stop(), os.RemoveAll(dir)) }
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := os.WriteFile(kubeconfig, testEnv.KubeConfig, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("failed to write the kubeconfig: %w", err), stop())
+	}
+	*env = Environment{Config: cfg, Client: c, Scheme: scheme, Kubeconfig: kubeconfig, BinDir: assets}
+	return stop, nil
 }
 
 // NewScheme returns a scheme with the stock kinds and Keelson's.

@@ -1,0 +1,120 @@
+package replicas
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
+)
+
+// Burst is the largest number of Pods that one plan creates or deletes.
+const Burst = 500
+
+// Owner is the workload whose Pods are counted.
+type Owner struct {
+	// Object is the workload itself.
+	Object client.Object
+	// Kind is its kind; informer objects do not carry it.
+	Kind schema.GroupVersionKind
+	// Selector must select something in particular: an empty one would claim every
+	// Pod of the namespace, so Validate refuses it.
+	Selector labels.Selector
+	// Replicas is the wanted count.
+	Replicas int32
+	// Template is what a new Pod is made from.
+	Template *corev1.PodTemplateSpec
+}
+
+// Validate says why no plan can be made for the owner, in words for the user.
+func (o *Owner) Validate() error {
+	switch {
+	case o.Template == nil:
+		return fmt.Errorf("spec.template is missing: say what Pods to create")
+	case o.Selector == nil || o.Selector.Empty():
+		return fmt.Errorf("spec.selector is empty and so are the template's labels: set spec.template.metadata.labels")
+	case !o.Selector.Matches(labels.Set(o.Template.Labels)):
+		return fmt.Errorf("spec.template.metadata.labels %q do not match spec.selector %q: every new Pod would be lost at once",
+			labels.Set(o.Template.Labels), o.Selector)
+	}
+	return nil
+}
+
+func (o *Owner) deleting() bool { return o.Object.GetDeletionTimestamp() != nil }
+
+// Input is everything that a plan depends on.
+type Input struct {
+	Owner Owner
+	// Pods are those that the owner controls and those of its namespace that nobody
+	// controls, in any order. Plan does not change them.
+	Pods []*keelsonv1.Pod
+	// Related are Pods of sibling owners (the other ReplicaSets of a Deployment)
+	// beside the owner's: a node that runs many of them gives up one first.
+	Related []*keelsonv1.Pod
+	// Now is the reference for comparing ages.
+	Now time.Time
+}
+
+// Plan is what brings an owner closer to its wanted count.
+type Plan struct {
+	// Active are the Pods that count, those in Adopt included.
+	Active []*keelsonv1.Pod
+	// Adopt are Pods without a controller that the selector matches.
+	Adopt []*keelsonv1.Pod
+	// Release are Pods of the owner that the selector no longer matches.
+	Release []*keelsonv1.Pod
+	// Create is how many Pods are missing, up to Burst.
+	Create int
+	// Delete are the surplus Pods, best victim first, up to Burst.
+	Delete []*keelsonv1.Pod
+	// Reason says why Pods are created or deleted; empty when none are.
+	Reason string
+}
+
+// MakePlan decides. An owner that is being deleted changes nothing any more, but
+// its Pods still count.
+func MakePlan(in Input) Plan {
+	plan := planClaims(in)
+	if in.Owner.deleting() {
+		return plan
+	}
+	want := int(in.Owner.Replicas)
+	switch diff := len(plan.Active) - want; {
+	case diff < 0:
+		plan.Create = min(-diff, Burst)
+		plan.Reason = fmt.Sprintf("Too few replicas: %d of %d", len(plan.Active), want)
+	case diff > 0:
+		plan.Delete = planVictims(plan.Active, in.Related, min(diff, Burst), in.Now)
+		plan.Reason = fmt.Sprintf("Too many replicas: %d of %d", len(plan.Active), want)
+	}
+	return plan
+}
+
+func planClaims(in Input) Plan {
+	var plan Plan
+	for _, pod := range in.Pods {
+		if !podstatus.IsActive(pod) {
+			continue
+		}
+		matches := in.Owner.Selector.Matches(labels.Set(pod.Labels))
+		controller := metav1.GetControllerOfNoCopy(pod)
+		switch {
+		case controller == nil && matches && !in.Owner.deleting():
+			plan.Adopt = append(plan.Adopt, pod)
+			plan.Active = append(plan.Active, pod)
+		case controller == nil || controller.UID != in.Owner.Object.GetUID():
+			// Not ours.
+		case matches:
+			plan.Active = append(plan.Active, pod)
+		case !in.Owner.deleting():
+			plan.Release = append(plan.Release, pod)
+		}
+	}
+	return plan
+}
