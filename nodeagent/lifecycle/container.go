@@ -1,0 +1,121 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/env"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// startContainer creates and starts one container. On failure it leaves the reason
+// for the status and an event.
+func (m *Manager) startContainer(ctx context.Context, pod *keelsonv1.Pod, step startStep, at place, image runtime.Image) error {
+	name := step.Container.Name
+	if step.Previous != nil && step.Previous.State == runtime.Exited {
+		m.backoff.Next(backoffKey(pod, step.Container), step.Previous.FinishedAt)
+	}
+	config, err := m.containerConfig(ctx, pod, step, at, image)
+	if err != nil {
+		return m.startFailed(ctx, pod, name, reasonConfigError, err)
+	}
+	id, err := m.Runtime.CreateContainer(ctx, config)
+	if err != nil {
+		return m.startFailed(ctx, pod, name, reasonCreateError, err)
+	}
+	m.Recorder.Record(pod, Note{name, corev1.EventTypeNormal, eventCreated, "Container created"})
+	if err := m.Runtime.StartContainer(ctx, id); err != nil {
+		return m.startFailed(ctx, pod, name, reasonRunError, err)
+	}
+	m.Recorder.Record(pod, Note{name, corev1.EventTypeNormal, eventStarted, "Container started"})
+	klog.FromContext(ctx).V(2).Info("Started container", "container", name, "containerID", id, "attempt", step.Attempt)
+	if err := m.linkLog(identity(pod), name, id, config.LogPath); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot link the container's log", "container", name)
+	}
+	return nil
+}
+
+func (m *Manager) startFailed(ctx context.Context, pod *keelsonv1.Pod, name, reason string, err error) error {
+	if ctx.Err() != nil {
+		return err // a newer update has cancelled the sync: nothing failed
+	}
+	message := err.Error()
+	if start, ok := errors.AsType[*runtime.StartError](err); ok {
+		message = start.Message
+	}
+	m.setWaiting(pod.UID, name, &corev1.ContainerStateWaiting{Reason: reason, Message: message})
+	m.Recorder.Record(pod, Note{name, corev1.EventTypeWarning, eventFailed, "Error: " + message})
+	return fmt.Errorf("%s: %w", reason, err)
+}
+
+// containerConfig gathers all that the container is made from, and makes the folders
+// and files that it mounts.
+func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step startStep, at place, image runtime.Image) (runtime.ContainerConfig, error) {
+	c := step.Container
+	environment, err := m.environment(ctx, pod, c, at.attachment)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
+	if err := m.writePodFiles(pod, at.attachment); err != nil {
+		return runtime.ContainerConfig{}, err
+	}
+	messagePath, err := m.makeTerminationFile(pod, c, step.Attempt)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
+	logPath, err := m.makeLogFolder(identity(pod), c.Name, step.Attempt)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
+	ref := image.Digest
+	if ref == "" {
+		ref = image.Ref
+	}
+	return runtime.ContainerConfig{
+		PodIdentity: identity(pod), Name: c.Name, Attempt: step.Attempt, SandboxID: at.sandboxID,
+		Image: c.Image, ImageRef: ref, SpecHash: specHash(c),
+		Command: environment.Command, Args: environment.Args, WorkingDir: c.WorkingDir, Env: environment.Env,
+		Mounts:       m.mounts(pod, c, messagePath),
+		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
+		CgroupParent: cgroupPath(identity(pod)), LogPath: logPath, TerminationMessageHostPath: messagePath,
+	}, nil
+}
+
+func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container, attachment Attachment) (env.Environment, error) {
+	services, err := m.Services(ctx, pod.Namespace)
+	if err != nil {
+		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
+	}
+	in := env.Input{
+		Pod: pod, Container: c, HostIP: m.HostIP, PodIP: m.HostIP,
+		Services: env.Services(services, pod.Namespace, ptr.Deref(pod.Spec.EnableServiceLinks, true)),
+	}
+	if !pod.Spec.HostNetwork {
+		in.PodIP = attachment.IP.String()
+	}
+	return env.Compute(in)
+}
+
+// removeContainer removes a container that does not run, and its log.
+func (m *Manager) removeContainer(ctx context.Context, id runtime.PodIdentity, c runtime.Container) error {
+	if err := m.Runtime.RemoveContainer(ctx, c.ID); err != nil {
+		return fmt.Errorf("removing container %s: %w", c.Name, err)
+	}
+	for _, path := range []string{c.LogPath, m.logLink(id, c.Name, c.ID), c.TerminationMessageHostPath} {
+		if path == "" {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing what container %s left: %w", c.Name, err)
+		}
+	}
+	return nil
+}

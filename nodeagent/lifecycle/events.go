@@ -1,0 +1,18 @@
+package lifecycle
+
+// Reasons of events and of waiting containers, as upstream.
+const (
+	eventCreated           = "Created"
+	eventStarted           = "Started"
+	eventFailed            = "Failed"
+	eventKilling           = "Killing"
+	eventBackOff           = "BackOff"
+	eventSandboxChanged    = "SandboxChanged"
+	eventFailedSandbox     = "FailedCreatePodSandBox"
+	eventNetworkNotReady   = "NetworkNotReady"
+	eventFailedKillPod     = "FailedKillPod"
+	reasonCrashLoopBackOff = "CrashLoopBackOff"
+	reasonConfigError      = "CreateContainerConfigError"
+	reasonCreateError      = "CreateContainerError"
+	reasonRunError         = "RunContainerError"
+)

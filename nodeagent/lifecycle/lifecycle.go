@@ -1,0 +1,204 @@
+// Package lifecycle makes one Pod real: sandbox, containers, restarts, stop and
+// clean-up. It is the podworker's Syncer.
+//
+// computePlan decides from the Pod and from what the runtime holds; the Manager
+// executes the plan. The runtime, the network, images and the API each sit behind an
+// interface. The package never starts a container of a Pod that is being deleted,
+// never removes a finalizer while anything of the Pod runs, and keeps nothing on disk
+// that the runtime's labels or the API do not also say: after a crash the next sync
+// finds the containers and carries on.
+package lifecycle
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/clock"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/status"
+)
+
+// Attachment is a Pod's place in the Pod network.
+type Attachment struct {
+	NetNSPath string
+	IP        netip.Addr
+}
+
+// Network attaches Pods; both methods may be repeated.
+type Network interface {
+	Attach(ctx context.Context, id runtime.PodIdentity) (Attachment, error)
+	Detach(ctx context.Context, uid types.UID) error
+}
+
+// Images makes sure that a container's image is here. When it is not, the error is a
+// *ImageError. The notes are events for the Pod in either case.
+type Images interface {
+	Ensure(ctx context.Context, pod *keelsonv1.Pod, container *corev1.Container) (runtime.Image, []Note, error)
+}
+
+// ImageError says why a container waits for its image.
+type ImageError struct {
+	// Reason is ErrImagePull, ImagePullBackOff, ErrImageNeverPull or InvalidImageName.
+	Reason, Message string
+	// RetryAt is when trying again makes sense.
+	RetryAt time.Time
+}
+
+func (e *ImageError) Error() string { return e.Message }
+
+// StatusSink takes the newest status of each Pod and brings it to the API.
+type StatusSink interface {
+	// Get returns the last status set, false when none was.
+	Get(uid types.UID) (corev1.PodStatus, bool)
+	// Set replaces it; writing happens on its own.
+	Set(pod *keelsonv1.Pod, s corev1.PodStatus)
+	// Flush returns when the last status set is in the API, or the Pod is not.
+	Flush(ctx context.Context, pod *keelsonv1.Pod) error
+	// Release removes the finalizer that keeps the Pod in the API.
+	Release(ctx context.Context, pod *keelsonv1.Pod) error
+	// Forget drops what is kept of a Pod that left the node.
+	Forget(uid types.UID)
+}
+
+// Cgroups holds the Pods' own cgroups; both methods may be repeated.
+type Cgroups interface {
+	Ensure(path string, cpuShares uint64) error
+	Remove(path string) error
+}
+
+// Note is an event to record about one container, or the Pod when Container is empty.
+type Note struct {
+	Container, Type, Reason, Message string
+}
+
+// Recorder writes events.
+type Recorder interface {
+	Record(pod *keelsonv1.Pod, note Note)
+}
+
+// Services returns all Services that a Pod of the namespace may hear of. Its error
+// says that they are not known yet.
+type Services func(ctx context.Context, namespace string) ([]keelsonv1.Service, error)
+
+// Options are what a Manager works with.
+type Options struct {
+	Runtime  runtime.Runtime
+	Network  Network
+	Images   Images
+	Status   StatusSink
+	Cgroups  Cgroups
+	Recorder Recorder
+	Services Services
+	Clock    clock.Clock
+
+	// RuntimeName is the scheme of container IDs.
+	RuntimeName string
+	// HostIP is the node's address; Hostname the machine's name.
+	HostIP, Hostname string
+	// MemoryCapacity is the machine's memory in bytes.
+	MemoryCapacity int64
+	// RootDir holds a folder for each Pod; PodLogDir and ContainerLogDir the logs and
+	// the links to them.
+	RootDir, PodLogDir, ContainerLogDir string
+	// HostsFile and ResolverFile are the machine's.
+	HostsFile, ResolverFile string
+	DNS                     hostfiles.ClusterDNS
+}
+
+// Manager implements podworker.Syncer.
+type Manager struct {
+	Options
+	backoff *flowcontrol.Backoff
+
+	mu   sync.Mutex
+	pods map[types.UID]*podMemory
+}
+
+// podMemory is what is remembered of a Pod between syncs. Losing it costs nothing
+// but a fresh back-off and one more Attach.
+type podMemory struct {
+	attachment *Attachment
+	// waiting says why containers do not run.
+	waiting map[string]corev1.ContainerStateWaiting
+	// failure ends the Pod: the node refused it.
+	failure *status.Failure
+}
+
+const (
+	crashBackoffFirst = 10 * time.Second
+	crashBackoffMax   = 5 * time.Minute
+)
+
+// New returns a Manager.
+func New(o Options) *Manager {
+	backoff := flowcontrol.NewBackOff(crashBackoffFirst, crashBackoffMax)
+	backoff.Clock = o.Clock
+	return &Manager{Options: o, backoff: backoff, pods: map[types.UID]*podMemory{}}
+}
+
+// Reject makes the Pod fail for the given reason at its next sync.
+func (m *Manager) Reject(uid types.UID, reason, message string) {
+	m.remember(uid, func(p *podMemory) { p.failure = &status.Failure{Reason: reason, Message: message} })
+}
+
+// remember changes what is kept of a Pod.
+func (m *Manager) remember(uid types.UID, change func(*podMemory)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pods[uid]
+	if p == nil {
+		p = &podMemory{waiting: map[string]corev1.ContainerStateWaiting{}}
+		m.pods[uid] = p
+	}
+	change(p)
+}
+
+// recall returns a copy of what is kept of a Pod.
+func (m *Manager) recall(uid types.UID) podMemory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pods[uid]
+	if p == nil {
+		return podMemory{}
+	}
+	out := podMemory{attachment: p.attachment, failure: p.failure, waiting: map[string]corev1.ContainerStateWaiting{}}
+	for name, w := range p.waiting {
+		out.waiting[name] = w
+	}
+	return out
+}
+
+func (m *Manager) setWaiting(uid types.UID, container string, w *corev1.ContainerStateWaiting) {
+	m.remember(uid, func(p *podMemory) {
+		if w == nil {
+			delete(p.waiting, container)
+		} else {
+			p.waiting[container] = *w
+		}
+	})
+}
+
+func (m *Manager) forget(pod *keelsonv1.Pod) {
+	m.mu.Lock()
+	delete(m.pods, pod.UID)
+	m.mu.Unlock()
+	for i := range pod.Spec.Containers {
+		m.backoff.DeleteEntry(backoffKey(pod, &pod.Spec.Containers[i]))
+	}
+	m.Status.Forget(pod.UID)
+}
+
+func backoffKey(pod *keelsonv1.Pod, c *corev1.Container) string {
+	return string(pod.UID) + "/" + c.Name + "/" + specHash(c)
+}
+
+var _ podworker.Syncer = (*Manager)(nil)

@@ -1,0 +1,92 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// cgroupPath is the cgroup of one Pod, below the machine's root cgroup.
+func cgroupPath(id runtime.PodIdentity) string { return "/keelson/pod" + string(id.UID) }
+
+// ensureSandbox returns the sandbox that containers start in, made if the plan says.
+func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (string, Attachment, error) {
+	if p.SandboxChanged && p.NewSandbox {
+		m.Recorder.Record(pod, Note{Type: corev1.EventTypeNormal, Reason: eventSandboxChanged,
+			Message: "Pod sandbox changed, it will be killed and re-created."})
+	}
+	attachment, err := m.attach(ctx, pod)
+	if err != nil {
+		m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventNetworkNotReady,
+			Message: fmt.Sprintf("network is not ready: %v", err)})
+		return "", Attachment{}, err
+	}
+	if !p.NewSandbox {
+		return state.Sandboxes[0].ID, attachment, nil
+	}
+	id, err := m.runSandbox(ctx, pod, p.SandboxAttempt, attachment)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventFailedSandbox,
+				Message: fmt.Sprintf("Failed to create pod sandbox: %v", err)})
+		}
+		return "", Attachment{}, fmt.Errorf("creating the sandbox: %w", err)
+	}
+	return id, attachment, nil
+}
+
+func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment) (string, error) {
+	config := runtime.SandboxConfig{
+		PodIdentity: identity(pod), Attempt: attempt,
+		NetNSPath: attachment.NetNSPath, CgroupParent: cgroupPath(identity(pod)),
+	}
+	if !pod.Spec.HostNetwork {
+		hostname, _, err := hostfiles.Hostname(pod, m.DNS.Domain)
+		if err != nil {
+			return "", err
+		}
+		config.Hostname = hostname
+	}
+	if err := m.Cgroups.Ensure(config.CgroupParent, podShares(&pod.Spec)); err != nil {
+		return "", err
+	}
+	if err := m.writePodFiles(pod, attachment); err != nil {
+		return "", err
+	}
+	sandbox, err := m.Runtime.RunSandbox(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	return sandbox.ID, nil
+}
+
+// attach returns the Pod's network, from memory when it is known.
+func (m *Manager) attach(ctx context.Context, pod *keelsonv1.Pod) (Attachment, error) {
+	if pod.Spec.HostNetwork {
+		return Attachment{}, nil
+	}
+	if known := m.recall(pod.UID).attachment; known != nil {
+		return *known, nil
+	}
+	attachment, err := m.Network.Attach(ctx, identity(pod))
+	if err != nil {
+		return Attachment{}, fmt.Errorf("attaching to the Pod network: %w", err)
+	}
+	m.remember(pod.UID, func(p *podMemory) { p.attachment = &attachment })
+	return attachment, nil
+}
+
+func (m *Manager) removeSandbox(ctx context.Context, id string) error {
+	if err := m.Runtime.StopSandbox(ctx, id); err != nil {
+		return fmt.Errorf("stopping sandbox %s: %w", id, err)
+	}
+	if err := m.Runtime.RemoveSandbox(ctx, id); err != nil {
+		return fmt.Errorf("removing sandbox %s: %w", id, err)
+	}
+	return nil
+}

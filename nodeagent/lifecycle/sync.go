@@ -1,0 +1,235 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/status"
+)
+
+// SyncPod implements podworker.Syncer: it reads what runs, plans, executes the plan
+// and sets the status that results.
+func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Result, error) {
+	state, err := m.Runtime.Pod(ctx, pod.UID)
+	if err != nil {
+		return podworker.Result{}, fmt.Errorf("reading the Pod's containers: %w", err)
+	}
+	if m.recall(pod.UID).failure != nil {
+		m.publish(ctx, pod, state, false)
+		return podworker.Result{Finished: true}, nil
+	}
+	p := computePlan(pod, state, m.previousStatus(pod), m.holdOff(pod))
+	if p.Finished {
+		m.publish(ctx, pod, state, false)
+		return podworker.Result{Finished: true}, nil
+	}
+	m.applyWaits(pod, &p)
+	m.publish(ctx, pod, state, false)
+
+	retryAt, err := m.applyPlan(ctx, pod, state, &p)
+	if len(p.Start) > 0 || len(p.Stop) > 0 || p.NewSandbox {
+		state, stateErr := m.Runtime.Pod(ctx, pod.UID)
+		if stateErr != nil {
+			return podworker.Result{}, errors.Join(err, fmt.Errorf("reading the Pod's containers: %w", stateErr))
+		}
+		m.publish(ctx, pod, state, false)
+	}
+	for _, w := range p.Waits {
+		retryAt = earlier(retryAt, w.Until)
+	}
+	return podworker.Result{RetryAt: retryAt}, err
+}
+
+// applyPlan executes p and says when to look again.
+func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (time.Time, error) {
+	if err := m.applyStops(ctx, pod, p); err != nil {
+		return time.Time{}, err
+	}
+	if err := m.applyRemovals(ctx, pod, p); err != nil {
+		return time.Time{}, err
+	}
+	if len(p.Start) == 0 {
+		_, err := m.attach(ctx, pod) // an adopted Pod's address becomes known again
+		return time.Time{}, err
+	}
+
+	pullCtx, stopPulls := context.WithCancel(ctx)
+	defer stopPulls()
+	pulls := m.startPulls(pullCtx, pod, p.Start)
+	sandboxID, attachment, err := m.ensureSandbox(ctx, pod, state, p)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return m.applyStarts(ctx, pod, p.Start, place{sandboxID, attachment}, pulls)
+}
+
+// place is where containers start.
+type place struct {
+	sandboxID  string
+	attachment Attachment
+}
+
+// pull is an image on its way; the channel delivers once.
+type pull struct {
+	image runtime.Image
+	err   error
+}
+
+// startPulls gets all images at once, beside the sandbox.
+func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []startStep) []<-chan pull {
+	pulls := make([]<-chan pull, len(steps))
+	for i, step := range steps {
+		done := make(chan pull, 1)
+		pulls[i] = done
+		go func() {
+			image, notes, err := m.Images.Ensure(ctx, pod, step.Container)
+			if ctx.Err() == nil {
+				for _, n := range notes {
+					m.Recorder.Record(pod, n)
+				}
+			}
+			done <- pull{image, err}
+		}()
+	}
+	return pulls
+}
+
+// applyStarts starts containers in the order of the spec; one that fails does not
+// hold up the next.
+func (m *Manager) applyStarts(ctx context.Context, pod *keelsonv1.Pod, steps []startStep, at place, pulls []<-chan pull) (time.Time, error) {
+	var retryAt time.Time
+	var errs []error
+	for i, step := range steps {
+		got := <-pulls[i]
+		name := step.Container.Name
+		if ctx.Err() != nil {
+			return time.Time{}, ctx.Err()
+		}
+		err := got.err
+		if err == nil {
+			err = m.startContainer(ctx, pod, step, at, got.image)
+		}
+		var image *ImageError
+		var start *runtime.StartError
+		switch {
+		case err == nil:
+			m.setWaiting(pod.UID, name, nil)
+		case errors.As(err, &image):
+			m.setWaiting(pod.UID, name, &corev1.ContainerStateWaiting{Reason: image.Reason, Message: image.Message})
+			retryAt = earlier(retryAt, image.RetryAt)
+		case errors.As(err, &start):
+			retryAt = earlier(retryAt, m.Clock.Now()) // it has ended: the next sync holds it off
+		default:
+			errs = append(errs, fmt.Errorf("container %s: %w", name, err))
+		}
+	}
+	return retryAt, errors.Join(errs...)
+}
+
+// applyWaits records why containers do not start now, and drops reasons that no
+// longer hold.
+func (m *Manager) applyWaits(pod *keelsonv1.Pod, p *plan) {
+	before := m.recall(pod.UID).waiting
+	for name := range before {
+		if !slices.ContainsFunc(p.Start, func(s startStep) bool { return s.Container.Name == name }) {
+			m.setWaiting(pod.UID, name, nil)
+		}
+	}
+	for _, w := range p.Waits {
+		m.setWaiting(pod.UID, w.Name, &w.Waiting)
+		if before[w.Name] != w.Waiting {
+			m.Recorder.Record(pod, Note{w.Name, corev1.EventTypeWarning, eventBackOff,
+				fmt.Sprintf("Back-off restarting failed container %s in pod %s", w.Name, podText(pod))})
+		}
+	}
+}
+
+func (m *Manager) applyStops(ctx context.Context, pod *keelsonv1.Pod, p *plan) error {
+	var errs []error
+	for _, s := range p.Stop {
+		m.Recorder.Record(pod, Note{s.Container.Name, corev1.EventTypeNormal, eventKilling, s.Message})
+		if err := m.Runtime.StopContainer(ctx, s.Container.ID, podworker.GracePeriod(pod)); err != nil {
+			errs = append(errs, fmt.Errorf("stopping container %s: %w", s.Container.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) applyRemovals(ctx context.Context, pod *keelsonv1.Pod, p *plan) error {
+	for _, c := range p.RemoveContainers {
+		if err := m.removeContainer(ctx, identity(pod), c); err != nil {
+			return err
+		}
+	}
+	for _, id := range p.RemoveSandboxes {
+		if err := m.removeSandbox(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdOff pauses a container that keeps ending: 10 s, doubling to 5 min, forgotten
+// after it ran for 10 min.
+func (m *Manager) holdOff(pod *keelsonv1.Pod) holdOff {
+	return func(c *corev1.Container, ended *runtime.Container) (time.Time, time.Duration) {
+		key := backoffKey(pod, c)
+		if !m.backoff.IsInBackOffSince(key, ended.FinishedAt) {
+			return time.Time{}, 0
+		}
+		delay := m.backoff.Get(key)
+		return ended.FinishedAt.Add(delay), delay
+	}
+}
+
+// previousStatus is the last status set here, else the one in the API.
+func (m *Manager) previousStatus(pod *keelsonv1.Pod) corev1.PodStatus {
+	if s, ok := m.Status.Get(pod.UID); ok {
+		return s
+	}
+	return pod.Status.PodStatus
+}
+
+// publish computes and sets the status.
+func (m *Manager) publish(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, terminal bool) {
+	memory := m.recall(pod.UID)
+	in := status.Input{
+		Pod: pod, Previous: m.previousStatus(pod), State: m.withMessages(ctx, pod, state),
+		RuntimeName: m.RuntimeName, Waiting: memory.waiting, Terminal: terminal, Failure: memory.failure,
+		HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
+	}
+	if memory.attachment != nil && len(state.Sandboxes) > 0 {
+		in.PodIP = memory.attachment.IP.String()
+	}
+	s := status.Compute(in)
+	if before := in.Previous.Phase; before != s.Phase {
+		klog.FromContext(ctx).V(2).Info("Pod changed phase", "from", before, "to", s.Phase, "reason", s.Reason)
+	}
+	m.Status.Set(pod, s)
+}
+
+func identity(pod *keelsonv1.Pod) runtime.PodIdentity {
+	return runtime.PodIdentity{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name}
+}
+
+func podText(pod *keelsonv1.Pod) string {
+	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
+}
+
+// earlier returns the earlier of two times; zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

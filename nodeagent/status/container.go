@@ -1,0 +1,143 @@
+package status
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+const (
+	reasonContainerCreating = "ContainerCreating"
+	reasonStatusUnknown     = "ContainerStatusUnknown"
+	exitCodeUnknown         = 137
+
+	// maxTerminationMessages bounds the termination messages of one Pod together, in
+	// bytes, as upstream.
+	maxTerminationMessages = 12 * 1024
+)
+
+// computeContainer derives one container's status from its attempts, newest first.
+func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
+	previous := find(in.Previous.ContainerStatuses, spec.Name)
+	attempts := attemptsOf(in.State.Containers, spec.Name)
+
+	var s corev1.ContainerStatus
+	if len(attempts) == 0 {
+		s = statusWithoutContainer(in, spec, previous)
+	} else {
+		s = statusOf(in, &attempts[0])
+		if len(attempts) > 1 {
+			s.LastTerminationState = stateOf(in, &attempts[1])
+		} else if previous != nil && previous.RestartCount == s.RestartCount {
+			s.LastTerminationState = previous.LastTerminationState
+		}
+	}
+	if waiting, ok := in.Waiting[spec.Name]; ok && s.State.Running == nil && !in.Terminal {
+		if s.State.Terminated != nil {
+			s.LastTerminationState = s.State
+		}
+		s.State = corev1.ContainerState{Waiting: &waiting}
+	}
+	s.Started = new(s.State.Running != nil)
+	s.Ready = s.State.Running != nil
+	setResources(&s, spec)
+	return s
+}
+
+func attemptsOf(containers []runtime.Container, name string) []runtime.Container {
+	var attempts []runtime.Container
+	for _, c := range containers {
+		if c.Name == name {
+			attempts = append(attempts, c)
+		}
+	}
+	return attempts
+}
+
+// statusOf is the status of a container that the runtime holds.
+func statusOf(in Input, c *runtime.Container) corev1.ContainerStatus {
+	return corev1.ContainerStatus{
+		Name:         c.Name,
+		RestartCount: int32(c.Attempt),
+		Image:        c.Image,
+		ImageID:      c.ImageID,
+		ContainerID:  containerID(in, c),
+		State:        stateOf(in, c),
+	}
+}
+
+func containerID(in Input, c *runtime.Container) string {
+	return fmt.Sprintf("%s://%s", in.RuntimeName, c.ID)
+}
+
+func stateOf(in Input, c *runtime.Container) corev1.ContainerState {
+	switch c.State {
+	case runtime.Running:
+		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: seconds(c.StartedAt)}}
+	case runtime.Exited:
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode:    c.ExitCode,
+			Reason:      c.Reason,
+			Message:     truncate(c.Message, maxTerminationMessages/len(in.Pod.Spec.Containers)),
+			StartedAt:   seconds(c.StartedAt),
+			FinishedAt:  seconds(c.FinishedAt),
+			ContainerID: containerID(in, c),
+		}}
+	default:
+		// The runtime has it, and it does not run (yet).
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}}
+	}
+}
+
+// statusWithoutContainer is the status of a container of which the runtime holds
+// nothing: it was never made, or somebody removed it.
+func statusWithoutContainer(in Input, spec *corev1.Container, previous *corev1.ContainerStatus) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{
+		Name: spec.Name, Image: spec.Image,
+		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}},
+	}
+	if previous == nil {
+		return s
+	}
+	if previous.State.Terminated != nil {
+		return *previous
+	}
+	s.RestartCount, s.LastTerminationState = previous.RestartCount, previous.LastTerminationState
+	if previous.State.Running == nil {
+		return s
+	}
+	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		ExitCode: exitCodeUnknown, Reason: reasonStatusUnknown, ContainerID: previous.ContainerID,
+		StartedAt: previous.State.Running.StartedAt,
+	}}
+	if in.Terminal {
+		lost.Terminated.Message = "The container could not be located when the pod was terminated"
+		s.State, s.ImageID, s.ContainerID = lost, previous.ImageID, previous.ContainerID
+		return s
+	}
+	lost.Terminated.Message = "The container could not be located when the pod was deleted.  The container used to be Running"
+	s.LastTerminationState = lost
+	s.RestartCount++
+	return s
+}
+
+func setResources(s *corev1.ContainerStatus, spec *corev1.Container) {
+	if len(spec.Resources.Requests) == 0 && len(spec.Resources.Limits) == 0 {
+		return
+	}
+	s.Resources = spec.Resources.DeepCopy()
+	s.AllocatedResources = s.Resources.Requests.DeepCopy()
+}
+
+func seconds(t time.Time) metav1.Time { return *new(metav1.NewTime(t).Rfc3339Copy()) }
+
+func truncate(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit]
+}

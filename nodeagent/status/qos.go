@@ -1,0 +1,32 @@
+package status
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// QOSClass is the class that requests and limits put a Pod in, as upstream: only
+// cpu and memory count.
+func QOSClass(spec *corev1.PodSpec) corev1.PodQOSClass {
+	guaranteed, any := true, false
+	for i := range spec.Containers {
+		r := spec.Containers[i].Resources
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			limit, request := r.Limits[name], r.Requests[name]
+			if _, ok := r.Requests[name]; !ok {
+				request = limit
+			}
+			any = any || !limit.IsZero() || !request.IsZero()
+			if limit.IsZero() || limit.Cmp(request) != 0 {
+				guaranteed = false
+			}
+		}
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	default:
+		return corev1.PodQOSBurstable
+	}
+}
