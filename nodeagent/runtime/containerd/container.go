@@ -1,0 +1,227 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types"
+	taskstate "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+
+	"github.com/keelson-dev/keelson/nodeagent/logs"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// CreateContainer implements runtime.Runtime.
+func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerConfig) (string, error) {
+	if err := r.ensureSynced(ctx); err != nil {
+		return "", err
+	}
+	sandbox := r.objects.get(config.SandboxID)
+	if sandbox == nil || !r.objects.facts(sandbox).running {
+		return "", fmt.Errorf("create container %s: sandbox %s is not running", config.Name, config.SandboxID)
+	}
+	image, err := r.lookup(ctx, config.ImageRef)
+	if err != nil {
+		return "", err
+	}
+	if image == nil {
+		return "", fmt.Errorf("create container %s: image %q is not on this machine", config.Name, config.ImageRef)
+	}
+	user, err := r.userOf(ctx, image)
+	if err != nil {
+		return "", err
+	}
+	record := record{
+		Kind: kindContainer, PodIdentity: config.PodIdentity, Attempt: config.Attempt,
+		CreatedAt: r.options.Clock.Now(), Container: config.Name, SandboxID: config.SandboxID,
+		Image: config.Image, ImageID: image.Digest, ChainID: image.chainID, SpecHash: config.SpecHash,
+		LogPath: config.LogPath, StopSignal: image.StopSignal,
+		TerminationMessageHostPath: config.TerminationMessageHostPath,
+	}
+	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
+	spec, err := containerSpec(specInput{
+		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
+		sandboxPID: r.objects.facts(sandbox).pid, shm: r.shmPath(config.SandboxID), machine: r.machine,
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := r.clearRemains(ctx, record.id()); err != nil {
+		return "", err
+	}
+	o := r.objects.put(record, facts{})
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	// The object first: it protects the file system from containerd's collector.
+	err = r.createObject(ctx, o, spec, containers.Container{
+		Image: image.Ref, Snapshotter: r.options.Snapshotter, SnapshotKey: o.id,
+	})
+	if err == nil {
+		err = r.prepareRootfs(ctx, o)
+	}
+	if err != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+		defer cancel()
+		return "", errors.Join(err, r.discard(clean, o))
+	}
+	return o.id, nil
+}
+
+// prepareRootfs makes the container's file system, or finds the one that is there.
+func (r *Runtime) prepareRootfs(ctx context.Context, o *object) error {
+	if o.rootfs != nil {
+		return nil
+	}
+	snapshotter := r.client.SnapshotService(r.options.Snapshotter)
+	mounts, err := snapshotter.Prepare(ctx, o.id, o.record.ChainID)
+	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) {
+		mounts, err = snapshotter.Mounts(ctx, o.id)
+	}
+	if err != nil {
+		r.images.forget()
+		return r.explain("prepare the file system of container "+o.id, err)
+	}
+	o.rootfs = mountsOf(mounts)
+	return nil
+}
+
+func mountsOf(mounts []mount.Mount) []*tasktypes.Mount {
+	converted := make([]*tasktypes.Mount, 0, len(mounts))
+	for _, m := range mounts {
+		converted = append(converted, &tasktypes.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return converted
+}
+
+// StartContainer implements runtime.Runtime.
+func (r *Runtime) StartContainer(ctx context.Context, id string) error {
+	if err := r.ensureSynced(ctx); err != nil {
+		return err
+	}
+	o := r.objects.get(id)
+	if o == nil {
+		return fmt.Errorf("start container %s: it does not exist", id)
+	}
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	f := r.objects.facts(o)
+	if f.running {
+		return nil
+	}
+	if f.status.finished() {
+		return fmt.Errorf("start container %s: it has run already", id)
+	}
+	if o.taskLeft { // an earlier start was interrupted
+		if settled, err := r.resumeStart(ctx, o); settled || err != nil {
+			return err
+		}
+	}
+	err := r.startTask(ctx, o)
+	if !isStartError(err) {
+		return err
+	}
+	return r.recordStartError(ctx, o, err)
+}
+
+// resumeStart finds out what became of an interrupted start. It returns true when the
+// container runs or has run.
+func (r *Runtime) resumeStart(ctx context.Context, o *object) (bool, error) {
+	task, err := r.task(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	if task != nil && task.Status != taskstate.Status_CREATED {
+		return true, r.act(ctx, o, task, decide(o.record.Kind, r.objects.facts(o).status, task))
+	}
+	return false, r.killAndDeleteTask(ctx, o)
+}
+
+func (r *Runtime) startTask(ctx context.Context, o *object) error {
+	if err := r.prepareRootfs(ctx, o); err != nil {
+		return err
+	}
+	if err := r.openPumpOf(o, true); err != nil {
+		return err
+	}
+	request := &tasks.CreateTaskRequest{ContainerID: o.id, Rootfs: o.rootfs}
+	if o.pump != nil {
+		request.Stdout = pipePath(r.pipeDir(o.id), logs.Stdout)
+		request.Stderr = pipePath(r.pipeDir(o.id), logs.Stderr)
+	}
+	o.taskLeft = true
+	created, err := r.client.TaskService().Create(ctx, request)
+	if err != nil {
+		return &taskError{"failed to create containerd task", errgrpc.ToNative(err)}
+	}
+	if o.pump != nil {
+		o.pump.connected()
+	}
+	// The start is stored while it happens: the two take about the same time, and a
+	// running task without it is adopted all the same.
+	started := status{StartedAt: r.options.Clock.Now()}
+	stored := make(chan error, 1)
+	go func() { stored <- r.store(ctx, o, started) }()
+	_, err = r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: o.id})
+	storeErr := <-stored
+	if err != nil {
+		return &taskError{"failed to start containerd task", errgrpc.ToNative(err)}
+	}
+	if storeErr != nil {
+		r.options.Log.Error(storeErr, "Cannot store the start of a container, it is stored with the exit", "container", o.id)
+	}
+	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = true, created.Pid, started })
+	return nil
+}
+
+// taskError is an answer to a call that creates or starts a task.
+type taskError struct {
+	tried string
+	err   error
+}
+
+func (e *taskError) Error() string { return e.tried + ": " + e.err.Error() }
+func (e *taskError) Unwrap() error { return e.err }
+
+// isStartError tells whether the shim or runc refused the container, rather than that
+// they could not be asked.
+func isStartError(err error) bool {
+	var task *taskError
+	if !errors.As(err, &task) {
+		return false
+	}
+	for _, unasked := range []func(error) bool{
+		errdefs.IsUnavailable, errdefs.IsCanceled, errdefs.IsDeadlineExceeded,
+		errdefs.IsAlreadyExists, errdefs.IsResourceExhausted,
+	} {
+		if unasked(task.err) {
+			return false
+		}
+	}
+	return true
+}
+
+// recordStartError makes a container that could not start one that has exited, as
+// containerd's CRI plug-in does.
+func (r *Runtime) recordStartError(ctx context.Context, o *object, err error) error {
+	failure := &runtime.StartError{ExitCode: startErrorCode, Message: err.Error()}
+	if err := r.killAndDeleteTask(ctx, o); err != nil {
+		return errors.Join(failure, err)
+	}
+	if o.pump != nil {
+		o.pump.stop(false)
+		o.pump = nil
+	}
+	now := r.options.Clock.Now()
+	after := status{StartedAt: now, FinishedAt: now, ExitCode: startErrorCode, Reason: reasonStartError, Message: failure.Message}
+	if err := r.store(ctx, o, after); err != nil {
+		return errors.Join(failure, err)
+	}
+	r.objects.change(o, func(f *facts) { f.status = after })
+	return failure
+}

@@ -1,0 +1,237 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sync/errgroup"
+)
+
+// resyncParallelism bounds how many objects are settled at once.
+const resyncParallelism = 8
+
+// action is what a comparison asks for.
+type action string
+
+const (
+	actionNone action = "none"
+	// actionAdopt: it runs; follow its output.
+	actionAdopt action = "adopt"
+	// actionEnd: it has ended and that is not stored yet.
+	actionEnd action = "end"
+	// actionLost: it had been started and containerd knows nothing of it.
+	actionLost action = "lost"
+	// actionClear: a task is left that nobody needs.
+	actionClear action = "clear"
+)
+
+// decide compares what is stored about an object with its task, nil when there is none.
+func decide(k kind, s status, task *tasktypes.Process) action {
+	if task != nil && task.Status == tasktypes.Status_UNKNOWN {
+		return actionNone // its shim does not answer now
+	}
+	switch {
+	case s.finished() && task == nil:
+		return actionNone
+	case s.finished():
+		return actionClear
+	case task == nil && k == kindSandbox:
+		return actionEnd
+	case task == nil && s.StartedAt.IsZero():
+		return actionNone
+	case task == nil:
+		return actionLost
+	case task.Status == tasktypes.Status_STOPPED:
+		return actionEnd
+	case task.Status == tasktypes.Status_CREATED && k == kindSandbox:
+		return actionEnd
+	case task.Status == tasktypes.Status_CREATED:
+		return actionClear
+	default: // running, pausing or paused
+		return actionAdopt
+	}
+}
+
+// resync makes the table equal to what containerd holds and settles what happened
+// while nobody looked.
+func (r *Runtime) resync(ctx context.Context) error {
+	r.resyncing.Lock()
+	defer r.resyncing.Unlock()
+	// What changes after this line is newer than what the lists say.
+	known := r.objects.changes()
+	stored, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return r.explain("list containers", err)
+	}
+	listed, err := r.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return r.explain("list tasks", err)
+	}
+	running := make(map[string]*tasktypes.Process, len(listed.Tasks))
+	for _, task := range listed.Tasks {
+		running[task.ID] = task
+	}
+
+	var group errgroup.Group
+	group.SetLimit(resyncParallelism)
+	present := make(map[string]bool, len(stored))
+	for _, container := range stored {
+		present[container.ID] = true
+		record, status, ours, err := decode(container)
+		if err != nil {
+			r.options.Log.Error(err, "Cannot read a container of this namespace, it is left alone", "container", container.ID)
+		}
+		if err != nil || !ours {
+			continue
+		}
+		changes, old := known[container.ID]
+		o := r.objects.put(record, facts{status: status})
+		group.Go(func() error { return r.compare(ctx, o, running[o.id], changes, old) })
+	}
+	for id, changes := range known {
+		if !present[id] {
+			r.dropIfUnchanged(id, changes)
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := r.sweepDirs(present); err != nil {
+		return err
+	}
+	r.synced.Store(true)
+	return nil
+}
+
+// compare settles one object unless something newer than the lists is known of it.
+func (r *Runtime) compare(ctx context.Context, o *object, task *tasktypes.Process, changes uint64, old bool) error {
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	now := r.objects.facts(o)
+	if old && now.changes != changes || !old && now.changes != 0 {
+		return nil
+	}
+	return r.act(ctx, o, task, decide(o.record.Kind, now.status, task))
+}
+
+// settleNow reads one object's task and acts on it.
+func (r *Runtime) settleNow(ctx context.Context, o *object) error {
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	task, err := r.task(ctx, o)
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, o, task, decide(o.record.Kind, r.objects.facts(o).status, task))
+}
+
+// task returns nil when containerd has none for the object.
+func (r *Runtime) task(ctx context.Context, o *object) (*tasktypes.Process, error) {
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: o.id})
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, r.explain("read the task of "+o.id, err)
+	}
+	return got.Process, nil
+}
+
+func (r *Runtime) act(ctx context.Context, o *object, task *tasktypes.Process, do action) error {
+	switch do {
+	case actionAdopt:
+		return r.adopt(ctx, o, task)
+	case actionEnd:
+		if task != nil && task.Status == tasktypes.Status_CREATED {
+			if err := r.killAndDeleteTask(ctx, o); err != nil {
+				return err
+			}
+		}
+		e := ended{at: r.options.Clock.Now()}
+		if task != nil && task.ExitedAt != nil {
+			e = ended{code: task.ExitStatus, at: task.ExitedAt.AsTime()}
+		}
+		if err := r.openPumpOf(o, false); err != nil {
+			return err
+		}
+		return r.settle(ctx, o, e)
+	case actionLost:
+		return r.settle(ctx, o, ended{lost: true})
+	case actionClear:
+		return r.killAndDeleteTask(ctx, o)
+	default:
+		return nil
+	}
+}
+
+// adopt takes over a running task that an earlier process, or a call whose answer was
+// lost, has started.
+func (r *Runtime) adopt(ctx context.Context, o *object, task *tasktypes.Process) error {
+	started := r.objects.facts(o).status
+	if o.record.Kind == kindContainer {
+		if err := r.openPumpOf(o, false); err != nil {
+			return err
+		}
+		if started.StartedAt.IsZero() {
+			started.StartedAt = r.options.Clock.Now()
+			if err := r.store(ctx, o, started); err != nil {
+				return err
+			}
+		}
+	}
+	if f := r.objects.facts(o); f.running && f.pid == task.Pid {
+		return nil
+	}
+	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = true, task.Pid, started })
+	return nil
+}
+
+// dropIfUnchanged forgets an object that somebody else removed from containerd.
+func (r *Runtime) dropIfUnchanged(id string, changes uint64) {
+	o := r.objects.get(id)
+	if o == nil {
+		return
+	}
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	if r.objects.facts(o).changes != changes {
+		return
+	}
+	r.options.Log.Info("Container was removed behind the agent's back", "container", id)
+	if o.pump != nil {
+		o.pump.suspend()
+		o.pump = nil
+	}
+	r.objects.remove(o)
+}
+
+// sweepDirs removes, once in a process's life, the files of objects that are gone.
+func (r *Runtime) sweepDirs(present map[string]bool) error {
+	if r.swept {
+		return nil
+	}
+	var problems []error
+	for _, parent := range []string{"sandboxes", "pipes"} {
+		entries, err := os.ReadDir(filepath.Join(r.options.StateDir, parent))
+		if err != nil {
+			problems = append(problems, err)
+		}
+		for _, entry := range entries {
+			if !present[entry.Name()] {
+				problems = append(problems, removeDir(filepath.Join(r.options.StateDir, parent, entry.Name())))
+			}
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("sweep files of containers that are gone: %w", err)
+	}
+	r.swept = true
+	return nil
+}

@@ -1,0 +1,218 @@
+package containerd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+const cleanUpTimeout = 10 * time.Second
+
+// installPause puts the pause program into a root folder of its own and returns the
+// folder. Its name holds the program's digest, so that an upgrade does not change
+// what runs.
+func installPause(stateDir, binary string) (string, error) {
+	program, err := os.ReadFile(binary)
+	if err != nil {
+		return "", fmt.Errorf("read the pause program: %w", err)
+	}
+	sum := sha256.Sum256(program)
+	root := filepath.Join(stateDir, "pause-"+hex.EncodeToString(sum[:6]))
+	for _, dir := range []string{"proc", "dev", "sys"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return "", fmt.Errorf("install the pause program: %w", err)
+		}
+	}
+	var mount unix.Statfs_t
+	if err := unix.Statfs(root, &mount); err != nil {
+		return "", fmt.Errorf("install the pause program: statfs %s: %w", root, err)
+	}
+	if mount.Flags&unix.ST_NOEXEC != 0 {
+		return "", fmt.Errorf("the state folder %s is on a file system mounted noexec, and the pause program must run from it: choose another folder", stateDir)
+	}
+	target := filepath.Join(root, "pause")
+	if info, err := os.Stat(target); err == nil && info.Size() == int64(len(program)) {
+		return root, nil
+	}
+	partial := target + ".partial"
+	if err := os.WriteFile(partial, program, 0o755); err != nil {
+		return "", fmt.Errorf("install the pause program: %w", err)
+	}
+	if err := os.Rename(partial, target); err != nil {
+		return "", fmt.Errorf("install the pause program: %w", err)
+	}
+	return root, nil
+}
+
+func (r *Runtime) sandboxDir(id string) string {
+	return filepath.Join(r.options.StateDir, "sandboxes", id)
+}
+
+func (r *Runtime) shmPath(id string) string { return filepath.Join(r.sandboxDir(id), "shm") }
+
+// RunSandbox implements runtime.Runtime.
+func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) (runtime.Sandbox, error) {
+	if err := r.ensureSynced(ctx); err != nil {
+		return runtime.Sandbox{}, err
+	}
+	record := record{
+		Kind: kindSandbox, PodIdentity: config.PodIdentity, Attempt: config.Attempt,
+		CreatedAt: r.options.Clock.Now(), HostNetwork: config.NetNSPath == "",
+	}
+	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
+	if err := r.clearRemains(ctx, record.id()); err != nil {
+		return runtime.Sandbox{}, err
+	}
+	o := r.objects.put(record, facts{})
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	if err := r.startSandbox(ctx, o, config); err != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+		defer cancel()
+		return runtime.Sandbox{}, errors.Join(err, r.discard(clean, o))
+	}
+	return sandboxState(o.id, record, r.objects.facts(o)), nil
+}
+
+func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.SandboxConfig) error {
+	if err := mountShm(r.shmPath(o.id)); err != nil {
+		return err
+	}
+	if err := r.createObject(ctx, o, sandboxSpec(config, o.id, r.pause, r.machine), containers.Container{}); err != nil {
+		return err
+	}
+	o.taskLeft = true
+	created, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{ContainerID: o.id})
+	if err != nil {
+		return r.explain("create the sandbox's task", err)
+	}
+	if _, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: o.id}); err != nil {
+		return r.explain("start the sandbox", err)
+	}
+	r.objects.change(o, func(f *facts) { f.running, f.pid = true, created.Pid })
+	return nil
+}
+
+// createObject stores a container object in containerd.
+func (r *Runtime) createObject(ctx context.Context, o *object, spec any, c containers.Container) error {
+	encoded, err := encodeExtension(o.record)
+	if err != nil {
+		return err
+	}
+	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
+		return fmt.Errorf("encode the OCI spec of %s: %w", o.id, err)
+	}
+	c.ID, c.Labels, c.Runtime.Name = o.id, o.record.labels(), runcRuntime
+	c.Extensions = map[string]typeurl.Any{extensionRecord: encoded}
+	if _, err := r.client.ContainerService().Create(ctx, c); err != nil {
+		return r.explain("create container "+o.id, err)
+	}
+	return nil
+}
+
+// clearRemains removes what an earlier creation of the same object left when it was
+// interrupted. What is or was running is refused.
+func (r *Runtime) clearRemains(ctx context.Context, id string) error {
+	o := r.objects.get(id)
+	if o == nil {
+		return nil
+	}
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	f := r.objects.facts(o)
+	if f.running || !f.status.StartedAt.IsZero() {
+		return fmt.Errorf("%s of Pod %s/%s, attempt %d, exists already: %w", o.record.Kind, o.record.Namespace, o.record.Name, o.record.Attempt, errdefs.ErrAlreadyExists)
+	}
+	return r.discard(ctx, o)
+}
+
+// RemoveSandbox implements runtime.Runtime.
+func (r *Runtime) RemoveSandbox(ctx context.Context, id string) error { return r.remove(ctx, id) }
+
+// RemoveContainer implements runtime.Runtime.
+func (r *Runtime) RemoveContainer(ctx context.Context, id string) error { return r.remove(ctx, id) }
+
+func (r *Runtime) remove(ctx context.Context, id string) error {
+	if err := r.ensureSynced(ctx); err != nil {
+		return err
+	}
+	o := r.objects.get(id)
+	if o == nil {
+		return nil
+	}
+	o.busy.Lock()
+	defer o.busy.Unlock()
+	if r.objects.facts(o).running {
+		return fmt.Errorf("remove %s %s: it is running; stop it first", o.record.Kind, id)
+	}
+	return r.discard(ctx, o)
+}
+
+// discard removes an object and all it held. The object is busy and its process, if
+// any is left, is of no use.
+func (r *Runtime) discard(ctx context.Context, o *object) error {
+	if o.taskLeft {
+		if err := r.killAndDeleteTask(ctx, o); err != nil {
+			return err
+		}
+	}
+	if err := r.client.ContainerService().Delete(ctx, o.id); err != nil && !errdefs.IsNotFound(err) {
+		return r.explain("delete container "+o.id, err)
+	}
+	if o.record.Kind == kindContainer {
+		err := r.client.SnapshotService(r.options.Snapshotter).Remove(ctx, o.id)
+		if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+			return r.explain("remove the file system of container "+o.id, err)
+		}
+	}
+	if o.pump != nil {
+		o.pump.stop(false)
+		o.pump = nil
+	}
+	for _, dir := range []string{r.sandboxDir(o.id), r.pipeDir(o.id)} {
+		if err := removeDir(dir); err != nil {
+			return err
+		}
+	}
+	r.objects.remove(o)
+	return nil
+}
+
+// mountShm mounts the shared memory of a Pod's containers.
+func mountShm(path string) error {
+	if err := os.MkdirAll(path, 0o711); err != nil {
+		return fmt.Errorf("create the Pod's shared memory: %w", err)
+	}
+	if err := unix.Mount("shm", path, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=65536k"); err != nil {
+		return fmt.Errorf("mount the Pod's shared memory at %s: %w", path, err)
+	}
+	return nil
+}
+
+// removeDir removes the folder of an object, which may hold a mounted shm.
+func removeDir(dir string) error {
+	shm := filepath.Join(dir, "shm")
+	err := unix.Unmount(shm, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unmount %s: %w", shm, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove files of a container: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package containerd
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// groupAnnotation makes the runc shims of containerd 1.6 to 2.x serve all containers
+// with the same value from one process.
+const groupAnnotation = "io.containerd.runc.v2.group"
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// capabilities of a container that asks for nothing, as containerd's default.
+var capabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// maskedPaths and readonlyPaths hide what of the kernel is not namespaced.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+		"/sys/firmware",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func cgroupPath(parent, id string) string { return path.Join("/", parent, id) }
+
+// sandboxSpec renders the pause container: nothing but the pause program, no
+// capabilities, and the namespaces that the Pod's containers join.
+func sandboxSpec(config runtime.SandboxConfig, id, pauseRoot string, m machine) *specs.Spec {
+	namespaces := []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.MountNamespace}}
+	var sysctl map[string]string
+	if config.Hostname != "" {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})
+	}
+	if config.NetNSPath != "" {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: config.NetNSPath})
+		// As containerd's CRI plug-in: no privilege is needed for low ports and ping.
+		sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+	}
+	shares := uint64(2)
+	return &specs.Spec{
+		Version:  specs.Version,
+		Root:     &specs.Root{Path: pauseRoot, Readonly: true},
+		Hostname: config.Hostname,
+		Process: &specs.Process{
+			Args: []string{"/pause"}, Cwd: "/", Env: []string{defaultPath}, NoNewPrivileges: true,
+			User: specs.User{UID: 65535, GID: 65535}, Capabilities: &specs.LinuxCapabilities{},
+			OOMScoreAdj: new(max(-998, m.minOOMScoreAdj)),
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		},
+		Annotations: map[string]string{groupAnnotation: id},
+		Linux: &specs.Linux{
+			CgroupsPath: cgroupPath(config.CgroupParent, id), Namespaces: namespaces, Sysctl: sysctl,
+			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
+			Resources: &specs.LinuxResources{
+				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
+				CPU:     &specs.LinuxCPU{Shares: &shares},
+			},
+		},
+	}
+}
+
+type specInput struct {
+	config     runtime.ContainerConfig
+	image      runtime.Image
+	user       specs.User
+	cgroupPath string
+	sandboxPID uint32
+	shm        string
+	machine    machine
+}
+
+// containerSpec renders the OCI spec of a container.
+func containerSpec(in specInput) (*specs.Spec, error) {
+	args := processArgs(in.image, in.config.Command, in.config.Args)
+	if len(args) == 0 {
+		return nil, fmt.Errorf("container %s has no command: neither its image %s nor its spec names one", in.config.Name, in.config.Image)
+	}
+	ns := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
+	namespaces := []specs.LinuxNamespace{
+		{Type: specs.PIDNamespace},
+		{Type: specs.MountNamespace},
+		{Type: specs.IPCNamespace, Path: ns("ipc")},
+		{Type: specs.UTSNamespace, Path: ns("uts")},
+		{Type: specs.NetworkNamespace, Path: ns("net")},
+	}
+	if in.machine.unified {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	cwd := in.config.WorkingDir
+	if cwd == "" {
+		cwd = in.image.WorkingDir
+	}
+	if cwd == "" {
+		cwd = "/"
+	}
+	return &specs.Spec{
+		Version: specs.Version,
+		Root:    &specs.Root{Path: "rootfs"},
+		Process: &specs.Process{
+			Args: args, Cwd: cwd, Env: mergeEnv(in.image.Env, in.config.Env), User: in.user,
+			Capabilities: &specs.LinuxCapabilities{
+				Bounding: capabilities, Effective: effectiveCapabilities(in.user), Permitted: effectiveCapabilities(in.user),
+			},
+			OOMScoreAdj: new(max(in.config.Resources.OOMScoreAdj, in.machine.minOOMScoreAdj)),
+		},
+		Mounts:      containerMounts(in.shm, in.config.Mounts),
+		Annotations: map[string]string{groupAnnotation: in.config.SandboxID},
+		Linux: &specs.Linux{
+			CgroupsPath: in.cgroupPath, Namespaces: namespaces,
+			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
+			Resources: linuxResources(in.config.Resources, in.machine),
+		},
+	}, nil
+}
+
+// effectiveCapabilities are none for a user other than root, as the kernel would have
+// it after a change of user.
+func effectiveCapabilities(user specs.User) []string {
+	if user.UID != 0 {
+		return nil
+	}
+	return capabilities
+}
+
+// processArgs applies the Pod's rules: command replaces ENTRYPOINT and drops CMD, args
+// replace CMD.
+func processArgs(image runtime.Image, command, args []string) []string {
+	switch {
+	case len(command) > 0:
+		return slices.Concat(command, args)
+	case len(args) > 0:
+		return slices.Concat(image.Entrypoint, args)
+	default:
+		return slices.Concat(image.Entrypoint, image.Cmd)
+	}
+}
+
+// mergeEnv keeps the order of first appearance; the later value of a name wins.
+func mergeEnv(lists ...[]string) []string {
+	merged := []string{}
+	position := map[string]int{}
+	for _, entry := range slices.Concat(append([][]string{{defaultPath}}, lists...)...) {
+		name, _, _ := strings.Cut(entry, "=")
+		if at, ok := position[name]; ok {
+			merged[at] = entry
+			continue
+		}
+		position[name] = len(merged)
+		merged = append(merged, entry)
+	}
+	return merged
+}
+
+func containerMounts(shm string, mounts []runtime.Mount) []specs.Mount {
+	all := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+		{Destination: "/dev/shm", Type: "bind", Source: shm, Options: []string{"rbind", "rw"}},
+	}
+	for _, m := range mounts {
+		destination := path.Clean(m.ContainerPath)
+		all = slices.DeleteFunc(all, func(other specs.Mount) bool { return other.Destination == destination })
+		access := "rw"
+		if m.ReadOnly {
+			access = "ro"
+		}
+		all = append(all, specs.Mount{
+			Destination: destination, Type: "bind", Source: m.HostPath,
+			Options: []string{"rbind", "rprivate", access},
+		})
+	}
+	// A mount hides what lies below, so parents come first.
+	slices.SortStableFunc(all, func(a, b specs.Mount) int {
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
+	})
+	return all
+}
+
+func linuxResources(r runtime.Resources, m machine) *specs.LinuxResources {
+	resources := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+	if r.CPUShares != 0 || r.CPUQuota != 0 {
+		resources.CPU = &specs.LinuxCPU{}
+	}
+	if r.CPUShares != 0 {
+		resources.CPU.Shares = new(r.CPUShares)
+	}
+	if r.CPUQuota != 0 {
+		resources.CPU.Quota = new(r.CPUQuota)
+	}
+	if r.CPUQuota != 0 && r.CPUPeriod != 0 {
+		resources.CPU.Period = new(r.CPUPeriod)
+	}
+	if r.MemoryLimit != 0 {
+		resources.Memory = &specs.LinuxMemory{Limit: new(r.MemoryLimit)}
+		if m.swapLimit { // the same sum of memory and swap: no swap
+			resources.Memory.Swap = new(r.MemoryLimit)
+		}
+		if m.unified { // as the kubelet: out of memory ends the container, not one process of it
+			resources.Unified = map[string]string{"memory.oom.group": "1"}
+		}
+	}
+	return resources
+}
