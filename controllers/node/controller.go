@@ -1,0 +1,209 @@
+// Package node looks after Nodes: it gives each a Pod range, judges from its Lease
+// whether its agent is alive, and translates conditions into taints that keep new
+// Pods away.
+//
+// It never evicts Pods and never talks to machines. Pod ranges are decided by the
+// one leader from the Nodes it lists, its own writes included; no other record
+// exists. When an agent was last heard of is kept in memory and measured on this
+// process's clock: after a restart, or after the API server was away for longer than
+// the Lease of the leader lives, every agent has the whole grace period again, so
+// that an outage of the control plane makes no Node unreachable.
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/summary"
+)
+
+// Options are what the controller can be told.
+type Options struct {
+	// ClusterCIDR is divided into one range of MaskSize per Node; an invalid one means
+	// that Nodes get none.
+	ClusterCIDR netip.Prefix
+	MaskSize    int
+	// GracePeriod is how long an agent may be silent.
+	GracePeriod time.Duration
+	// Clock measures silence; nil means the real one.
+	Clock clock.PassiveClock
+}
+
+// Reconciler looks after one Node at a time. It must not run in parallel with
+// itself: two Nodes could get one range.
+type Reconciler struct {
+	client   client.Client
+	recorder events.EventRecorder
+	options  Options
+
+	mu    sync.Mutex
+	heard map[string]heartbeat
+}
+
+// NewReconciler builds a reconciler for tests that call Reconcile themselves.
+func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return &Reconciler{client: c, recorder: recorder, options: o, heard: map[string]heartbeat{}}
+}
+
+// Add registers the controller with mgr.
+func Add(mgr ctrl.Manager, o Options) error {
+	nodeLeases := predicate.NewPredicateFuncs(func(o client.Object) bool {
+		return o.GetNamespace() == keelsonv1.NodeLeaseNamespace
+	})
+	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("node-controller"), o)
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("node").
+		For(&keelsonv1.Node{}).
+		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(toNode), builder.WithPredicates(nodeLeases)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
+		Complete(r)
+}
+
+func toNode(_ context.Context, lease client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: lease.GetName()}}}
+}
+
+// Reconcile brings one Node up to date and comes back when its agent's time is up.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	node := &keelsonv1.Node{}
+	if err := r.client.Get(ctx, request.NamespacedName, node); apierrors.IsNotFound(err) {
+		return r.forget(ctx, request.Name)
+	} else if err != nil {
+		return ctrl.Result{}, fmt.Errorf("read node %s: %w", request.Name, err)
+	}
+	lease, err := r.lease(ctx, node.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	silentIn := r.listen(node, lease)
+	updated := node.DeepCopy()
+	if silentIn <= 0 {
+		markSilent(&updated.Status, metav1.NewTime(r.options.Clock.Now()))
+	}
+	updated.Spec.Taints = computeTaints(updated)
+	rangeErr := r.assignRange(ctx, updated)
+	if err := r.write(ctx, node, updated); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if rangeErr != nil {
+		return ctrl.Result{}, rangeErr
+	}
+	// At least a second: the moment itself must be over.
+	return ctrl.Result{RequeueAfter: max(silentIn, time.Second)}, nil
+}
+
+func (r *Reconciler) lease(ctx context.Context, name string) (*coordinationv1.Lease, error) {
+	lease := &coordinationv1.Lease{}
+	err := r.client.Get(ctx, types.NamespacedName{Namespace: keelsonv1.NodeLeaseNamespace, Name: name}, lease)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read lease of node %s: %w", name, err)
+	}
+	return lease, nil
+}
+
+// listen notes whether the agent was heard since the last look and returns how long
+// it may still be silent.
+func (r *Reconciler) listen(node *keelsonv1.Node, lease *coordinationv1.Lease) time.Duration {
+	now := r.options.Clock.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.heard[node.Name].hear(node, lease, now)
+	r.heard[node.Name] = last
+	return r.options.GracePeriod - now.Sub(last.at)
+}
+
+// assignRange gives the Node a Pod range if it has none.
+func (r *Reconciler) assignRange(ctx context.Context, node *keelsonv1.Node) error {
+	if node.Spec.PodCIDR != "" || !r.options.ClusterCIDR.IsValid() || node.DeletionTimestamp != nil {
+		return nil
+	}
+	nodes := &keelsonv1.NodeList{}
+	// The list waits for this process's own writes, so no range is given twice.
+	if err := r.client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	assigned, err := planRange(r.options.ClusterCIDR, r.options.MaskSize, usedRanges(nodes.Items))
+	if err != nil {
+		eventNoRange(r.recorder, node, err)
+		return fmt.Errorf("find a Pod range for node %s: %w", node.Name, err)
+	}
+	node.Spec.PodCIDR = assigned.String()
+	node.Spec.PodCIDRs = []string{assigned.String()}
+	return nil
+}
+
+// write stores what changed: spec, then status.
+func (r *Reconciler) write(ctx context.Context, node, updated *keelsonv1.Node) error {
+	updated.Status.Summary = summary.Node(updated)
+	base := node.DeepCopy()
+	wanted := updated.Status.DeepCopy()
+	if !equality.Semantic.DeepEqual(node.Spec, updated.Spec) {
+		if err := r.client.Patch(ctx, updated, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+			return fmt.Errorf("write spec of node %s: %w", node.Name, err)
+		}
+		klog.FromContext(ctx).Info("Changed node", "podCIDR", updated.Spec.PodCIDR, "taints", taintKeys(updated.Spec.Taints))
+		// The answer holds the stored status.
+		base = updated.DeepCopy()
+		updated.Status = *wanted
+	}
+	if equality.Semantic.DeepEqual(base.Status, updated.Status) {
+		return nil
+	}
+	if err := r.client.Status().Patch(ctx, updated, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("write status of node %s: %w", node.Name, err)
+	}
+	if wasReady, isReady := ready(&node.Status), ready(&updated.Status); wasReady != isReady {
+		klog.FromContext(ctx).Info("Node went silent", "readyBefore", wasReady, "ready", isReady)
+		eventNotReady(r.recorder, node)
+	}
+	return nil
+}
+
+// forget cleans up after a Node that is gone. Its Lease goes when nobody renews it
+// any more: an agent may be about to register.
+func (r *Reconciler) forget(ctx context.Context, name string) (ctrl.Result, error) {
+	r.mu.Lock()
+	delete(r.heard, name)
+	r.mu.Unlock()
+	lease, err := r.lease(ctx, name)
+	if err != nil || lease == nil {
+		return ctrl.Result{}, err
+	}
+	if lease.Spec.RenewTime != nil {
+		if rest := r.options.GracePeriod - r.options.Clock.Since(lease.Spec.RenewTime.Time); rest > 0 {
+			return ctrl.Result{RequeueAfter: rest}, nil
+		}
+	}
+	// Renewed this very moment: the precondition fails and the watch brings us back.
+	err = r.client.Delete(ctx, lease, client.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return ctrl.Result{}, fmt.Errorf("delete lease of node %s: %w", name, err)
+	}
+	return ctrl.Result{}, nil
+}
