@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -80,7 +79,7 @@ func (r *Runtime) prepareRootfs(ctx context.Context, o *object) error {
 	}
 	snapshotter := r.client.SnapshotService(r.options.Snapshotter)
 	mounts, err := snapshotter.Prepare(ctx, o.id, o.record.ChainID)
-	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) {
+	if errdefs.IsAlreadyExists(native(err)) {
 		mounts, err = snapshotter.Mounts(ctx, o.id)
 	}
 	if err != nil {
@@ -157,7 +156,7 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	o.taskLeft = true
 	created, err := r.client.TaskService().Create(ctx, request)
 	if err != nil {
-		return &taskError{"failed to create containerd task", errgrpc.ToNative(err)}
+		return &taskError{"failed to create containerd task", native(err)}
 	}
 	if o.pump != nil {
 		o.pump.connected()
@@ -170,7 +169,7 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	_, err = r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: o.id})
 	storeErr := <-stored
 	if err != nil {
-		return &taskError{"failed to start containerd task", errgrpc.ToNative(err)}
+		return &taskError{"failed to start containerd task", native(err)}
 	}
 	if storeErr != nil {
 		r.options.Log.Error(storeErr, "Cannot store the start of a container, it is stored with the exit", "container", o.id)

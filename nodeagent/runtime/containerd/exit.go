@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -119,7 +118,7 @@ func (r *Runtime) store(ctx context.Context, o *object, s status) error {
 func (r *Runtime) deleteTask(ctx context.Context, o *object) error {
 	o.taskLeft = true
 	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: o.id})
-	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
 		return r.explain("delete the task of "+o.id, err)
 	}
 	o.taskLeft = false
@@ -133,7 +132,7 @@ func (r *Runtime) killAndDeleteTask(ctx context.Context, o *object) error {
 		return err
 	}
 	if err == nil {
-		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: o.id}); err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: o.id}); err != nil && !errdefs.IsNotFound(native(err)) {
 			return r.explain("wait for the end of "+o.id, err)
 		}
 	}

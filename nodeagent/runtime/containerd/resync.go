@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -135,7 +134,7 @@ func (r *Runtime) settleNow(ctx context.Context, o *object) error {
 // task returns nil when containerd has none for the object.
 func (r *Runtime) task(ctx context.Context, o *object) (*tasktypes.Process, error) {
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: o.id})
-	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+	if err = native(err); errdefs.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -143,9 +144,18 @@ func (r *Runtime) ensureSynced(ctx context.Context) error {
 
 // explain wraps an error of a call to containerd with what was tried.
 func (r *Runtime) explain(tried string, err error) error {
-	err = errgrpc.ToNative(err)
+	err = native(err)
 	if errdefs.IsUnavailable(err) {
 		return fmt.Errorf("cannot reach containerd at %s: %w; is it running?", r.options.Address, err)
 	}
 	return fmt.Errorf("containerd: %s: %w", tried, err)
+}
+
+// native makes containerd's error classes of gRPC's. Some of the client's services
+// have done so already.
+func native(err error) error {
+	if _, isGRPC := grpcstatus.FromError(err); err == nil || !isGRPC {
+		return err
+	}
+	return errgrpc.ToNative(err)
 }

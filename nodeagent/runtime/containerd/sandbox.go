@@ -14,7 +14,6 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 
@@ -176,7 +175,7 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 	}
 	if o.record.Kind == kindContainer {
 		err := r.client.SnapshotService(r.options.Snapshotter).Remove(ctx, o.id)
-		if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		if err = native(err); err != nil && !errdefs.IsNotFound(err) {
 			return r.explain("remove the file system of container "+o.id, err)
 		}
 	}

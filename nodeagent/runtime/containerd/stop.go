@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 )
@@ -84,7 +83,7 @@ func (r *Runtime) waitEnd(ctx context.Context, o *object, timer clock.Timer) (bo
 
 func (r *Runtime) kill(ctx context.Context, o *object, signal syscall.Signal) error {
 	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: o.id, Signal: uint32(signal)})
-	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+	if err = native(err); errdefs.IsNotFound(err) {
 		return errGone
 	}
 	if err != nil {
