@@ -1,0 +1,191 @@
+package local
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/keelson-dev/keelson/cluster/pki"
+	"github.com/keelson-dev/keelson/cluster/supervisor"
+)
+
+// Names of the components, as `status` prints them and logs are called.
+const (
+	nameContainerd = "containerd"
+	nameEtcd       = "etcd"
+	nameAPIServer  = "kube-apiserver"
+	nameManifests  = "manifests"
+	nameManager    = "keelson-manager"
+	nameNode       = "keelson-node"
+)
+
+// startOrder lists them in the order in which they start.
+var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameNode}
+
+// plan is what the command lines of a cluster follow from.
+type plan struct {
+	layout   Layout
+	settings Settings
+	programs Programs
+	store    *pki.Store
+	// memory of the machine in bytes.
+	memory uint64
+}
+
+// commands renders the command line of every program that is supervised.
+func (p plan) commands() map[string]*supervisor.Command {
+	commands := map[string]*supervisor.Command{
+		nameEtcd:      {Path: p.programs.Etcd, Args: p.etcdArgs(), Env: p.memoryLimit(8)},
+		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.memoryLimit(4)},
+		nameManager:   {Path: p.programs.Manager, Args: p.managerArgs()},
+		nameNode:      {Path: p.programs.Node, Args: p.nodeArgs()},
+	}
+	if p.settings.OwnContainerd {
+		commands[nameContainerd] = &supervisor.Command{Path: p.programs.Containerd, Args: []string{"--config", p.layout.containerdConfig()}}
+	}
+	return commands
+}
+
+// memoryLimit makes the garbage collector work harder when a program nears a part
+// of the machine's memory. It is a guard against bursts, not a hard limit.
+func (p plan) memoryLimit(part uint64) []string {
+	return []string{"GOMEMLIMIT=" + strconv.FormatUint(p.memory/part, 10)}
+}
+
+func (p plan) etcdArgs() []string {
+	cert, client := p.store.LeafFile(certEtcd), "https://"+onLoopback(p.settings.Ports.Etcd)
+	peer := "https://" + onLoopback(p.settings.Ports.EtcdPeer)
+	args := []string{
+		"--name=keelson",
+		"--data-dir=" + p.layout.etcdDir(),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=keelson=" + peer,
+		"--listen-metrics-urls=http://" + onLoopback(p.settings.Ports.EtcdHealth),
+		"--client-cert-auth", "--trusted-ca-file=" + p.store.AuthorityFile(etcdCA), "--cert-file=" + cert, "--key-file=" + cert,
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + p.store.AuthorityFile(etcdCA), "--peer-cert-file=" + cert, "--peer-key-file=" + cert,
+		"--log-level=warn",
+	}
+	if p.settings.NoFsync {
+		args = append(args, "--unsafe-no-fsync")
+	}
+	return args
+}
+
+func (p plan) apiServerArgs() []string {
+	serving, toEtcd := p.store.LeafFile(certAPIServer), p.store.LeafFile(certAPIServerEtcd)
+	signingKey, verifyKey := p.store.SigningKeyFiles(serviceAccount)
+	return []string{
+		// The node's address, and no other, because Pods must reach it: from their
+		// network namespaces loopback is not this machine.
+		"--bind-address=" + p.settings.NodeIP.String(),
+		"--advertise-address=" + p.settings.NodeIP.String(),
+		"--secure-port=" + strconv.Itoa(p.settings.Ports.APIServer),
+		"--etcd-servers=https://" + onLoopback(p.settings.Ports.Etcd),
+		"--etcd-cafile=" + p.store.AuthorityFile(etcdCA), "--etcd-certfile=" + toEtcd, "--etcd-keyfile=" + toEtcd,
+		"--tls-cert-file=" + serving, "--tls-private-key-file=" + serving,
+		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
+		"--anonymous-auth=false",
+		"--authorization-mode=RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
+		"--service-account-signing-key-file=" + signingKey, "--service-account-key-file=" + verifyKey,
+		"--service-cluster-ip-range=" + builtinServiceCIDR,
+		// The built-in Service kubernetes is nobody's: ours has its own Endpoints.
+		"--endpoint-reconciler-type=none",
+		"--allow-privileged=true",
+		"--profiling=false",
+	}
+}
+
+func (p plan) managerArgs() []string {
+	ports := p.settings.Ports
+	return []string{
+		"--kubeconfig=" + p.layout.kubeconfig(certManager),
+		"--mode=standalone",
+		"--service-cidr=" + p.settings.ServiceCIDR,
+		"--cluster-cidr=" + p.settings.ClusterCIDR,
+		"--kubernetes-service-endpoints=" + p.settings.apiServerAddress(),
+		"--webhook-bind-address=127.0.0.1",
+		"--webhook-port=" + strconv.Itoa(ports.Webhook),
+		"--webhook-url=https://localhost:" + strconv.Itoa(ports.Webhook),
+		"--webhook-cert-dir=" + p.layout.webhookDir(),
+		"--health-bind-address=" + onLoopback(ports.ManagerHealth),
+		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
+		// Of one manager there is never another to wait for but its own past self.
+		"--leader-elect-lease-duration=4s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=500ms",
+	}
+}
+
+func (p plan) nodeArgs() []string {
+	return append(p.nodeIdentityArgs(),
+		"--kubeconfig="+p.layout.kubeconfig(certNode),
+		"--node-ip="+p.settings.NodeIP.String(),
+		"--cluster-domain="+clusterDomain,
+		"--pause-binary="+p.programs.Pause,
+		"--health-bind-address="+onLoopback(p.settings.Ports.NodeHealth),
+	)
+}
+
+// nodeIdentityArgs are those that also the node's cleanup needs.
+func (p plan) nodeIdentityArgs() []string {
+	return []string{
+		"--node-name=" + p.settings.NodeName,
+		"--containerd-address=" + p.settings.ContainerdAddress,
+		"--root-dir=" + p.layout.nodeDir(),
+		"--run-dir=" + p.layout.Run,
+		"--service-cidr=" + p.settings.ServiceCIDR,
+		"--cluster-cidr=" + p.settings.ClusterCIDR,
+	}
+}
+
+// components joins the commands with what each depends on and how it shows that it
+// is ready.
+func (p plan) components(probes *probes) []supervisor.Component {
+	commands := p.commands()
+	var list []supervisor.Component
+	nodeNeeds := []string{nameManager}
+	if c, own := commands[nameContainerd]; own {
+		list = append(list, supervisor.Component{
+			Name: nameContainerd, Command: c, Ready: probes.socket(p.settings.ContainerdAddress),
+			// Containers outlive their cluster's other parts; `down` ends them.
+			Leave: true,
+		})
+		nodeNeeds = append(nodeNeeds, nameContainerd)
+	}
+	return append(list,
+		supervisor.Component{
+			Name: nameEtcd, Command: commands[nameEtcd],
+			Ready: probes.http("http://" + onLoopback(p.settings.Ports.EtcdHealth) + "/readyz"),
+		},
+		supervisor.Component{
+			Name: nameAPIServer, Command: commands[nameAPIServer], DependsOn: []string{nameEtcd},
+			Ready: probes.apiServer, StopTimeout: 20 * time.Second,
+		},
+		supervisor.Component{
+			Name: nameManifests, Task: probes.installManifests, DependsOn: []string{nameAPIServer},
+		},
+		supervisor.Component{
+			Name: nameManager, Command: commands[nameManager], DependsOn: []string{nameAPIServer, nameManifests},
+			Ready: probes.http("http://" + onLoopback(p.settings.Ports.ManagerHealth) + "/readyz"),
+		},
+		supervisor.Component{
+			Name: nameNode, Command: commands[nameNode], DependsOn: nodeNeeds,
+			Ready: probes.node(p.settings.NodeName), StopTimeout: 15 * time.Second,
+		},
+	)
+}
+
+// containerdConfig is the configuration of a containerd of our own: only what the
+// node agent uses, and nothing shared with another containerd on this machine.
+func containerdConfig(l Layout) string {
+	return `# Written by keelson up.
+version = 2
+root = ` + strconv.Quote(l.containerdRoot()) + `
+state = ` + strconv.Quote(l.containerdState()) + `
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+
+[grpc]
+  address = ` + strconv.Quote(l.containerdSocket()) + `
+
+[debug]
+  level = "warn"
+`
+}

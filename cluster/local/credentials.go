@@ -1,0 +1,133 @@
+package local
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"k8s.io/client-go/tools/clientcmd"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/cluster/internal/files"
+	"github.com/keelson-dev/keelson/cluster/pki"
+)
+
+// Names in the store of certificates.
+const (
+	clusterCA      = "cluster-ca"
+	etcdCA         = "etcd-ca"
+	serviceAccount = "service-account"
+
+	certAPIServer     = "apiserver"
+	certAPIServerEtcd = "apiserver-etcd-client"
+	certEtcd          = "etcd"
+	certAdmin         = "admin"
+	certManager       = "manager"
+	certNode          = "node"
+)
+
+// builtinServiceCIDR is the range in which the API server itself gives out
+// addresses for the built-in kind Service. Nobody routes them: it only has to
+// differ from every range in use. RFC 2544 reserves it for benchmarks.
+const builtinServiceCIDR = "198.19.255.0/24"
+
+const clusterDomain = "cluster.local"
+
+// leaves are the certificates of a cluster with such settings.
+func leaves(s Settings) ([]pki.Leaf, error) {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	addresses := []netip.Addr{loopback, s.NodeIP}
+	for _, cidr := range []string{s.ServiceCIDR, builtinServiceCIDR} {
+		p, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return nil, fmt.Errorf("service range: %w", err)
+		}
+		addresses = append(addresses, p.Addr().Next())
+	}
+	return []pki.Leaf{
+		{
+			Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses,
+			DNSNames: []string{
+				"localhost", s.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain,
+			},
+		},
+		{Name: certAPIServerEtcd, Authority: etcdCA, User: "kube-apiserver", Usage: pki.Client},
+		{Name: certEtcd, Authority: etcdCA, User: "etcd", Usage: pki.Peer, DNSNames: []string{"localhost"}, Addresses: []netip.Addr{loopback}},
+		{Name: certAdmin, Authority: clusterCA, User: "keelson:admin", Groups: []string{"system:masters"}, Usage: pki.Client},
+		{Name: certManager, Authority: clusterCA, User: keelsonv1.ManagerUser, Usage: pki.Client},
+		{Name: certNode, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client},
+	}, nil
+}
+
+// ensureCredentials issues what is missing or about to expire and writes the
+// kubeconfig files. The components read certificates again by themselves when the
+// files change, so it may run while they do.
+func ensureCredentials(store *pki.Store, l Layout, s Settings) ([]pki.Issued, error) {
+	want, err := leaves(s)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := store.Ensure([]string{clusterCA, etcdCA}, []string{serviceAccount}, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(l.configDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("create the folder of configuration: %w", err)
+	}
+	for _, component := range []string{certManager, certNode} {
+		config := kubeconfig(s, component)
+		config.Clusters[clusterName].CertificateAuthority = store.AuthorityFile(clusterCA)
+		config.AuthInfos[component].ClientCertificate = store.LeafFile(component)
+		config.AuthInfos[component].ClientKey = store.LeafFile(component)
+		if err := writeKubeconfig(l.kubeconfig(component), config); err != nil {
+			return nil, err
+		}
+	}
+	return issued, writeAdminKubeconfig(store, l, s)
+}
+
+// writeAdminKubeconfig writes a file that holds everything, so that it can be copied.
+func writeAdminKubeconfig(store *pki.Store, l Layout, s Settings) error {
+	ca, err := os.ReadFile(store.AuthorityFile(clusterCA))
+	if err != nil {
+		return fmt.Errorf("read the authority: %w", err)
+	}
+	both, err := os.ReadFile(store.LeafFile(certAdmin))
+	if err != nil {
+		return fmt.Errorf("read the administrator's certificate: %w", err)
+	}
+	config := kubeconfig(s, certAdmin)
+	config.Clusters[clusterName].CertificateAuthorityData = ca
+	config.AuthInfos[certAdmin].ClientCertificateData = both
+	config.AuthInfos[certAdmin].ClientKeyData = both
+	return writeKubeconfig(l.AdminKubeconfig(), config)
+}
+
+const clusterName = "keelson"
+
+func kubeconfig(s Settings, user string) *clientcmdapi.Config {
+	config := clientcmdapi.NewConfig()
+	config.Clusters[clusterName] = &clientcmdapi.Cluster{Server: "https://" + s.apiServerAddress()}
+	config.AuthInfos[user] = &clientcmdapi.AuthInfo{}
+	config.Contexts[clusterName] = &clientcmdapi.Context{Cluster: clusterName, AuthInfo: user}
+	config.CurrentContext = clusterName
+	return config
+}
+
+func writeKubeconfig(path string, config *clientcmdapi.Config) error {
+	data, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	return files.Replace(path, data, 0o600)
+}
+
+func (s Settings) apiServerAddress() string {
+	return net.JoinHostPort(s.NodeIP.String(), strconv.Itoa(s.Ports.APIServer))
+}
+
+func onLoopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,0 +1,130 @@
+// Package local runs a whole cluster on one machine: etcd, kube-apiserver, the
+// manager, the node agent and, where the machine has none, containerd, under one
+// supervisor in the background.
+//
+// It owns its data directory, its run directory and the processes it started, and
+// touches nothing else; what the node agent made (containers, interfaces, rules)
+// is removed by the agent's own cleanup. Recovery after a crash: everything is
+// derived from the settings in the data directory; `up` ends what a dead
+// supervisor left behind and starts afresh, while containers keep running, and
+// `down` works from any state, again and again.
+package local
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Layout is where a cluster keeps its files.
+type Layout struct {
+	// Data outlives a reboot, Run does not.
+	Data, Run string
+}
+
+func newLayout(dataDir, runDir string) (Layout, error) {
+	data, err := filepath.Abs(dataDir)
+	if err != nil {
+		return Layout{}, fmt.Errorf("--data-dir: %w", err)
+	}
+	// Children are recognised by this path, so it must not depend on how the
+	// person came here. A directory that is not there yet has no links in it.
+	if real, err := filepath.EvalSymlinks(data); err == nil {
+		data = real
+	}
+	return Layout{Data: data, Run: filepath.Clean(runDir)}, nil
+}
+
+func (l Layout) settingsFile() string   { return filepath.Join(l.Data, "cluster.json") }
+func (l Layout) commandLock() string    { return filepath.Join(l.Data, "command.lock") }
+func (l Layout) stateFile() string      { return filepath.Join(l.Data, "supervisor.json") }
+func (l Layout) logDir() string         { return filepath.Join(l.Data, "logs") }
+func (l Layout) pkiDir() string         { return filepath.Join(l.Data, "pki") }
+func (l Layout) etcdDir() string        { return filepath.Join(l.Data, "etcd") }
+func (l Layout) nodeDir() string        { return filepath.Join(l.Data, "node") }
+func (l Layout) configDir() string      { return filepath.Join(l.Data, "config") }
+func (l Layout) webhookDir() string     { return filepath.Join(l.Data, "webhook") }
+func (l Layout) containerdRoot() string { return filepath.Join(l.Data, "containerd") }
+
+// AdminKubeconfig is the file for the person who runs the cluster.
+func (l Layout) AdminKubeconfig() string { return filepath.Join(l.Data, "admin.kubeconfig") }
+
+func (l Layout) kubeconfig(component string) string {
+	return filepath.Join(l.configDir(), component+".kubeconfig")
+}
+
+func (l Layout) containerdConfig() string { return filepath.Join(l.configDir(), "containerd.toml") }
+
+// supervisorLock is in the run directory, because names of interfaces and chains
+// are too: a machine holds one cluster at a time.
+func (l Layout) supervisorLock() string  { return filepath.Join(l.Run, "supervisor.lock") }
+func (l Layout) tenantFile() string      { return filepath.Join(l.Run, "data-dir") }
+func (l Layout) containerdState() string { return filepath.Join(l.Run, "containerd", "state") }
+func (l Layout) containerdSocket() string {
+	return filepath.Join(l.Run, "containerd", "containerd.sock")
+}
+
+// owned are the files and folders in the data directory that `up` and its children
+// make, in the order in which `down` removes them: the settings last, so that an
+// interrupted `down` can be run again.
+func (l Layout) owned() []string {
+	return []string{
+		l.etcdDir(), l.nodeDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(),
+		l.stateFile(), l.pkiDir(), l.logDir(), l.settingsFile(), l.commandLock(),
+	}
+}
+
+// ownedRun is the same for the run directory.
+func (l Layout) ownedRun() []string {
+	return []string{filepath.Join(l.Run, "containerd"), l.tenantFile(), l.supervisorLock()}
+}
+
+// Programs are the executables that a cluster consists of.
+type Programs struct {
+	Etcd, APIServer, Kubectl      string
+	Manager, Node, Pause, Keelson string
+	Containerd                    string
+}
+
+// findPrograms looks where `make` puts them: our own beside this one, the control
+// plane in KUBEBUILDER_ASSETS or the folder k8s beside this one.
+func findPrograms(self string, getenv func(string) string) Programs {
+	bin := filepath.Dir(self)
+	assets := getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		assets = filepath.Join(bin, "k8s")
+	}
+	return Programs{
+		Etcd:       filepath.Join(assets, "etcd"),
+		APIServer:  filepath.Join(assets, "kube-apiserver"),
+		Kubectl:    filepath.Join(assets, "kubectl"),
+		Manager:    filepath.Join(bin, "keelson-manager"),
+		Node:       filepath.Join(bin, "keelson-node"),
+		Pause:      filepath.Join(bin, "pause"),
+		Keelson:    self,
+		Containerd: "containerd",
+	}
+}
+
+// executables are the base names by which leftover children are recognised.
+func (p Programs) executables() []string {
+	var names []string
+	for _, path := range []string{p.Etcd, p.APIServer, p.Manager, p.Node, p.Keelson, p.Containerd} {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		names = append(names, filepath.Base(path))
+	}
+	return names
+}
+
+func selfPath() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return self, nil
+}

@@ -1,0 +1,101 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Options of Up, Down and Status.
+type Options struct {
+	DataDir string
+	RunDir  string
+	// NodeName and NodeIP are found out when empty.
+	NodeName string
+	NodeIP   string
+	// ServiceCIDR and ClusterCIDR are the ranges of Services and Pods.
+	ServiceCIDR string
+	ClusterCIDR string
+	// Timeout limits how long Up waits for the cluster to be ready.
+	Timeout time.Duration
+	// NoFsync makes etcd faster and a power cut fatal to its data.
+	NoFsync bool
+	// KeepData makes Down leave the data directory.
+	KeepData bool
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		DataDir: ".keelson", RunDir: "/run/keelson",
+		ServiceCIDR: "10.254.0.0/16", ClusterCIDR: "10.244.0.0/16",
+		Timeout: 3 * time.Minute,
+	}
+}
+
+// AddDirFlags binds the flags that all commands share.
+func (o *Options) AddDirFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Folder for the cluster's data, credentials and logs.")
+	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for locks and sockets, which need not outlive a reboot.")
+}
+
+// AddUpFlags binds the flags of up.
+func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of the node. Default: the host name.")
+	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens. Default: the address of the default route's interface.")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "IPv4 range of Service addresses.")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "IPv4 range of Pod addresses.")
+	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the cluster is ready.")
+	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
+}
+
+// AddDownFlags binds the flags of down.
+func (o *Options) AddDownFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.KeepData, "keep-data", o.KeepData, "Keep the data folder: the objects are there again after the next up.")
+}
+
+// Validate returns every problem at once, naming the flags.
+func (o *Options) Validate() error {
+	var errs []error
+	if o.DataDir == "" {
+		errs = append(errs, errors.New("--data-dir: must not be empty"))
+	}
+	if o.RunDir == "" || o.RunDir[0] != '/' {
+		errs = append(errs, fmt.Errorf("--run-dir: %q is not an absolute path", o.RunDir))
+	}
+	if o.NodeName != "" {
+		for _, reason := range validation.IsDNS1123Subdomain(o.NodeName) {
+			errs = append(errs, fmt.Errorf("--node-name: %q: %s", o.NodeName, reason))
+		}
+	}
+	if o.NodeIP != "" {
+		if ip, err := netip.ParseAddr(o.NodeIP); err != nil || !ip.Is4() {
+			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IPv4 address", o.NodeIP))
+		}
+	}
+	service, serviceErr := parseRange("--service-cidr", o.ServiceCIDR)
+	cluster, clusterErr := parseRange("--cluster-cidr", o.ClusterCIDR)
+	errs = append(errs, serviceErr, clusterErr)
+	if serviceErr == nil && clusterErr == nil && service.Overlaps(cluster) {
+		errs = append(errs, fmt.Errorf("--service-cidr and --cluster-cidr: %s and %s overlap", service, cluster))
+	}
+	if o.Timeout <= 0 {
+		errs = append(errs, errors.New("--timeout: must be more than 0"))
+	}
+	return errors.Join(errs...)
+}
+
+func parseRange(flag, text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil || !p.Addr().Is4() {
+		return netip.Prefix{}, fmt.Errorf("%s: %q is not an IPv4 range such as 10.254.0.0/16", flag, text)
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%s: %q has bits set beyond the prefix: write %s", flag, text, p.Masked())
+	}
+	return p, nil
+}

@@ -1,0 +1,229 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/keelson-dev/keelson/cluster/internal/files"
+)
+
+// Settings are what was decided when the cluster was started, kept in the data
+// directory so that every later command acts on the same cluster.
+type Settings struct {
+	NodeName    string     `json:"nodeName"`
+	NodeIP      netip.Addr `json:"nodeIP"`
+	ServiceCIDR string     `json:"serviceCIDR"`
+	ClusterCIDR string     `json:"clusterCIDR"`
+	RunDir      string     `json:"runDir"`
+	NoFsync     bool       `json:"noFsync,omitempty"`
+	Ports       Ports      `json:"ports"`
+	// ContainerdAddress is the socket; OwnContainerd says that we run it.
+	ContainerdAddress string `json:"containerdAddress"`
+	OwnContainerd     bool   `json:"ownContainerd"`
+}
+
+// Ports on which the components listen: the API server on the node's address and
+// everything else on loopback.
+type Ports struct {
+	APIServer      int `json:"apiServer"`
+	Etcd           int `json:"etcd"`
+	EtcdPeer       int `json:"etcdPeer"`
+	EtcdHealth     int `json:"etcdHealth"`
+	Webhook        int `json:"webhook"`
+	ManagerHealth  int `json:"managerHealth"`
+	ManagerMetrics int `json:"managerMetrics"`
+	NodeHealth     int `json:"nodeHealth"`
+}
+
+// preferredPorts are outside the ranges of NodePorts and of ephemeral ports.
+var preferredPorts = Ports{
+	APIServer: 6443, Etcd: 12379, EtcdPeer: 12380, EtcdHealth: 12381,
+	Webhook: 19443, ManagerHealth: 18081, ManagerMetrics: 18080, NodeHealth: 10248,
+}
+
+// machineSocket is where a containerd of the distribution listens.
+const machineSocket = "/run/containerd/containerd.sock"
+
+func readSettings(path string) (s Settings, ok bool, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Settings{}, false, nil
+	}
+	if err != nil {
+		return Settings{}, false, fmt.Errorf("read the cluster's settings: %w", err)
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return Settings{}, false, fmt.Errorf("decode the cluster's settings in %s: %w", path, err)
+	}
+	return s, true, nil
+}
+
+func (s Settings) write(path string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the cluster's settings: %w", err)
+	}
+	return files.Replace(path, append(data, '\n'), 0o644)
+}
+
+// surroundings is what newSettings needs to know of the machine.
+type surroundings struct {
+	hostname   string
+	detectIP   func() (netip.Addr, error)
+	free       func(addr netip.Addr, port int) bool
+	choose     func(addr netip.Addr) (int, error)
+	containerd bool // the machine's own answers
+}
+
+// decideSettings returns the settings of a cluster that is about to start: those it
+// had before, except for what the machine does not allow any more.
+func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Settings, error) {
+	var s Settings
+	if old != nil {
+		s = *old
+		if err := sameCluster(s, o); err != nil {
+			return Settings{}, err
+		}
+	} else {
+		s = Settings{
+			NodeName: o.NodeName, ServiceCIDR: o.ServiceCIDR, ClusterCIDR: o.ClusterCIDR,
+			ContainerdAddress: machineSocket, OwnContainerd: !m.containerd, Ports: preferredPorts,
+		}
+		if s.NodeName == "" {
+			s.NodeName = strings.ToLower(m.hostname)
+		}
+		if s.OwnContainerd {
+			s.ContainerdAddress = l.containerdSocket()
+		}
+	}
+	s.RunDir, s.NoFsync = l.Run, o.NoFsync
+	if reasons := validation.IsDNS1123Subdomain(s.NodeName); len(reasons) > 0 {
+		return Settings{}, fmt.Errorf("the host name %q cannot be a node's name (%s): give --node-name", s.NodeName, strings.Join(reasons, "; "))
+	}
+	if !s.OwnContainerd && !m.containerd {
+		return Settings{}, fmt.Errorf("this cluster's containers are in the machine's containerd, which does not answer at %s: start it (systemctl start containerd)", s.ContainerdAddress)
+	}
+	var err error
+	if s.NodeIP, err = decideNodeIP(o, m); err != nil {
+		return Settings{}, err
+	}
+	s.Ports, err = decidePorts(s.Ports, s.NodeIP, m)
+	return s, err
+}
+
+// sameCluster refuses flags that contradict what the cluster was made with.
+func sameCluster(s Settings, o Options) error {
+	var errs []error
+	defaults := NewOptions()
+	for _, c := range []struct{ flag, given, unset, have string }{
+		{"--node-name", o.NodeName, "", s.NodeName},
+		{"--service-cidr", o.ServiceCIDR, defaults.ServiceCIDR, s.ServiceCIDR},
+		{"--cluster-cidr", o.ClusterCIDR, defaults.ClusterCIDR, s.ClusterCIDR},
+	} {
+		if c.given != c.unset && c.given != c.have {
+			errs = append(errs, fmt.Errorf("%s: the cluster was made with %s, not %s: run 'keelson down' first", c.flag, c.have, c.given))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func decideNodeIP(o Options, m surroundings) (netip.Addr, error) {
+	if o.NodeIP != "" {
+		return netip.ParseAddr(o.NodeIP)
+	}
+	return m.detectIP()
+}
+
+// decidePorts keeps the ports that are free and finds others for those that
+// somebody else took meanwhile.
+func decidePorts(p Ports, node netip.Addr, m surroundings) (Ports, error) {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	v := reflect.ValueOf(&p).Elem()
+	for i := range v.NumField() {
+		addr := loopback
+		if v.Type().Field(i).Name == "APIServer" {
+			addr = node
+		}
+		if m.free(addr, int(v.Field(i).Int())) {
+			continue
+		}
+		port, err := m.choose(addr)
+		if err != nil {
+			return Ports{}, fmt.Errorf("find a free port on %s: %w", addr, err)
+		}
+		v.Field(i).SetInt(int64(port))
+	}
+	return p, nil
+}
+
+// look finds out about this machine.
+func look() (surroundings, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return surroundings{}, fmt.Errorf("find the host name: %w", err)
+	}
+	return surroundings{
+		hostname: hostname, detectIP: detectNodeIP,
+		free: portFree, choose: choosePort, containerd: answers(machineSocket),
+	}, nil
+}
+
+// detectNodeIP asks the kernel which address it would send from; a UDP socket that
+// is only connected sends nothing.
+func detectNodeIP() (netip.Addr, error) {
+	conn, err := net.Dial("udp4", "192.0.2.1:9") // TEST-NET-1: behind the default route
+	if err == nil {
+		addr := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		if err := conn.Close(); err != nil {
+			return netip.Addr{}, fmt.Errorf("close the socket: %w", err)
+		}
+		return addr, nil
+	}
+	addrs, addrsErr := net.InterfaceAddrs()
+	if addrsErr != nil {
+		return netip.Addr{}, fmt.Errorf("list addresses: %w", addrsErr)
+	}
+	for _, a := range addrs {
+		if p, parseErr := netip.ParsePrefix(a.String()); parseErr == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast() {
+			return p.Addr(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("this machine has no IPv4 address but loopback (%w): give one with --node-ip", err)
+}
+
+func portFree(addr netip.Addr, port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+func choosePort(addr netip.Addr) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), "0"))
+	if err != nil {
+		return 0, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
+}
+
+// answers says whether somebody accepts connections on a socket; a socket file
+// whose process is gone refuses them.
+func answers(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}

@@ -1,0 +1,119 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/cluster/internal/files"
+	"github.com/keelson-dev/keelson/cluster/pki"
+	"github.com/keelson-dev/keelson/cluster/supervisor"
+)
+
+// renewPeriod is how often the supervisor looks for certificates about to expire.
+const renewPeriod = time.Hour
+
+// Supervise keeps the cluster in the data directory up until ctx ends. Up starts
+// it in the background; it is a command of its own so that it can be one.
+func Supervise(ctx context.Context, o Options) error {
+	l, err := newLayout(o.DataDir, o.RunDir)
+	if err != nil {
+		return err
+	}
+	s, ok, err := readSettings(l.settingsFile())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%s holds no cluster: start one with 'keelson up'", l.Data)
+	}
+	self, err := selfPath()
+	if err != nil {
+		return err
+	}
+	store := pki.NewStore(l.pkiDir(), clock.RealClock{})
+	p := plan{layout: l, settings: s, programs: findPrograms(self, os.Getenv), store: store}
+	if p.memory, err = memoryOfMachine(); err != nil {
+		return err
+	}
+	if err := prepareFolders(l, s); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var renewals sync.WaitGroup
+	renewals.Go(func() { keepCredentials(ctx, clock.RealClock{}, store, l, s) })
+	err = supervisor.Run(ctx, supervisor.Options{
+		Components: p.components(newProbes(store, s)),
+		Owner:      l.Data, LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
+	})
+	stop()
+	renewals.Wait()
+	return err
+}
+
+func prepareFolders(l Layout, s Settings) error {
+	for _, dir := range []string{l.configDir(), l.webhookDir(), l.etcdDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("prepare the data directory: %w", err)
+		}
+	}
+	if !s.OwnContainerd {
+		return nil
+	}
+	return files.Replace(l.containerdConfig(), []byte(containerdConfig(l)), 0o600)
+}
+
+func memoryOfMachine() (uint64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("find the size of memory: %w", err)
+	}
+	return uint64(info.Totalram) * uint64(info.Unit), nil
+}
+
+// keepCredentials renews certificates while the cluster runs.
+func keepCredentials(ctx context.Context, c clock.WithTicker, store *pki.Store, l Layout, s Settings) {
+	ticker := c.NewTicker(renewPeriod)
+	defer ticker.Stop()
+	log := klog.FromContext(ctx)
+	for {
+		issued, err := ensureCredentials(store, l, s)
+		if err != nil {
+			log.Error(err, "Cannot renew certificates and will try again", "after", renewPeriod)
+		}
+		for _, i := range issued {
+			log.Info("Issued certificate", "name", i.Name, "because", i.Reason)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+// lockCommand lets one up or down at a time work on a data directory.
+func lockCommand(l Layout, say func(string, ...any)) (unlock func(), err error) {
+	f, err := os.OpenFile(l.commandLock(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
+	}
+	fd := int(f.Fd())
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		say("Waiting for another keelson command on %s to end", l.Data)
+		err = unix.Flock(fd, unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil //nolint:errcheck // closing only drops the lock
+}

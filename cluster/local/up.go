@@ -1,0 +1,263 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/cluster/doctor"
+	"github.com/keelson-dev/keelson/cluster/internal/files"
+	"github.com/keelson-dev/keelson/cluster/internal/process"
+	"github.com/keelson-dev/keelson/cluster/pki"
+	"github.com/keelson-dev/keelson/cluster/supervisor"
+)
+
+// ErrMachine is returned when the machine lacks something; what, was printed.
+var ErrMachine = errors.New("fix the above and run it again")
+
+// Up starts the cluster, unless it runs already, and waits until it is ready. It
+// tells on out what it does.
+func Up(ctx context.Context, o Options, out io.Writer) error {
+	say := teller(out)
+	self, err := selfPath()
+	if err != nil {
+		return err
+	}
+	programs := findPrograms(self, os.Getenv)
+	if err := examine(ctx, programs, out); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
+		return fmt.Errorf("create the data directory: %w", err)
+	}
+	l, err := newLayout(o.DataDir, o.RunDir)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockCommand(l, say)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	u := upper{options: o, layout: l, programs: programs, say: say}
+	if err := u.ensureSupervisor(ctx); err != nil {
+		return err
+	}
+	return u.wait(ctx)
+}
+
+func teller(out io.Writer) func(string, ...any) {
+	return func(format string, args ...any) {
+		fmt.Fprintf(out, format+"\n", args...)
+	}
+}
+
+func examine(ctx context.Context, p Programs, out io.Writer) error {
+	facts, err := doctor.Gather(ctx, []doctor.Built{
+		{Path: p.Etcd, Make: "k8s"},
+		{Path: p.APIServer, Make: "k8s"},
+		{Path: p.Manager, Make: "build"},
+		{Path: p.Node, Make: "build"},
+		{Path: p.Pause, Make: "build"},
+	})
+	if err != nil {
+		return fmt.Errorf("examine this machine: %w", err)
+	}
+	if problems := doctor.Judge(facts); len(problems) > 0 {
+		fmt.Fprint(out, doctor.Render(problems))
+		return ErrMachine
+	}
+	return nil
+}
+
+// upper carries what the steps of Up share.
+type upper struct {
+	options  Options
+	layout   Layout
+	programs Programs
+	say      func(string, ...any)
+	// child is the supervisor that this command started, if it did.
+	child *process.Identity
+}
+
+// ensureSupervisor starts the supervisor, or finds the one that runs.
+func (u *upper) ensureSupervisor(ctx context.Context) error {
+	old, known, err := readSettings(u.layout.settingsFile())
+	if err != nil {
+		return err
+	}
+	_, running, err := supervisor.ReadState(u.layout.stateFile())
+	if err != nil {
+		return err
+	}
+	if running && known {
+		return sameCluster(old, u.options)
+	}
+	if err := u.claimMachine(); err != nil {
+		return err
+	}
+	ended, err := supervisor.EndLeftovers(ctx, u.layout.Data, startOrder, u.programs.executables())
+	if err != nil {
+		return fmt.Errorf("end what an earlier supervisor left: %w", err)
+	}
+	if len(ended) > 0 {
+		u.say("Took over from a supervisor that is gone; restarting %s", strings.Join(ended, ", "))
+	}
+	var before *Settings
+	if known {
+		before = &old
+	}
+	if err := u.prepare(before); err != nil {
+		return err
+	}
+	return u.startSupervisor()
+}
+
+// claimMachine refuses to start a second cluster: interfaces, chains and the
+// namespace in containerd have one name per machine.
+func (u *upper) claimMachine() error {
+	if err := os.MkdirAll(u.layout.Run, 0o755); err != nil {
+		return fmt.Errorf("create the run directory: %w", err)
+	}
+	tenant, err := os.ReadFile(u.layout.tenantFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("find out whose the run directory is: %w", err)
+	}
+	other := strings.TrimSpace(string(tenant))
+	if other != "" && other != u.layout.Data {
+		if _, err := os.Stat(filepath.Join(other, filepath.Base(u.layout.settingsFile()))); err == nil {
+			return fmt.Errorf("this machine runs the cluster in %s, and can run one at a time: end it with 'keelson down --data-dir %s'", other, other)
+		}
+	}
+	return files.Replace(u.layout.tenantFile(), []byte(u.layout.Data+"\n"), 0o644)
+}
+
+// prepare decides the settings and writes them with the credentials.
+func (u *upper) prepare(old *Settings) error {
+	machine, err := look()
+	if err != nil {
+		return err
+	}
+	s, err := decideSettings(old, u.options, u.layout, machine)
+	if err != nil {
+		return err
+	}
+	if err := s.write(u.layout.settingsFile()); err != nil {
+		return err
+	}
+	_, err = ensureCredentials(pki.NewStore(u.layout.pkiDir(), clock.RealClock{}), u.layout, s)
+	return err
+}
+
+func (u *upper) startSupervisor() error {
+	if err := os.MkdirAll(u.layout.logDir(), 0o750); err != nil {
+		return fmt.Errorf("create the directory of logs: %w", err)
+	}
+	log, err := os.OpenFile(u.supervisorLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(u.programs.Keelson, "supervise", "--data-dir="+u.layout.Data, "--run-dir="+u.layout.Run)
+	cmd.Env = append(os.Environ(), process.Mark(u.layout.Data, nameSupervisor)...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = process.Detached()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+	child, err := process.Of(cmd.Process.Pid)
+	if err != nil {
+		return fmt.Errorf("the supervisor ended at once: %s", u.tailOfSupervisorLog())
+	}
+	u.child = &child
+	return cmd.Process.Release()
+}
+
+const nameSupervisor = "supervisor"
+
+func (u *upper) supervisorLog() string {
+	return supervisor.LogFile(u.layout.logDir(), nameSupervisor)
+}
+
+func (u *upper) tailOfSupervisorLog() string {
+	text, err := os.ReadFile(u.supervisorLog())
+	if err != nil {
+		return err.Error()
+	}
+	return lastLines(text, 5)
+}
+
+// wait returns when every component is ready, and prints each as it becomes so.
+func (u *upper) wait(ctx context.Context) error {
+	const period = 50 * time.Millisecond
+	ctx, cancel := context.WithTimeoutCause(ctx, u.options.Timeout, errTimeout)
+	defer cancel()
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	begin := time.Now()
+	var p progress
+	for {
+		state, alive, err := supervisor.ReadState(u.layout.stateFile())
+		if err != nil {
+			return err
+		}
+		done := alive && state.AllReady()
+		if u.child != nil || !done {
+			for _, line := range p.lines(state, alive, time.Now()) {
+				u.say("%s", line)
+			}
+		}
+		switch {
+		case done:
+			u.finish(time.Since(begin))
+			return nil
+		case u.child != nil && !u.child.Alive():
+			return fmt.Errorf("the supervisor ended: %s", u.tailOfSupervisorLog())
+		}
+		select {
+		case <-ctx.Done():
+			return u.giveUp(ctx, state, alive)
+		case <-tick.C:
+		}
+	}
+}
+
+var errTimeout = errors.New("timed out")
+
+func (u *upper) finish(took time.Duration) {
+	if u.child != nil {
+		u.say("The cluster is up, after %.1fs. It runs in the background; look around with", took.Seconds())
+	} else {
+		u.say("The cluster is already up. Look around with")
+	}
+	u.say("  export KUBECONFIG=%s", u.layout.AdminKubeconfig())
+	u.say("  %s get keelson -A", u.programs.Kubectl)
+	u.say("Logs are in %s; 'keelson status' shows the components, 'keelson down' ends everything.", u.layout.logDir())
+}
+
+func (u *upper) giveUp(ctx context.Context, state supervisor.State, alive bool) error {
+	if !errors.Is(context.Cause(ctx), errTimeout) {
+		u.say("Interrupted; the cluster goes on starting in the background. 'keelson down' ends it.")
+		return context.Cause(ctx)
+	}
+	if !alive {
+		return fmt.Errorf("the supervisor did not start within %s: see %s", u.options.Timeout, u.supervisorLog())
+	}
+	var missing []error
+	for _, c := range state.Components {
+		if c.Phase != supervisor.Ready {
+			missing = append(missing, fmt.Errorf("  %s: %s (log: %s)", c.Name, describe(c), supervisor.LogFile(u.layout.logDir(), c.Name)))
+		}
+	}
+	return fmt.Errorf("not ready after %s; it goes on trying in the background, 'keelson down' ends it:\n%w", u.options.Timeout, errors.Join(missing...))
+}

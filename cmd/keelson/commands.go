@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-dev/keelson/cluster/local"
+	"github.com/keelson-dev/keelson/cmd/internal/cli"
+	"github.com/keelson-dev/keelson/version"
+)
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:     "keelson",
+		Short:   "Run a container cluster on this machine.",
+		Long:    "Run a container cluster on this machine: a stock kube-apiserver and etcd, and Keelson's own manager and node agent.",
+		Version: version.Get().String(),
+	}
+	root.SetVersionTemplate("keelson {{.Version}}\n")
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Err: err} })
+	root.AddCommand(newUp(), newDown(), newStatus(), newSupervise(), newVersion())
+	return root
+}
+
+func newUp() *cobra.Command {
+	o := local.NewOptions()
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start the cluster in the background and wait until it is ready.",
+		Long: `Start the cluster in the background and wait until it is ready.
+
+Running it again is harmless: it repairs what is missing and says so when the cluster is up already.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.Validate(); err != nil {
+				return &cli.UsageError{Err: err}
+			}
+			return local.Up(cmd.Context(), *o, cmd.OutOrStdout())
+		},
+	}
+	o.AddDirFlags(cmd.Flags())
+	o.AddUpFlags(cmd.Flags())
+	return cmd
+}
+
+func newDown() *cobra.Command {
+	o := local.NewOptions()
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "End the cluster and remove every trace of it.",
+		Long: `End the cluster and remove every trace of it: containers, processes, mounts,
+network namespaces, interfaces, iptables rules and, unless --keep-data is given, its data.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.Validate(); err != nil {
+				return &cli.UsageError{Err: err}
+			}
+			return local.Down(cmd.Context(), *o, cmd.OutOrStdout())
+		},
+	}
+	o.AddDirFlags(cmd.Flags())
+	o.AddDownFlags(cmd.Flags())
+	return cmd
+}
+
+func newStatus() *cobra.Command {
+	o := local.NewOptions()
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the components; the exit code is 0 when all are ready.",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return local.Status(*o, cmd.OutOrStdout())
+		},
+	}
+	o.AddDirFlags(cmd.Flags())
+	return cmd
+}
+
+func newSupervise() *cobra.Command {
+	o := local.NewOptions()
+	cmd := &cobra.Command{
+		Use:    "supervise",
+		Short:  "Keep the components running in the foreground; 'up' starts this.",
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return local.Supervise(cmd.Context(), *o)
+		},
+	}
+	o.AddDirFlags(cmd.Flags())
+	return cmd
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version.",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "keelson %s\n", version.Get())
+			return err
+		},
+	}
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &cli.UsageError{Err: fmt.Errorf("unexpected argument %q: every setting is a --flag", args[0])}
+	}
+	return nil
+}
