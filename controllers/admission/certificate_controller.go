@@ -1,0 +1,184 @@
+package admission
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	ctrlhandler "sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+)
+
+// ConfigurationName is the MutatingWebhookConfiguration that gets the CA.
+const ConfigurationName = "keelson"
+
+// certificateReconciler keeps the key pair in the Secret valid, the registration
+// trusting it, and this process serving it. Replicas do not coordinate: the Secret's
+// resource version decides who renews, the others take what is there.
+type certificateReconciler struct {
+	// client reads the API server itself, never a cache.
+	client  client.Client
+	clock   clock.PassiveClock
+	names   []string
+	serving *servingCertificate
+}
+
+var _ reconcile.Reconciler = (*certificateReconciler)(nil)
+
+var secretKey = types.NamespacedName{Namespace: systemNamespace, Name: SecretName}
+
+func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, names []string, now clock.PassiveClock) error {
+	scheme, err := certificateScheme()
+	if err != nil {
+		return err
+	}
+	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("build the client of the webhook certificate: %w", err)
+	}
+	watched, err := cache.New(mgr.GetConfig(), cache.Options{Scheme: scheme, ByObject: map[client.Object]cache.ByObject{
+		&corev1.Secret{}: {
+			Namespaces: map[string]cache.Config{systemNamespace: {}},
+			Field:      fields.OneTermEqualSelector("metadata.name", SecretName),
+		},
+		&admissionregistrationv1.MutatingWebhookConfiguration{}: {
+			Field: fields.OneTermEqualSelector("metadata.name", ConfigurationName),
+		},
+	}})
+	if err != nil {
+		return fmt.Errorf("build the cache of the webhook certificate: %w", err)
+	}
+	if err := mgr.Add(onEveryReplica{watched}); err != nil {
+		return fmt.Errorf("add the cache of the webhook certificate: %w", err)
+	}
+	return ctrl.NewControllerManagedBy(mgr).Named("webhook-certificate").
+		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
+		WatchesRawSource(source.Func(startOnce)).
+		WatchesRawSource(source.Kind(watched, client.Object(&corev1.Secret{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
+		WatchesRawSource(source.Kind(watched, client.Object(&admissionregistrationv1.MutatingWebhookConfiguration{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
+		Complete(&certificateReconciler{client: direct, clock: now, names: names, serving: serving})
+}
+
+func certificateScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, admissionregistrationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("register kinds: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// onEveryReplica is a cache that does not wait for leader election.
+type onEveryReplica struct{ cache.Cache }
+
+func (onEveryReplica) NeedLeaderElection() bool { return false }
+
+// startOnce asks for the first look when neither object exists yet.
+func startOnce(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	queue.Add(reconcile.Request{NamespacedName: secretKey})
+	return nil
+}
+
+func toSecret(context.Context, client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: secretKey}}
+}
+
+// Reconcile renews what needs it, then makes the registration trust the result, and
+// only then serves it.
+func (r *certificateReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	secret, err := r.syncSecret(ctx)
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		// Another replica was faster; its write comes back as an event.
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.syncRegistration(ctx, secret.Data[corev1.ServiceAccountRootCAKey]); err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.serving.load(secret.Data); err != nil {
+		return reconcile.Result{}, err
+	}
+	r.serving.settled.Store(true)
+	return reconcile.Result{RequeueAfter: nextLook(secret.Data, r.clock.Now())}, nil
+}
+
+// syncSecret returns the Secret with a key pair that is valid for some time.
+func (r *certificateReconciler) syncSecret(ctx context.Context) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := r.client.Get(ctx, secretKey, secret)
+	if apierrors.IsNotFound(err) {
+		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: secretKey.Namespace, Name: secretKey.Name}, Type: corev1.SecretTypeOpaque}
+	} else if err != nil {
+		return nil, fmt.Errorf("read Secret %s: %w", secretKey, err)
+	}
+	now := r.clock.Now()
+	todo := planCertificate(secret.Data, r.names, now)
+	if todo == keep {
+		return secret, nil
+	}
+	data, err := issue(todo, secret.Data, r.names, now)
+	if err != nil {
+		return nil, err
+	}
+	secret.Data = data
+	if err := r.writeSecret(ctx, secret); err != nil {
+		return nil, fmt.Errorf("write Secret %s: %w", secretKey, err)
+	}
+	klog.FromContext(ctx).Info("Issued the certificate of the webhook", "secret", klog.KObj(secret), "step", todo, "names", r.names)
+	return secret, nil
+}
+
+func (r *certificateReconciler) writeSecret(ctx context.Context, secret *corev1.Secret) error {
+	if secret.ResourceVersion == "" {
+		return r.client.Create(ctx, secret)
+	}
+	return r.client.Update(ctx, secret)
+}
+
+// syncRegistration writes the CA into every webhook of the registration. Where there
+// is no registration yet, its creation comes as an event.
+func (r *certificateReconciler) syncRegistration(ctx context.Context, bundle []byte) error {
+	registration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	err := r.client.Get(ctx, types.NamespacedName{Name: ConfigurationName}, registration)
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("Waiting for the registration of the webhook", "mutatingWebhookConfiguration", ConfigurationName)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read MutatingWebhookConfiguration %s: %w", ConfigurationName, err)
+	}
+	before := registration.DeepCopy()
+	changed := false
+	for i := range registration.Webhooks {
+		if c := &registration.Webhooks[i].ClientConfig; !bytes.Equal(c.CABundle, bundle) {
+			c.CABundle, changed = bundle, true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.client.Patch(ctx, registration, patch); err != nil {
+		return fmt.Errorf("write the CA into MutatingWebhookConfiguration %s: %w", ConfigurationName, err)
+	}
+	klog.FromContext(ctx).Info("Registered the certificate authority of the webhook", "mutatingWebhookConfiguration", ConfigurationName)
+	return nil
+}

@@ -1,0 +1,147 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// handler answers admission requests of every kind in kinds.
+type handler struct {
+	oracle oracle
+	kinds  map[string]kind
+}
+
+var _ admission.Handler = (*handler)(nil)
+
+func newHandler(o oracle, services servicePolicy) *handler {
+	h := &handler{oracle: o, kinds: map[string]kind{}}
+	for _, k := range kinds(services) {
+		h.kinds[k.name] = k
+	}
+	return h
+}
+
+// Handle judges and completes one object.
+func (h *handler) Handle(ctx context.Context, request admission.Request) admission.Response {
+	k, known := h.kinds[request.Kind.Kind]
+	if !known || request.SubResource != "" {
+		return refuse(badRequest(fmt.Sprintf("the webhook does not serve %s %s: the registration is wrong", request.Kind.Kind, request.SubResource)))
+	}
+	if request.Operation != admissionv1.Create && request.Operation != admissionv1.Update {
+		return admission.Allowed("")
+	}
+	c := change{namespace: request.Namespace, name: request.Name, user: request.Object.Raw}
+	if request.Operation == admissionv1.Update {
+		c.old = request.OldObject.Raw
+	}
+	if c.name == "" {
+		c.name = generateName(c.user)
+	}
+	response, err := h.judge(ctx, k, c)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Could not judge an object", "kind", k.name, "object", klog.KRef(c.namespace, c.name))
+		return refuse(unavailable(err))
+	}
+	return response
+}
+
+func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Response, error) {
+	if !c.isCreate() {
+		same, err := sameSection(k, c)
+		if err != nil {
+			return admission.Response{}, err
+		}
+		if same {
+			return admission.Allowed(""), nil
+		}
+	}
+	probe, err := probeOf(k, c.user, c.old)
+	if err != nil {
+		return admission.Response{}, err
+	}
+	answer, warnings, err := h.oracle.dryRun(ctx, k, probe)
+	if errors.Is(err, errNoBuiltin) {
+		return admission.Allowed("").WithWarnings("the API server has no built-in " + k.name + ": only the schema of the CustomResourceDefinition is checked"), nil
+	}
+	var upstream []metav1.StatusCause
+	if err != nil {
+		status, judged := refusal(err)
+		switch {
+		case !judged:
+			return admission.Response{}, fmt.Errorf("dry run of the built-in %s: %w", k.name, err)
+		case status.Reason != metav1.StatusReasonInvalid || status.Details == nil:
+			return refuse(&status).WithWarnings(ownWarnings(warnings)...), nil
+		}
+		upstream = status.Details.Causes
+	} else {
+		c.answer = answer
+	}
+	return conclude(ctx, k, c, upstream, ownWarnings(warnings))
+}
+
+// conclude joins upstream's opinion with Keelson's rules.
+func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCause, warnings []string) (admission.Response, error) {
+	result, err := k.review(ctx, c)
+	var wrongType *typeError
+	if errors.As(err, &wrongType) {
+		return refuse(badRequest(fmt.Sprintf("%s cannot be handled as a %s: %v", c.name, k.name, wrongType))), nil
+	}
+	if err != nil {
+		return admission.Response{}, err
+	}
+	if len(upstream) > 0 || len(result.errors) > 0 {
+		return refuse(invalid(k.name, c.name, upstream, result.errors)).WithWarnings(warnings...), nil
+	}
+	want, err := desired(c.user, result)
+	if err != nil {
+		return admission.Response{}, err
+	}
+	return admission.PatchResponseFromRaw(c.user, want).WithWarnings(warnings...), nil
+}
+
+// sameSection says whether an update leaves alone everything that this package
+// judges; metadata is the API server's own to validate.
+func sameSection(k kind, c change) (bool, error) {
+	now, err := decodeTree(c.user)
+	if err != nil {
+		return false, err
+	}
+	old, err := decodeTree(c.old)
+	if err != nil {
+		return false, err
+	}
+	return reflect.DeepEqual(now[k.section], old[k.section]), nil
+}
+
+// generateName is how errors call an object whose name is not made yet.
+func generateName(object []byte) string {
+	t, err := decodeTree(object)
+	if err != nil {
+		return ""
+	}
+	return t.child("metadata").text("generateName")
+}
+
+func refuse(status *metav1.Status) admission.Response {
+	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: status}}
+}
+
+// ownWarnings leaves out the advice to use another built-in kind: it is not about
+// Keelson's kind.
+func ownWarnings(upstream []string) []string {
+	var kept []string
+	for _, w := range upstream {
+		if !strings.Contains(w, "is deprecated in v1.") || strings.Contains(w, ":") {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}

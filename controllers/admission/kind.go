@@ -1,0 +1,176 @@
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+)
+
+// kind is what admission knows about one kind. Its functions are pure, but for
+// review of a Service, which lists other Services.
+type kind struct {
+	// name and resource are those of the built-in kind and of Keelson's alike.
+	name, resource string
+	clusterScoped  bool
+	// section is the field that upstream defaults and validates: spec or subsets.
+	section string
+	// prepare takes out of probe what the dry run cannot judge in another namespace
+	// or with another server's ranges. It sees the stored object on update, else nil.
+	prepare func(probe tree, old []byte) error
+	// review completes what upstream answered and lists Keelson's own errors.
+	review func(ctx context.Context, c change) (outcome, error)
+}
+
+// change is one request as review sees it.
+type change struct {
+	namespace, name string
+	// user is the object as it was sent; old is the stored one, nil on create.
+	user, old []byte
+	// answer is upstream's version of the probe, nil when upstream refused it. The
+	// rules then judge the user's object, so that all errors come at once.
+	answer []byte
+}
+
+func (c change) isCreate() bool { return c.old == nil }
+
+// base is the object to complete and to judge.
+func (c change) base() []byte {
+	if c.answer != nil {
+		return c.answer
+	}
+	return c.user
+}
+
+// outcome is what review makes of a change.
+type outcome struct {
+	// set holds the values of top-level fields of the object to store; metadata is
+	// merged field by field.
+	set    map[string]any
+	errors field.ErrorList
+}
+
+// typeError is an object that does not fit its Go type; the message is upstream's.
+type typeError struct{ err error }
+
+func (e *typeError) Error() string { return e.err.Error() }
+func (e *typeError) Unwrap() error { return e.err }
+
+// decode reads raw into out as the API server does: exact names, whole numbers.
+func decode(raw []byte, out any) error {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, out); err != nil {
+		return &typeError{err}
+	}
+	return nil
+}
+
+// decodeAll decodes the user's object, the one to judge, and the stored one, which
+// is left alone on create.
+func decodeAll[T any](c change) (user, base, old *T, err error) {
+	user, base = new(T), new(T)
+	if err := decode(c.user, user); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := decode(c.base(), base); err != nil {
+		return nil, nil, nil, err
+	}
+	if c.isCreate() {
+		return user, base, nil, nil
+	}
+	old = new(T)
+	if err := decode(c.old, old); err != nil {
+		return nil, nil, nil, fmt.Errorf("decode the stored object: %w", err)
+	}
+	return user, base, old, nil
+}
+
+// probeOf is the object that the dry run gets: the built-in kind with the user's
+// metadata, as far as it is the user's.
+func probeOf(k kind, user []byte, old []byte) (tree, error) {
+	object, err := decodeTree(user)
+	if err != nil {
+		return nil, err
+	}
+	metadata := tree{}
+	for _, key := range []string{"name", "generateName", "labels", "annotations"} {
+		if value, ok := object.child("metadata")[key]; ok {
+			metadata[key] = value
+		}
+	}
+	probe := tree{"apiVersion": "v1", "kind": k.name, "metadata": map[string]any(metadata)}
+	if value, ok := object[k.section]; ok {
+		probe[k.section] = value
+	}
+	if k.prepare != nil {
+		if err := k.prepare(probe, old); err != nil {
+			return nil, err
+		}
+	}
+	return probe, nil
+}
+
+// desired is the user's object with the outcome written into it.
+func desired(user []byte, o outcome) ([]byte, error) {
+	object, err := decodeTree(user)
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range o.set {
+		if key != "metadata" {
+			object[key] = value
+			continue
+		}
+		metadata := object.child("metadata")
+		for field, v := range value.(map[string]any) {
+			metadata[field] = v
+		}
+	}
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("encode the object: %w", err)
+	}
+	return raw, nil
+}
+
+// ratchet leaves out errors that the stored object has too: an object that became
+// invalid with an upgrade can still be changed elsewhere.
+func ratchet(errs, stored field.ErrorList) field.ErrorList {
+	had := map[string]bool{}
+	for _, e := range stored {
+		had[e.Error()] = true
+	}
+	var kept field.ErrorList
+	for _, e := range errs {
+		if !had[e.Error()] {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// kinds lists every kind that the webhook serves.
+func kinds(services servicePolicy) []kind {
+	return []kind{
+		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, review: reviewPod},
+		{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
+		{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
+		{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},
+		{name: "Node", resource: "nodes", section: "spec", clusterScoped: true, review: reviewNode},
+	}
+}
+
+// setMetadata is an outcome's metadata with the fields that are set.
+func setMetadata(labels map[string]string, finalizers []string) map[string]any {
+	set := map[string]any{}
+	if labels != nil {
+		set["labels"] = labels
+	}
+	if finalizers != nil {
+		set["finalizers"] = finalizers
+	}
+	return set
+}
+
+var specPath = field.NewPath("spec")

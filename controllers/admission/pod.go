@@ -1,0 +1,123 @@
+package admission
+
+import (
+	"context"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/support"
+	"github.com/keelson-dev/keelson/controllers/internal/podadmission"
+)
+
+// DryRunAccount is the ServiceAccount that dry-run Pods name. It exists only so
+// that upstream's ServiceAccount plugin finds one, and mounts no token.
+const DryRunAccount = "keelson-dry-run"
+
+// preparePod sets aside what upstream's plugins would judge by the objects of the
+// dry-run namespace or of the host cluster: account, priority, runtime class.
+func preparePod(probe tree, _ []byte) error {
+	spec := probe.child("spec")
+	if spec == nil {
+		return nil
+	}
+	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy", "runtimeClassName")
+	takeIf[interface{ Int64() (int64, error) }](spec, "priority")
+	takeIf[bool](spec, "automountServiceAccountToken")
+	if _, taken := spec["serviceAccountName"]; !taken {
+		spec["serviceAccountName"] = DryRunAccount
+	}
+	if _, taken := spec["automountServiceAccountToken"]; !taken {
+		spec["automountServiceAccountToken"] = false
+	}
+	return nil
+}
+
+// reviewPod restores what preparePod set aside, completes the Pod as for its own
+// namespace, and applies Keelson's rules.
+func reviewPod(_ context.Context, c change) (outcome, error) {
+	user, pod, old, err := decodeAll[keelsonv1.Pod](c)
+	if err != nil {
+		return outcome{}, err
+	}
+	pod.Name, pod.Finalizers = user.Name, user.Finalizers
+	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
+	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = user.Spec.PriorityClassName, user.Spec.Priority, user.Spec.PreemptionPolicy
+	pod.Spec.RuntimeClassName = user.Spec.RuntimeClassName
+	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
+	podadmission.Default(pod)
+
+	errs := support.CheckPod(&pod.Spec, specPath)
+	errs = append(errs, checkAccountName(pod.Spec.ServiceAccountName)...)
+	if old != nil {
+		errs = ratchet(errs, support.CheckPod(&old.Spec, specPath))
+		// Removing the finalizer of a bound Pod is how a person forces its deletion.
+		pod.Finalizers = user.Finalizers
+		if c.answer != nil {
+			changed, err := checkPodUpdate(&pod.Spec, &old.Spec)
+			if err != nil {
+				return outcome{}, err
+			}
+			errs = append(errs, changed...)
+		}
+	}
+	return outcome{set: map[string]any{"spec": pod.Spec, "metadata": setMetadata(nil, pod.Finalizers)}, errors: errs}, nil
+}
+
+func checkAccountName(name string) field.ErrorList {
+	problems := validation.ValidateServiceAccountName(name, false)
+	if len(problems) == 0 {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(specPath.Child("serviceAccountName"), name, strings.Join(problems, ","))}
+}
+
+const mutablePodFields = "only the images of containers, added tolerations and a negative grace period may change; delete the Pod and create it again"
+
+// checkPodUpdate allows the changes that upstream allows, of the fields that
+// Keelson supports, and names each of the others. spec.nodeName is among the
+// others: only the scheduler's binding sets it.
+func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
+	errs := checkTolerationsKept(spec.Tolerations, old.Tolerations)
+	munged := spec.DeepCopy()
+	munged.Tolerations = old.Tolerations
+	if len(munged.Containers) == len(old.Containers) {
+		for i := range munged.Containers {
+			munged.Containers[i].Image = old.Containers[i].Image
+		}
+	}
+	if grace := old.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+		if now := munged.TerminationGracePeriodSeconds; now != nil && *now == 1 {
+			munged.TerminationGracePeriodSeconds = grace
+		}
+	}
+	if equality.Semantic.DeepEqual(munged, old) {
+		return errs, nil
+	}
+	changed, err := changedFields(munged, old, specPath)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range changed {
+		errs = append(errs, field.Forbidden(path, "may not change after creation: "+mutablePodFields))
+	}
+	return errs, nil
+}
+
+func checkTolerationsKept(now, old []corev1.Toleration) field.ErrorList {
+	for _, o := range old {
+		kept := false
+		for _, n := range now {
+			n.TolerationSeconds = o.TolerationSeconds
+			kept = kept || equality.Semantic.DeepEqual(n, o)
+		}
+		if !kept {
+			return field.ErrorList{field.Forbidden(specPath.Child("tolerations"), "existing toleration can not be modified except its tolerationSeconds")}
+		}
+	}
+	return nil
+}
