@@ -98,6 +98,14 @@ func (k *Kernel) FailNext(op string, err error) {
 	k.failOp[op] = err
 }
 
+// StopFailing takes back what FailCall and FailNext ordered.
+func (k *Kernel) StopFailing() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.failAt)
+	clear(k.failOp)
+}
+
 // Calls returns what was called so far, "AddVeth kls123" and the like.
 func (k *Kernel) Calls() []string {
 	k.mu.Lock()
