@@ -72,7 +72,8 @@ type downer struct {
 	say      func(string, ...any)
 }
 
-// downUnknown ends at most processes: without settings there was never a node.
+// downUnknown serves a folder without settings: there was never a node, and the
+// other files in it need not be ours.
 func (d *downer) downUnknown(ctx context.Context) error {
 	ended, err := d.endLeftovers(ctx, d.programs.executables())
 	if err != nil {
@@ -81,7 +82,13 @@ func (d *downer) downUnknown(ctx context.Context) error {
 	if len(ended) == 0 {
 		d.say("Nothing to end: %s holds no cluster", d.layout.Data)
 	}
-	return nil
+	if tenant, err := d.layout.tenant(); err != nil || tenant != d.layout.Data {
+		return err
+	}
+	if err := removeAll(d.layout.tenantFile(), d.layout.supervisorLock(), d.layout.commandLock()); err != nil {
+		return err
+	}
+	return errors.Join(removeIfEmpty(d.layout.Run), removeIfEmpty(d.layout.Data))
 }
 
 func (d *downer) down(ctx context.Context) error {

@@ -11,9 +11,12 @@
 package local
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Layout is where a cluster keeps its files.
@@ -74,7 +77,30 @@ func (l Layout) owned() []string {
 	}
 }
 
-// ownedRun is the same for the run directory.
+// checkFresh refuses a data directory in which somebody keeps files under the names
+// that the cluster would use, and `down` would remove.
+func (l Layout) checkFresh() error {
+	for _, path := range l.owned() {
+		if path == l.commandLock() {
+			continue
+		}
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("--data-dir: %s is there already, and %s is not the folder of a cluster: choose an empty or a new one", path, l.Data)
+		}
+	}
+	return nil
+}
+
+// tenant returns the data directory of the cluster that this machine runs, if any.
+func (l Layout) tenant() (string, error) {
+	data, err := os.ReadFile(l.tenantFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("find out whose the run directory is: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// ownedRun are the files and folders that `up` makes in the run directory.
 func (l Layout) ownedRun() []string {
 	return []string{filepath.Join(l.Run, "containerd"), l.tenantFile(), l.supervisorLock()}
 }

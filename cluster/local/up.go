@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +101,11 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 	if running && known {
 		return sameCluster(old, u.options)
 	}
+	if !known {
+		if err := u.layout.checkFresh(); err != nil {
+			return err
+		}
+	}
 	if err := u.claimMachine(); err != nil {
 		return err
 	}
@@ -128,11 +132,10 @@ func (u *upper) claimMachine() error {
 	if err := os.MkdirAll(u.layout.Run, 0o755); err != nil {
 		return fmt.Errorf("create the run directory: %w", err)
 	}
-	tenant, err := os.ReadFile(u.layout.tenantFile())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("find out whose the run directory is: %w", err)
+	other, err := u.layout.tenant()
+	if err != nil {
+		return err
 	}
-	other := strings.TrimSpace(string(tenant))
 	if other != "" && other != u.layout.Data {
 		if _, err := os.Stat(filepath.Join(other, filepath.Base(u.layout.settingsFile()))); err == nil {
 			return fmt.Errorf("this machine runs the cluster in %s, and can run one at a time: end it with 'keelson down --data-dir %s'", other, other)
