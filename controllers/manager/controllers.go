@@ -1,9 +1,18 @@
 package manager
 
 import (
+	"net/netip"
+
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/keelson-dev/keelson/controllers/endpoints"
+	"github.com/keelson-dev/keelson/controllers/garbagecollector"
+	"github.com/keelson-dev/keelson/controllers/namespace"
+	"github.com/keelson-dev/keelson/controllers/node"
+	"github.com/keelson-dev/keelson/controllers/podgc"
+	"github.com/keelson-dev/keelson/controllers/replication"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
+	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 )
 
 // controller is one line of the list below.
@@ -18,10 +27,41 @@ type controller struct {
 // controllers is everything that the manager runs.
 func controllers() []controller {
 	return []controller{
+		{name: "replication", add: func(mgr ctrl.Manager, _ Options) error {
+			return replication.Add(mgr, replication.Options{})
+		}},
+		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
+			return endpoints.Add(mgr, endpoints.Options{})
+		}},
 		{name: "scheduler", add: func(mgr ctrl.Manager, o Options) error {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName})
 		}},
+		{name: "node", add: addNode},
+		{name: "podgc", add: func(mgr ctrl.Manager, _ Options) error {
+			return podgc.Add(mgr, podgc.Options{})
+		}},
+		{name: "garbagecollector", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return garbagecollector.Add(mgr, garbagecollector.Options{})
+		}},
+		{name: "namespace", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return namespace.Add(mgr, namespace.Options{})
+		}},
+		{name: "serviceaccount", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return serviceaccount.Add(mgr)
+		}},
 	}
+}
+
+func addNode(mgr ctrl.Manager, o Options) error {
+	cluster, err := netip.ParsePrefix(o.ClusterCIDR)
+	if err != nil {
+		return err
+	}
+	return node.Add(mgr, node.Options{
+		ClusterCIDR: cluster,
+		MaskSize:    o.NodeCIDRMaskSize,
+		GracePeriod: o.NodeMonitorGracePeriod.Duration,
+	})
 }
 
 func names() []string {
