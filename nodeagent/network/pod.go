@@ -65,10 +65,13 @@ func (n *Network) applyPod(p podPlan) error {
 	if err != nil {
 		return err
 	}
+	if err := openHostSide(n.kernel, p, host); err != nil {
+		return err
+	}
 	if err := n.kernel.InNamespace(p.veth.PeerNS, func(h netlinkx.Handle) error { return applyPodSide(h, p) }); err != nil {
 		return err
 	}
-	return applyHostSide(n.kernel, p, host)
+	return publishPod(n.kernel, p, host)
 }
 
 // ensurePair returns the host side of the Pod's veth pair. A pair whose other end is
@@ -149,9 +152,9 @@ func applyPodSide(h netlinkx.Handle, p podPlan) error {
 	return inOrder(steps)
 }
 
-// applyHostSide comes last: the route makes the Pod reachable. Strict reverse-path
-// filtering makes an address that is not the Pod's own useless to it.
-func applyHostSide(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
+// openHostSide sets the host's end up before the Pod's, see publishPod. Strict
+// reverse-path filtering makes an address that is not the Pod's own useless to it.
+func openHostSide(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
 	if err := setIfKnown(h, "net/ipv6/conf/"+host.Name+"/disable_ipv6", "1"); err != nil {
 		return err
 	}
@@ -163,16 +166,21 @@ func applyHostSide(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
 			return err
 		}
 	}
-	steps := []func() error{
-		func() error { return h.SetUp(host.Index) },
-		func() error {
-			return h.SetNeighbour(netlinkx.Neighbour{Link: host.Index, IP: p.ip, MAC: p.veth.PeerMAC})
-		},
-		func() error {
-			return h.ReplaceRoute(netlinkx.Route{Dst: netip.PrefixFrom(p.ip, 32), Link: host.Index, Src: p.gateway, Protocol: routeProtocol})
-		},
+	return h.SetUp(host.Index)
+}
+
+// publishPod comes last: the route makes the Pod reachable.
+//
+// The end that was set up second, the Pod's, can send at once; the host's must be
+// made to.
+func publishPod(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
+	if err := h.Activate(host.Name); err != nil {
+		return err
 	}
-	return inOrder(steps)
+	if err := h.SetNeighbour(netlinkx.Neighbour{Link: host.Index, IP: p.ip, MAC: p.veth.PeerMAC}); err != nil {
+		return err
+	}
+	return h.ReplaceRoute(netlinkx.Route{Dst: netip.PrefixFrom(p.ip, 32), Link: host.Index, Src: p.gateway, Protocol: routeProtocol})
 }
 
 func inOrder(steps []func() error) error {

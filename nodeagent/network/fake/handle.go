@@ -27,6 +27,7 @@ func (k *Kernel) AddVeth(v netlinkx.Veth) error           { return k.onHost().Ad
 func (k *Kernel) DeleteLink(name string) error            { return k.onHost().DeleteLink(name) }
 func (k *Kernel) SetUp(index int) error                   { return k.onHost().SetUp(index) }
 func (k *Kernel) SetMTU(index, mtu int) error             { return k.onHost().SetMTU(index, mtu) }
+func (k *Kernel) Activate(name string) error              { return k.onHost().Activate(name) }
 func (k *Kernel) Addrs() ([]netlinkx.Addr, error)         { return k.onHost().Addrs() }
 func (k *Kernel) ReplaceAddr(a netlinkx.Addr) error       { return k.onHost().ReplaceAddr(a) }
 func (k *Kernel) DeleteAddr(a netlinkx.Addr) error        { return k.onHost().DeleteAddr(a) }
@@ -133,6 +134,15 @@ func (h handle) SetUp(index int) error {
 		}
 		return err
 	}, "SetUp")
+}
+
+func (h handle) Activate(name string) error {
+	return h.do(func() error {
+		if l := h.s.find(name); l == nil || !l.Up {
+			return fmt.Errorf("interface %s: %w", name, netlinkx.ErrNotFound)
+		}
+		return nil
+	}, "Activate", name)
 }
 
 func (h handle) SetMTU(index, mtu int) error {

@@ -40,6 +40,10 @@ type Handle interface {
 	DeleteLink(name string) error
 	SetUp(index int) error
 	SetMTU(index, mtu int) error
+	// Activate makes an interface that is up and has carrier able to send by the time
+	// it returns. The kernel does that by itself, but up to a second later, and drops
+	// what is sent before.
+	Activate(name string) error
 
 	// Addrs lists the IPv4 addresses of all interfaces.
 	Addrs() ([]Addr, error)

@@ -125,6 +125,28 @@ func (handle) SetMTU(index, mtu int) error {
 	return wrap(retryErr(func() error { return netlink.LinkSetMTU(byIndex(index), mtu) }), "setting the MTU of interface %d to %d", index, mtu)
 }
 
+func (handle) Activate(name string) error {
+	// On newer kernels the question itself completes a change of carrier.
+	l, err := retry(func() (netlink.Link, error) { return netlink.LinkByName(name) })
+	if err != nil {
+		return wrap(err, "interface %s", name)
+	}
+	if l.Attrs().OperState == netlink.OperUp {
+		return nil
+	}
+	return replaceQueue(l.Attrs().Index)
+}
+
+// replaceQueue gives the interface the queue that virtual interfaces have anyway; a
+// new queue is started at once.
+func replaceQueue(index int) error {
+	queue := &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT},
+		QdiscType:  "noqueue",
+	}
+	return wrap(retryErr(func() error { return netlink.QdiscReplace(queue) }), "starting the queue of interface %d", index)
+}
+
 func byIndex(index int) netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }
