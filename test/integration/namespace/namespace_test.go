@@ -1,0 +1,171 @@
+// Package namespace_test runs the namespace and service account controllers
+// against a real API server.
+package namespace_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/namespace"
+	"github.com/keelson-dev/keelson/controllers/serviceaccount"
+	"github.com/keelson-dev/keelson/test/builders"
+	"github.com/keelson-dev/keelson/test/env"
+)
+
+var testEnv env.Environment
+
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
+
+func start(t *testing.T) {
+	t.Helper()
+	testEnv.StartManager(t, func(mgr ctrl.Manager) error {
+		if err := serviceaccount.Add(mgr); err != nil {
+			return err
+		}
+		return namespace.Add(mgr, namespace.Options{})
+	})
+}
+
+func create(t *testing.T, o client.Object) {
+	t.Helper()
+	if err := testEnv.Client.Create(t.Context(), o); err != nil {
+		t.Fatalf("create %T %s: %v", o, o.GetName(), err)
+	}
+}
+
+func deleteNamespace(t *testing.T, name string) {
+	t.Helper()
+	if err := testEnv.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func becomesGone(t *testing.T, name string) {
+	t.Helper()
+	env.Eventually(t, func() string {
+		ns := &corev1.Namespace{}
+		err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: name}, ns)
+		if apierrors.IsNotFound(err) {
+			return ""
+		}
+		return fmt.Sprintf("namespace is still there (%v): %v", err, ns.Status.Conditions)
+	})
+}
+
+func condition(t *testing.T, name string, kind corev1.NamespaceConditionType) corev1.NamespaceCondition {
+	t.Helper()
+	ns := &corev1.Namespace{}
+	if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: name}, ns); err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(ns.Status.Conditions, func(c corev1.NamespaceCondition) bool { return c.Type == kind })
+	if at < 0 {
+		return corev1.NamespaceCondition{}
+	}
+	return ns.Status.Conditions[at]
+}
+
+func TestDeletedNamespaceGoesWithItsContent(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	create(t, builders.MakePod("web").Namespace(ns).Obj())
+	create(t, builders.MakeService("web").Namespace(ns).Obj())
+	create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "settings"}})
+	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "key"}})
+
+	deleteNamespace(t, ns)
+	becomesGone(t, ns)
+
+	// A namespace made again under the name starts empty.
+	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
+	for _, list := range []client.ObjectList{&keelsonv1.PodList{}, &keelsonv1.ServiceList{}, &corev1.SecretList{}} {
+		if err := testEnv.Client.List(t.Context(), list, client.InNamespace(ns)); err != nil {
+			t.Fatal(err)
+		}
+		if left := fmt.Sprint(list); strings.Contains(left, "web") || strings.Contains(left, "key") {
+			t.Errorf("%T survived its namespace: %s", list, left)
+		}
+	}
+}
+
+func TestNamespaceWaitsForTheFinalizersOfItsPods(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	pod := builders.MakePod("bound").Namespace(ns).Node("n").Finalizer(keelsonv1.PodFinalizer).Obj()
+	create(t, pod)
+	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "settings"}}
+	create(t, settings)
+
+	deleteNamespace(t, ns)
+
+	env.Eventually(t, func() string {
+		remaining := condition(t, ns, corev1.NamespaceContentRemaining)
+		finalizers := condition(t, ns, corev1.NamespaceFinalizersRemaining)
+		if remaining.Status != corev1.ConditionTrue || remaining.Reason != "SomeResourcesRemain" ||
+			!strings.Contains(remaining.Message, "pods.core.keelson.dev has 1 resource instances") {
+			return fmt.Sprintf("content condition is %+v", remaining)
+		}
+		if finalizers.Reason != "SomeFinalizersRemain" ||
+			!strings.Contains(finalizers.Message, "keelson.dev/pod in 1 resource instances") {
+			return fmt.Sprintf("finalizer condition is %+v", finalizers)
+		}
+		return ""
+	})
+	// What Pods may use stays until they have ended.
+	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(settings), settings); err != nil {
+		t.Fatalf("the ConfigMap went before the Pod: %v", err)
+	}
+
+	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+		t.Fatal(err)
+	}
+	if pod.DeletionTimestamp == nil {
+		t.Error("the Pod was not asked to end")
+	}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+	if err := testEnv.Client.Patch(t.Context(), pod, patch); err != nil {
+		t.Fatal(err)
+	}
+	becomesGone(t, ns)
+}
+
+func TestEveryNamespaceHasADefaultServiceAccount(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	key := types.NamespacedName{Namespace: ns, Name: "default"}
+	account := &corev1.ServiceAccount{}
+	appears := func(not types.UID) {
+		t.Helper()
+		env.Eventually(t, func() string {
+			fresh := &corev1.ServiceAccount{}
+			if err := testEnv.Client.Get(t.Context(), key, fresh); err != nil {
+				return err.Error()
+			}
+			if fresh.UID == not {
+				return "the old account is still there"
+			}
+			account = fresh
+			return ""
+		})
+	}
+	appears("")
+
+	if err := testEnv.Client.Delete(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
+	appears(account.UID)
+
+	deleteNamespace(t, ns)
+	becomesGone(t, ns)
+}
