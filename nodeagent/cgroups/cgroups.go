@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -30,6 +31,9 @@ const (
 	busyTries = 20
 	busyPause = 10 * time.Millisecond
 )
+
+// PodPath is the path of a Pod's cgroup.
+func PodPath(uid types.UID) string { return Root + "/" + podPrefix + string(uid) }
 
 // Manager works on one cgroup file system.
 type Manager struct {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/env"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -85,7 +86,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		Command: environment.Command, Args: environment.Args, WorkingDir: c.WorkingDir, Env: environment.Env,
 		Mounts:       m.mounts(pod, c, messagePath),
 		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
-		CgroupParent: cgroupPath(identity(pod)), LogPath: logPath, TerminationMessageHostPath: messagePath,
+		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,
 	}, nil
 }
 

@@ -22,6 +22,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
@@ -39,21 +40,13 @@ type Network interface {
 	Detach(ctx context.Context, uid types.UID) error
 }
 
-// Images makes sure that a container's image is here. When it is not, the error is a
-// *ImageError. The notes are events for the Pod in either case.
+// Images makes sure that a container's image is here; *images.Manager is one.
 type Images interface {
-	Ensure(ctx context.Context, pod *keelsonv1.Pod, container *corev1.Container) (runtime.Image, []Note, error)
+	// Ensure returns the image, or a *images.Error that says why the container waits.
+	Ensure(ctx context.Context, request images.Request, report func(images.Event)) (runtime.Image, error)
+	// Forget drops what is kept of a Pod that left the node.
+	Forget(uid types.UID)
 }
-
-// ImageError says why a container waits for its image.
-type ImageError struct {
-	// Reason is ErrImagePull, ImagePullBackOff, ErrImageNeverPull or InvalidImageName.
-	Reason, Message string
-	// RetryAt is when trying again makes sense.
-	RetryAt time.Time
-}
-
-func (e *ImageError) Error() string { return e.Message }
 
 // StatusSink takes the newest status of each Pod and brings it to the API.
 type StatusSink interface {
@@ -194,6 +187,7 @@ func (m *Manager) forget(pod *keelsonv1.Pod) {
 	for i := range pod.Spec.Containers {
 		m.backoff.DeleteEntry(backoffKey(pod, &pod.Spec.Containers[i]))
 	}
+	m.Images.Forget(pod.UID)
 	m.Status.Forget(pod.UID)
 }
 

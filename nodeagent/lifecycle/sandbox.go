@@ -7,12 +7,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
-
-// cgroupPath is the cgroup of one Pod, below the machine's root cgroup.
-func cgroupPath(id runtime.PodIdentity) string { return "/keelson/pod" + string(id.UID) }
 
 // ensureSandbox returns the sandbox that containers start in, made if the plan says.
 func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (string, Attachment, error) {
@@ -43,7 +41,7 @@ func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state r
 func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment) (string, error) {
 	config := runtime.SandboxConfig{
 		PodIdentity: identity(pod), Attempt: attempt,
-		NetNSPath: attachment.NetNSPath, CgroupParent: cgroupPath(identity(pod)),
+		NetNSPath: attachment.NetNSPath, CgroupParent: cgroups.PodPath(pod.UID),
 	}
 	if !pod.Spec.HostNetwork {
 		hostname, _, err := hostfiles.Hostname(pod, m.DNS.Domain)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -129,7 +130,7 @@ func (m *Manager) release(ctx context.Context, id runtime.PodIdentity, state run
 	if err := m.Network.Detach(ctx, id.UID); err != nil {
 		return fmt.Errorf("detaching from the Pod network: %w", err)
 	}
-	if err := m.Cgroups.Remove(cgroupPath(id)); err != nil {
+	if err := m.Cgroups.Remove(cgroups.PodPath(id.UID)); err != nil {
 		return fmt.Errorf("removing the Pod's cgroup: %w", err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
@@ -49,6 +50,10 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 	}
 	return podworker.Result{RetryAt: retryAt}, err
 }
+
+// showBackOffAfter is how long a failed pull shows as ErrImagePull before it shows as
+// ImagePullBackOff.
+const showBackOffAfter = 3 * time.Second
 
 // applyPlan executes p and says when to look again.
 func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (time.Time, error) {
@@ -92,12 +97,11 @@ func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []st
 		done := make(chan pull, 1)
 		pulls[i] = done
 		go func() {
-			image, notes, err := m.Images.Ensure(ctx, pod, step.Container)
-			if ctx.Err() == nil {
-				for _, n := range notes {
-					m.Recorder.Record(pod, n)
-				}
-			}
+			image, err := m.Images.Ensure(ctx, images.Request{
+				Pod: pod.UID, Image: step.Container.Image, Policy: step.Container.ImagePullPolicy,
+			}, func(e images.Event) {
+				m.Recorder.Record(pod, Note{step.Container.Name, e.Type, e.Reason, e.Message})
+			})
 			done <- pull{image, err}
 		}()
 	}
@@ -119,7 +123,7 @@ func (m *Manager) applyStarts(ctx context.Context, pod *keelsonv1.Pod, steps []s
 		if err == nil {
 			err = m.startContainer(ctx, pod, step, at, got.image)
 		}
-		var image *ImageError
+		var image *images.Error
 		var start *runtime.StartError
 		switch {
 		case err == nil:
@@ -127,6 +131,9 @@ func (m *Manager) applyStarts(ctx context.Context, pod *keelsonv1.Pod, steps []s
 		case errors.As(err, &image):
 			m.setWaiting(pod.UID, name, &corev1.ContainerStateWaiting{Reason: image.Reason, Message: image.Message})
 			retryAt = earlier(retryAt, image.RetryAt)
+			if image.Reason == images.ReasonErrImagePull {
+				retryAt = earlier(retryAt, m.Clock.Now().Add(showBackOffAfter))
+			}
 		case errors.As(err, &start):
 			retryAt = earlier(retryAt, m.Clock.Now()) // it has ended: the next sync holds it off
 		default:

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// podNetwork is what the agent needs of package network.
+type podNetwork interface {
+	Configure(ctx context.Context, podCIDR netip.Prefix) error
+	Setup(ctx context.Context, ref network.PodRef) (network.PodNetwork, error)
+	Teardown(ctx context.Context, uid types.UID) error
+	Sweep(ctx context.Context, keep func(types.UID) bool) error
+}
+
+// serviceProxy is what the agent tells the proxy.
+type serviceProxy interface {
+	SetNodeFacts(facts model.NodeFacts) error
+	SetHostPorts(ports []model.HostPort)
+}
+
+// podCgroups is what the agent needs of package cgroups.
+type podCgroups interface {
+	lifecycle.Cgroups
+	Pods() ([]string, error)
+}
+
+// networkAdapter gives lifecycle the Pod network, and says when addresses change.
+type networkAdapter struct {
+	podNetwork
+	changed func(runtime.PodIdentity, netip.Addr)
+}
+
+// Attach implements lifecycle.Network.
+func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity) (lifecycle.Attachment, error) {
+	got, err := n.Setup(ctx, network.PodRef{UID: id.UID, Namespace: id.Namespace, Name: id.Name})
+	if err != nil {
+		return lifecycle.Attachment{}, err
+	}
+	n.changed(id, got.IP)
+	return lifecycle.Attachment{NetNSPath: got.NetNSPath, IP: got.IP}, nil
+}
+
+// Detach implements lifecycle.Network.
+func (n networkAdapter) Detach(ctx context.Context, uid types.UID) error {
+	n.changed(runtime.PodIdentity{UID: uid}, netip.Addr{})
+	return n.Teardown(ctx, uid)
+}

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// refusal says why a Pod that names this node cannot run on it.
+type refusal struct {
+	Reason, Message string
+}
+
+// admitPod checks a Pod once, before anything of it runs, as upstream's kubelet does:
+// whoever wrote spec.nodeName may not have looked at the node. others are the Pods
+// that hold resources here. It returns nil when the Pod fits.
+func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node) *refusal {
+	if r := checkResources(pod, others, node.Status.Allocatable); r != nil {
+		return r
+	}
+	if !matchesNode(pod, node) {
+		return predicateFailed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+	}
+	if portsConflict(pod, others) {
+		return predicateFailed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+	}
+	return nil
+}
+
+func predicateFailed(name, why string) *refusal {
+	return &refusal{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}
+
+// checkResources compares requests in millicores and bytes.
+func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable corev1.ResourceList) *refusal {
+	if r := outOf(corev1.ResourcePods, "OutOfpods", 1, int64(len(others)), allocatable.Pods().Value()); r != nil {
+		return r
+	}
+	requests := podRequests(pod)
+	used := corev1.ResourceList{}
+	for _, other := range others {
+		for name, quantity := range podRequests(other) {
+			sum := used[name]
+			sum.Add(quantity)
+			used[name] = sum
+		}
+	}
+	for _, name := range sortedNames(requests) {
+		wanted, taken, capacity := requests[name], used[name], allocatable[name]
+		if wanted.IsZero() {
+			continue
+		}
+		amount := func(l corev1.ResourceList) int64 {
+			q := l[name]
+			if name == corev1.ResourceCPU {
+				return q.MilliValue()
+			}
+			return q.Value()
+		}
+		total := taken.DeepCopy()
+		total.Add(wanted)
+		if total.Cmp(capacity) > 0 {
+			return outOf(name, "OutOf"+string(name), amount(requests), amount(used), amount(allocatable))
+		}
+	}
+	return nil
+}
+
+func outOf(name corev1.ResourceName, reason string, requested, used, capacity int64) *refusal {
+	if used+requested <= capacity {
+		return nil
+	}
+	return &refusal{Reason: reason, Message: fmt.Sprintf(
+		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
+}
+
+func podRequests(pod *keelsonv1.Pod) corev1.ResourceList {
+	return resource.PodRequests(pod.Upstream(), resource.PodResourcesOptions{})
+}
+
+// sortedNames gives cpu and memory a fixed order, so that the same Pod is refused for
+// the same reason.
+func sortedNames(list corev1.ResourceList) []corev1.ResourceName {
+	names := make([]corev1.ResourceName, 0, len(list))
+	for name := range list {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b corev1.ResourceName) int { return cmp.Compare(a, b) })
+	return names
+}
+
+func matchesNode(pod *keelsonv1.Pod, node *keelsonv1.Node) bool {
+	if !labels.SelectorFromSet(pod.Spec.NodeSelector).Matches(labels.Set(node.Labels)) {
+		return false
+	}
+	match, err := nodeaffinity.GetRequiredNodeAffinity(pod.Upstream()).Match(node.Upstream())
+	return err == nil && match
+}
+
+func portsConflict(pod *keelsonv1.Pod, others []*keelsonv1.Pod) bool {
+	mine := hostPorts(pod)
+	for _, other := range others {
+		for _, taken := range hostPorts(other) {
+			if slices.ContainsFunc(mine, taken.conflicts) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hostPort is a port of the machine that a container wants.
+type hostPort struct {
+	ip       string
+	protocol corev1.Protocol
+	port     int32
+}
+
+func (p hostPort) conflicts(other hostPort) bool {
+	return p.port == other.port && p.protocol == other.protocol &&
+		(p.ip == other.ip || isAnyIP(p.ip) || isAnyIP(other.ip))
+}
+
+func isAnyIP(ip string) bool { return ip == "" || ip == "0.0.0.0" }
+
+func hostPorts(pod *keelsonv1.Pod) []hostPort {
+	var ports []hostPort
+	for i := range pod.Spec.Containers {
+		for _, p := range pod.Spec.Containers[i].Ports {
+			if p.HostPort > 0 {
+				ports = append(ports, hostPort{p.HostIP, cmp.Or(p.Protocol, corev1.ProtocolTCP), p.HostPort})
+			}
+		}
+	}
+	return ports
+}

@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/node"
+	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/status"
+)
+
+const (
+	// relistInterval is the safety net under the runtime's events.
+	relistInterval = time.Minute
+	// probeInterval is how often the runtime is asked whether it answers.
+	probeInterval = 5 * time.Second
+	probeTimeout  = 5 * time.Second
+)
+
+// dependencies are the agent's seams to the machine and the API.
+type dependencies struct {
+	api         *api
+	runtime     runtime.Runtime
+	runtimeName string
+	network     podNetwork
+	cgroups     podCgroups
+	images      lifecycle.Images
+	// proxy is nil when this process runs none.
+	proxy serviceProxy
+	clock clock.WithTickerAndDelayedExecution
+}
+
+// agent runs the Pods of one node.
+type agent struct {
+	dependencies
+	options  *Options
+	settings settings
+
+	reporter *node.Reporter
+	writer   *status.Writer
+	manager  *lifecycle.Manager
+	pool     *podworker.Pool
+	ports    *portTable
+	admitted *admittedPods
+
+	condition condition
+	// configure carries "the Node has changed" to the network loop.
+	configure chan struct{}
+	// sweepNow asks for a sweep before its time.
+	sweepNow chan struct{}
+}
+
+func newAgent(o *Options, s settings, d dependencies) *agent {
+	a := &agent{dependencies: d, options: o, settings: s,
+		admitted: newAdmittedPods(), configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
+	a.ports = newPortTable(d.proxy)
+	a.writer = status.NewWriter(d.api.client, d.clock)
+	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts)
+	a.condition.runtimeProblem = "container runtime is down: it has not answered yet"
+	a.condition.networkProblem = "container runtime network not ready: the Node has no Pod range (spec.podCIDR) yet"
+	return a
+}
+
+// run works until ctx ends.
+func (a *agent) run(ctx context.Context) error {
+	a.manager = lifecycle.New(a.lifecycleOptions(ctx))
+	a.pool = podworker.New(ctx, a.manager, a.clock)
+	var loops sync.WaitGroup
+	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
+	defer loops.Wait()
+	defer a.pool.Wait()
+
+	start(a.writer.Run)
+	start(a.probeRuntime)
+	start(a.reporter.Run)
+	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
+	start(a.keepNetwork)
+	if err := a.followNode(ctx); err != nil {
+		return err
+	}
+	if err := a.followPods(ctx); err != nil {
+		return err
+	}
+	start(a.followRuntime)
+	start(a.sweepLoop)
+	<-ctx.Done()
+	return nil
+}
+
+func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
+	return lifecycle.Options{
+		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
+		Cgroups: a.cgroups, Recorder: newRecorder(ctx, a.api, a.settings.name), Services: a.services, Clock: a.clock,
+		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
+		MemoryCapacity: a.settings.machine.MemoryBytes,
+		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
+		ContainerLogDir: filepath.Join(a.options.LogDir, "containers"),
+		HostsFile:       "/etc/hosts", ResolverFile: "/etc/resolv.conf",
+		DNS: hostfiles.ClusterDNS{Servers: a.options.ClusterDNS, Domain: a.options.ClusterDomain},
+	}
+}
+
+func (a *agent) podLogDir() string { return filepath.Join(a.options.LogDir, "pods") }
+
+// services implements lifecycle.Services from the cache.
+func (a *agent) services(ctx context.Context, namespace string) ([]keelsonv1.Service, error) {
+	var own keelsonv1.ServiceList
+	if err := a.api.cache.List(ctx, &own, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	if namespace == "default" {
+		return own.Items, nil
+	}
+	var server keelsonv1.Service
+	err := a.api.cache.Get(ctx, client.ObjectKey{Namespace: "default", Name: "kubernetes"}, &server)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	if err == nil {
+		own.Items = append(own.Items, server)
+	}
+	return own.Items, nil
+}
+
+// condition is what decides whether Pods can run here.
+type condition struct {
+	mu             sync.Mutex
+	runtimeProblem string
+	networkProblem string
+	runtimeVersion string
+	synced         bool
+}
+
+// set changes the condition and says whether it is different now.
+func (c *condition) set(change func(*condition)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := [3]string{c.runtimeProblem, c.networkProblem, c.runtimeVersion}
+	change(c)
+	return before != [3]string{c.runtimeProblem, c.networkProblem, c.runtimeVersion}
+}
+
+func (a *agent) facts() node.Facts {
+	c := &a.condition
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := node.Facts{
+		Machine: a.settings.machine, IP: a.settings.ip.String(), MaxPods: a.options.MaxPods,
+		Version: a.settings.version, RuntimeVersion: c.runtimeVersion,
+	}
+	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
+		if p != "" {
+			f.Problems = append(f.Problems, p)
+		}
+	}
+	return f
+}
+
+// ready is what /readyz answers: nil, or what is missing.
+func (a *agent) ready() error {
+	c := &a.condition
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.synced:
+		return fmt.Errorf("the Pods of this node have not been read from the API server yet")
+	case c.runtimeProblem != "":
+		return fmt.Errorf("%s", c.runtimeProblem)
+	case c.networkProblem != "":
+		return fmt.Errorf("%s", c.networkProblem)
+	}
+	return nil
+}
+
+// probeRuntime asks the runtime whether it answers, and tells the Node.
+func (a *agent) probeRuntime(ctx context.Context) {
+	ticker := a.clock.NewTicker(probeInterval)
+	defer ticker.Stop()
+	for {
+		probe, cancel := context.WithTimeout(ctx, probeTimeout)
+		info, err := a.runtime.Info(probe)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		a.runtimeAnswered(ctx, info, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+func (a *agent) runtimeAnswered(ctx context.Context, info runtime.Info, err error) {
+	problem := ""
+	if err != nil {
+		problem = fmt.Sprintf("container runtime is down: %v", err)
+	}
+	changed := a.condition.set(func(c *condition) {
+		c.runtimeProblem = problem
+		if err == nil {
+			c.runtimeVersion = info.Name + "://" + info.Version
+		}
+	})
+	if !changed {
+		return
+	}
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "The container runtime does not answer, will keep trying")
+	} else {
+		klog.FromContext(ctx).Info("The container runtime answers", "runtime", info.Name, "runtimeVersion", info.Version)
+		if a.pool != nil {
+			a.pool.WakeAll()
+		}
+	}
+	a.reporter.Poke()
+}

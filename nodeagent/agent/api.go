@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"fmt"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// api is how the agent reaches the API server: a client that always asks it, and a
+// cache of watches.
+type api struct {
+	client client.Client
+	cache  cache.Cache
+	scheme *runtime.Scheme
+}
+
+// newAPI returns both for the node called name. It asks the server nothing: which
+// kinds exist is known, so that the agent can start while the server is away.
+func newAPI(config *rest.Config, name string) (*api, error) {
+	config = rest.CopyConfig(config)
+	config.UserAgent = "keelson-node"
+	config.QPS = -1 // the API server's priority and fairness decides
+
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addEvents, addLeases} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("building the scheme: %w", err)
+		}
+	}
+	mapper := newMapper()
+	c, err := client.New(config, client.Options{Scheme: scheme, Mapper: mapper})
+	if err != nil {
+		return nil, fmt.Errorf("building the API client: %w", err)
+	}
+	watches, err := cache.New(config, cache.Options{
+		Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true,
+		DefaultTransform:             stripForCache,
+		DefaultUnsafeDisableDeepCopy: new(true), // this program never changes what it reads
+		ByObject: map[client.Object]cache.ByObject{
+			&keelsonv1.Pod{}:  {Field: fields.OneTermEqualSelector("spec.nodeName", name)},
+			&keelsonv1.Node{}: {Field: fields.OneTermEqualSelector("metadata.name", name)},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("building the cache: %w", err)
+	}
+	return &api{client: c, cache: watches, scheme: scheme}, nil
+}
+
+// addEvents and addLeases register only what is used of the big built-in groups.
+func addEvents(s *runtime.Scheme) error {
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{})
+	return nil
+}
+
+func addLeases(s *runtime.Scheme) error {
+	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{})
+	return nil
+}
+
+func newMapper() meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
+		keelsonv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+	})
+	for _, kind := range []string{"Pod", "Service"} {
+		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	mapper.AddSpecific(keelsonv1.GroupVersion.WithKind("Endpoints"), keelsonv1.GroupVersion.WithResource("endpoints"),
+		keelsonv1.GroupVersion.WithResource("endpoints"), meta.RESTScopeNamespace)
+	mapper.Add(keelsonv1.GroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
+	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
+	return mapper
+}
+
+// stripForCache drops what this program never reads.
+func stripForCache(object any) (any, error) {
+	o, err := meta.Accessor(object)
+	if err != nil {
+		return object, nil // a tombstone
+	}
+	o.SetManagedFields(nil)
+	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
+		kept := make(map[string]string, len(annotations))
+		for key, value := range annotations {
+			if key != corev1.LastAppliedConfigAnnotation {
+				kept[key] = value
+			}
+		}
+		o.SetAnnotations(kept)
+	}
+	return object, nil
+}

@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+)
+
+// recorder writes lifecycle's notes as events about the Pod.
+type recorder struct {
+	record.EventRecorder
+}
+
+// newRecorder starts writing events until ctx ends.
+func newRecorder(ctx context.Context, a *api, nodeName string) recorder {
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(eventSink{ctx: ctx, client: a.client})
+	context.AfterFunc(ctx, broadcaster.Shutdown)
+	return recorder{broadcaster.NewRecorder(a.scheme, eventSource(nodeName))}
+}
+
+// Record implements lifecycle.Recorder.
+func (r recorder) Record(pod *keelsonv1.Pod, n lifecycle.Note) {
+	reference := &corev1.ObjectReference{
+		APIVersion: keelsonv1.GroupVersion.String(), Kind: "Pod",
+		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+	}
+	if n.Container != "" {
+		reference.FieldPath = fmt.Sprintf("spec.containers{%s}", n.Container)
+	}
+	r.Event(reference, n.Type, n.Reason, n.Message)
+}
+
+// eventTimeout bounds one write of an event; the recorder tries again.
+const eventTimeout = 10 * time.Second
+
+// eventSink is record.EventSink on a client with a small scheme.
+type eventSink struct {
+	ctx    context.Context //nolint:containedctx // record.EventSink's methods take none
+	client client.Client
+}
+
+func (s eventSink) Create(event *corev1.Event) (*corev1.Event, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, eventTimeout)
+	defer cancel()
+	return event, s.client.Create(ctx, event)
+}
+
+func (s eventSink) Update(event *corev1.Event) (*corev1.Event, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, eventTimeout)
+	defer cancel()
+	return event, s.client.Update(ctx, event)
+}
+
+func (s eventSink) Patch(event *corev1.Event, data []byte) (*corev1.Event, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, eventTimeout)
+	defer cancel()
+	return event, s.client.Patch(ctx, event, client.RawPatch(types.StrategicMergePatchType, data))
+}

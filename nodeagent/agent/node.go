@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/node"
+)
+
+const (
+	networkRetryFirst = time.Second
+	networkRetryMax   = 30 * time.Second
+)
+
+// followNode keeps the reporter and the network told of the own Node.
+func (a *agent) followNode(ctx context.Context) error {
+	return watchNode(ctx, a.api, func(n *keelsonv1.Node) {
+		a.reporter.Observe(n)
+		poke(a.configure)
+	})
+}
+
+// watchNode calls changed with the own Node at each change, with nil when it is gone.
+func watchNode(ctx context.Context, api *api, changed func(*keelsonv1.Node)) error {
+	informer, err := api.cache.GetInformer(ctx, &keelsonv1.Node{})
+	if err != nil {
+		return fmt.Errorf("watching the Node: %w", err)
+	}
+	observe := func(object any) {
+		if n, ok := object.(*keelsonv1.Node); ok {
+			changed(n)
+		}
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    observe,
+		UpdateFunc: func(_, object any) { observe(object) },
+		DeleteFunc: func(any) { changed(nil) },
+	})
+	if err != nil {
+		return fmt.Errorf("watching the Node: %w", err)
+	}
+	return nil
+}
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// withAllocatable returns node with what it will have once its status is written.
+func (a *agent) withAllocatable(n *keelsonv1.Node) *keelsonv1.Node {
+	n = n.DeepCopy()
+	n.Status.Allocatable = node.Allocatable(a.facts())
+	return n
+}
+
+// keepNetwork configures the Pod network when the Node has a Pod range, and again
+// when that fails or changes.
+func (a *agent) keepNetwork(ctx context.Context) {
+	var configured string
+	failures := 0
+	for {
+		var retry <-chan time.Time
+		if wanted := podCIDR(a.reporter.Node()); wanted != "" && wanted != configured {
+			if err := a.configureNetwork(ctx, wanted); err != nil {
+				klog.FromContext(ctx).Error(err, "Cannot set up the Pod network, will retry", "podCIDR", wanted)
+				retry = a.clock.After(min(networkRetryFirst<<min(failures, 10), networkRetryMax))
+				failures++
+			} else {
+				configured, failures = wanted, 0
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.configure:
+		case <-retry:
+		}
+	}
+}
+
+func podCIDR(n *keelsonv1.Node) string {
+	if n == nil {
+		return ""
+	}
+	return n.Spec.PodCIDR
+}
+
+func (a *agent) configureNetwork(ctx context.Context, text string) error {
+	err := a.applyNetwork(ctx, text)
+	problem := ""
+	if err != nil {
+		problem = fmt.Sprintf("container runtime network not ready: %v", err)
+	}
+	if a.condition.set(func(c *condition) { c.networkProblem = problem }) {
+		a.reporter.Poke()
+	}
+	if err != nil {
+		return err
+	}
+	klog.FromContext(ctx).Info("The Pod network is ready", "podCIDR", text)
+	if a.pool != nil {
+		a.pool.WakeAll()
+	}
+	poke(a.sweepNow)
+	return nil
+}
+
+func (a *agent) applyNetwork(ctx context.Context, text string) error {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return fmt.Errorf("spec.podCIDR of the Node: %w", err)
+	}
+	if err := a.network.Configure(ctx, prefix); err != nil {
+		return err
+	}
+	if a.proxy == nil {
+		return nil
+	}
+	return a.proxy.SetNodeFacts(a.settings.proxyFacts(prefix))
+}
+
+// followPodCIDR tells a proxy that runs alone which range the Node's Pods have.
+func followPodCIDR(ctx context.Context, api *api, s settings, p serviceProxy) error {
+	err := watchNode(ctx, api, func(n *keelsonv1.Node) {
+		prefix, err := netip.ParsePrefix(podCIDR(n))
+		if err == nil {
+			err = p.SetNodeFacts(s.proxyFacts(prefix))
+		}
+		if err != nil {
+			klog.FromContext(ctx).V(2).Info("The Node has no usable Pod range yet", "err", err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}

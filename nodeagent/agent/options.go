@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	cliflag "k8s.io/component-base/cli/flag"
+)
+
+// Options are the settings of keelson-node; the JSON names are those of its config
+// file.
+type Options struct {
+	// Kubeconfig names the file that says how to reach the API server, and as whom.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// NodeName is the name of the Node object; the machine's name by default.
+	NodeName string `json:"nodeName,omitempty"`
+	// NodeIP is the node's IPv4 address; by default the first one of the interface
+	// with the default route.
+	NodeIP string `json:"nodeIP,omitempty"`
+	// MaxPods bounds the Pods of this node.
+	MaxPods int `json:"maxPods"`
+
+	// Agent and Proxy switch the two halves of this program.
+	Agent bool `json:"agent"`
+	Proxy bool `json:"proxy"`
+
+	// ContainerdAddress is containerd's socket, PauseBinary the static pause program;
+	// empty means "pause" beside this executable.
+	ContainerdAddress string `json:"containerdAddress"`
+	PauseBinary       string `json:"pauseBinary,omitempty"`
+
+	// RootDir holds what survives a reboot, RunDir what does not, LogDir the logs.
+	RootDir string `json:"rootDir"`
+	RunDir  string `json:"runDir"`
+	LogDir  string `json:"logDir"`
+
+	// ClusterCIDR is the range of all Pods, ServiceCIDR that of cluster addresses.
+	ClusterCIDR string `json:"clusterCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	// ClusterDNS lists the addresses of the cluster's DNS service; empty when there is
+	// none. ClusterDomain is the domain that it serves.
+	ClusterDNS    []string `json:"clusterDNS,omitempty"`
+	ClusterDomain string   `json:"clusterDomain"`
+
+	// HealthAddress is where /healthz, /readyz and /metrics are served; empty switches
+	// them off.
+	HealthAddress string `json:"healthAddress"`
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		MaxPods: 110,
+		Agent:   true, Proxy: true,
+		ContainerdAddress: "/run/containerd/containerd.sock",
+		RootDir:           "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
+		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
+		ClusterDomain: "cluster.local",
+		HealthAddress: "127.0.0.1:10248",
+	}
+}
+
+// AddFlags adds a flag for every setting.
+func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("node")
+	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "File that says how to reach the API server, and as whom. Required.")
+	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of this node. Default: the machine's name.")
+	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of this node. Default: the first one of the interface with the default route.")
+	fs.IntVar(&o.MaxPods, "max-pods", o.MaxPods, "Most Pods that this node takes.")
+	fs.BoolVar(&o.Agent, "agent", o.Agent, "Run Pods on this machine.")
+	fs.BoolVar(&o.Proxy, "proxy", o.Proxy, "Make Services work on this machine.")
+	fs.StringVar(&o.HealthAddress, "health-address", o.HealthAddress, "Where to serve /healthz, /readyz and /metrics. Empty: nowhere.")
+
+	fs = fss.FlagSet("containers")
+	fs.StringVar(&o.ContainerdAddress, "containerd-address", o.ContainerdAddress, "Socket of containerd.")
+	fs.StringVar(&o.PauseBinary, "pause-binary", o.PauseBinary, "Static program that holds a Pod's namespaces. Default: \"pause\" beside this program.")
+	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
+	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
+	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
+
+	fs = fss.FlagSet("network")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster.")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Address range of Services.")
+	fs.StringSliceVar(&o.ClusterDNS, "cluster-dns", o.ClusterDNS, "Addresses of the cluster's DNS service. Empty: Pods use the machine's resolver.")
+	fs.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "Domain that the cluster's DNS serves.")
+}
+
+// Validate returns every problem at once.
+func (o *Options) Validate() error {
+	var problems []error
+	bad := func(flag, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
+	}
+	if o.Kubeconfig == "" {
+		bad("kubeconfig", "is required: name the file that says how to reach the API server")
+	}
+	if !o.Agent && !o.Proxy {
+		bad("agent", "is off and so is --proxy: switch one of them on, else there is nothing to do")
+	}
+	if o.NodeName != "" {
+		if msgs := validation.IsDNS1123Subdomain(o.NodeName); len(msgs) > 0 {
+			bad("node-name", "%q cannot name a Node: %s", o.NodeName, strings.Join(msgs, "; "))
+		}
+	}
+	if o.NodeIP != "" {
+		if ip, err := netip.ParseAddr(o.NodeIP); err != nil || !ip.Is4() || ip.IsUnspecified() {
+			bad("node-ip", "%q is not an IPv4 address of this machine, such as 192.0.2.10", o.NodeIP)
+		}
+	}
+	if o.MaxPods < 1 {
+		bad("max-pods", "%d: must be at least 1", o.MaxPods)
+	}
+	for flag, path := range map[string]string{
+		"containerd-address": o.ContainerdAddress, "root-dir": o.RootDir, "run-dir": o.RunDir, "log-dir": o.LogDir,
+	} {
+		if !filepath.IsAbs(path) {
+			bad(flag, "%q is not an absolute path", path)
+		}
+	}
+	problems = append(problems, o.validateNetwork()...)
+	return errors.Join(problems...)
+}
+
+func (o *Options) validateNetwork() []error {
+	var problems []error
+	cluster, err := parseRange("cluster-cidr", o.ClusterCIDR)
+	problems = append(problems, err)
+	services, err := parseRange("service-cidr", o.ServiceCIDR)
+	problems = append(problems, err)
+	if cluster.IsValid() && services.IsValid() && cluster.Overlaps(services) {
+		problems = append(problems, fmt.Errorf("--service-cidr: %s overlaps --cluster-cidr %s: choose separate ranges", services, cluster))
+	}
+	for _, dns := range o.ClusterDNS {
+		if _, err := netip.ParseAddr(dns); err != nil {
+			problems = append(problems, fmt.Errorf("--cluster-dns: %q is not an IP address", dns))
+		}
+	}
+	if msgs := validation.IsDNS1123Subdomain(o.ClusterDomain); len(msgs) > 0 {
+		problems = append(problems, fmt.Errorf("--cluster-domain: %q is not a domain: %s", o.ClusterDomain, strings.Join(msgs, "; ")))
+	}
+	if o.HealthAddress != "" {
+		if _, _, err := net.SplitHostPort(o.HealthAddress); err != nil {
+			problems = append(problems, fmt.Errorf("--health-address: %q is not host:port: %w", o.HealthAddress, err))
+		}
+	}
+	return problems
+}
+
+func parseRange(flag, text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || !p.Addr().Is4():
+		return netip.Prefix{}, fmt.Errorf("--%s: %q is not an IPv4 range, such as 10.244.0.0/16", flag, text)
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Errorf("--%s: %s has bits set beyond its prefix: write %s", flag, text, p.Masked())
+	}
+	return p, nil
+}
+
+// nodeName is the name given, or the machine's.
+func (o *Options) nodeName() (string, error) {
+	if o.NodeName != "" {
+		return o.NodeName, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("reading the machine's name: %w; give one with --node-name", err)
+	}
+	name = strings.ToLower(name)
+	if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
+		return "", fmt.Errorf("the machine's name %q cannot name a Node (%s): give one with --node-name", name, strings.Join(msgs, "; "))
+	}
+	return name, nil
+}

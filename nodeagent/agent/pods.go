@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+)
+
+// followPods hands every Pod of this node to its worker: first all that the API has
+// now, then each change. It returns when the first list is handed over.
+func (a *agent) followPods(ctx context.Context) error {
+	if _, err := a.api.cache.GetInformer(ctx, &keelsonv1.Service{}); err != nil {
+		return fmt.Errorf("watching Services: %w", err)
+	}
+	pods, err := a.api.cache.GetInformer(ctx, &keelsonv1.Pod{})
+	if err != nil {
+		return fmt.Errorf("watching Pods: %w", err)
+	}
+	if !a.api.cache.WaitForCacheSync(ctx) {
+		return ctx.Err()
+	}
+	var list keelsonv1.PodList
+	if err := a.api.cache.List(ctx, &list); err != nil {
+		return fmt.Errorf("listing the Pods of this node: %w", err)
+	}
+	for _, pod := range admissionOrder(list.Items) {
+		a.observe(ctx, pod)
+	}
+	registration, err := pods.AddEventHandler(a.podHandler(ctx))
+	if err != nil {
+		return fmt.Errorf("watching Pods: %w", err)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		return ctx.Err()
+	}
+	a.condition.set(func(c *condition) { c.synced = true })
+	a.ports.publish()
+	klog.FromContext(ctx).Info("Read the Pods of this node", "pods", len(list.Items))
+	return nil
+}
+
+// admissionOrder puts Pods that ran before first: they keep their place.
+func admissionOrder(pods []keelsonv1.Pod) []*keelsonv1.Pod {
+	ordered := make([]*keelsonv1.Pod, len(pods))
+	for i := range pods {
+		ordered[i] = &pods[i]
+	}
+	slices.SortFunc(ordered, func(x, y *keelsonv1.Pod) int {
+		return cmp.Or(
+			cmp.Compare(notStarted(x), notStarted(y)),
+			x.CreationTimestamp.Compare(y.CreationTimestamp.Time),
+			cmp.Compare(x.UID, y.UID),
+		)
+	})
+	return ordered
+}
+
+func notStarted(pod *keelsonv1.Pod) int {
+	if pod.Status.StartTime.IsZero() {
+		return 1
+	}
+	return 0
+}
+
+func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(object any) {
+			if pod, ok := object.(*keelsonv1.Pod); ok {
+				a.observe(ctx, pod)
+			}
+		},
+		UpdateFunc: func(before, object any) {
+			pod, ok := object.(*keelsonv1.Pod)
+			if !ok {
+				return
+			}
+			// A Pod that was deleted and made again under its name may come as an update.
+			if old, ok := before.(*keelsonv1.Pod); ok && old.UID != pod.UID {
+				a.lost(old)
+			}
+			a.observe(ctx, pod)
+		},
+		DeleteFunc: func(object any) {
+			if tombstone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+				object = tombstone.Obj
+			}
+			if pod, ok := object.(*keelsonv1.Pod); ok {
+				a.lost(pod)
+			}
+		},
+	}
+}
+
+// observe handles one Pod as the API has it now.
+func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
+	known := a.pool.Has(pod.UID)
+	if !known && !pod.DeletionTimestamp.IsZero() && !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
+		return // this node is done with it; others still hold it
+	}
+	a.writer.Observe(pod)
+	if !known {
+		a.admit(ctx, pod)
+	}
+	a.admitted.refresh(pod)
+	a.ports.setPod(pod)
+	a.pool.Update(pod)
+}
+
+// admit checks a Pod that this process sees for the first time. One that has started
+// before keeps its place.
+func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
+	if terminal(pod) || !pod.DeletionTimestamp.IsZero() {
+		return
+	}
+	node := a.reporter.Node()
+	if pod.Status.StartTime.IsZero() && node != nil {
+		if r := admitPod(pod, a.admitted.list(), a.withAllocatable(node)); r != nil {
+			klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
+			a.manager.Reject(pod.UID, r.Reason, "Pod was rejected: "+r.Message)
+			a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: r.Reason, Message: r.Message})
+			return
+		}
+	}
+	a.admitted.add(pod)
+}
+
+// lost handles a Pod that the API no longer has.
+func (a *agent) lost(pod *keelsonv1.Pod) {
+	a.admitted.remove(pod.UID)
+	a.ports.forget(pod.UID)
+	if a.pool.Has(pod.UID) {
+		a.pool.Gone(pod.UID)
+	} else {
+		a.writer.Forget(pod.UID)
+	}
+}
+
+func terminal(pod *keelsonv1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// admittedPods are the Pods that hold resources of this node.
+type admittedPods struct {
+	mu   sync.Mutex
+	pods map[types.UID]*keelsonv1.Pod
+}
+
+func newAdmittedPods() *admittedPods { return &admittedPods{pods: map[types.UID]*keelsonv1.Pod{}} }
+
+func (p *admittedPods) add(pod *keelsonv1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pods[pod.UID] = pod
+}
+
+// refresh takes note of a change; a Pod that has ended holds nothing any more.
+func (p *admittedPods) refresh(pod *keelsonv1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pods[pod.UID] == nil {
+		return
+	}
+	if terminal(pod) {
+		delete(p.pods, pod.UID)
+	} else {
+		p.pods[pod.UID] = pod
+	}
+}
+
+func (p *admittedPods) remove(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pods, uid)
+}
+
+func (p *admittedPods) list() []*keelsonv1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pods := make([]*keelsonv1.Pod, 0, len(p.pods))
+	for _, pod := range p.pods {
+		pods = append(pods, pod)
+	}
+	return pods
+}

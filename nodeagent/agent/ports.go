@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
+)
+
+// portTable tells the proxy which ports of the machine belong to which Pod.
+type portTable struct {
+	proxy serviceProxy
+
+	mu sync.Mutex
+	// pods are those with host ports; ips the addresses that Pods hold.
+	pods map[types.UID]*keelsonv1.Pod
+	ips  map[types.UID]netip.Addr
+	// ready is set when all Pods of the node are known; nothing is told before.
+	ready bool
+	told  []model.HostPort
+}
+
+func newPortTable(p serviceProxy) *portTable {
+	return &portTable{proxy: p, pods: map[types.UID]*keelsonv1.Pod{}, ips: map[types.UID]netip.Addr{}}
+}
+
+// setIP takes note of a Pod's address; the zero address says that it has none.
+func (t *portTable) setIP(id runtime.PodIdentity, ip netip.Addr) {
+	t.change(func() {
+		if ip.IsValid() {
+			t.ips[id.UID] = ip
+		} else {
+			delete(t.ips, id.UID)
+		}
+	})
+}
+
+func (t *portTable) setPod(pod *keelsonv1.Pod) {
+	t.change(func() {
+		if len(hostPorts(pod)) == 0 || pod.Spec.HostNetwork || terminal(pod) {
+			delete(t.pods, pod.UID)
+			return
+		}
+		t.pods[pod.UID] = pod
+		if ip, err := netip.ParseAddr(pod.Status.PodIP); err == nil && !t.ips[pod.UID].IsValid() {
+			t.ips[pod.UID] = ip // an earlier agent attached it
+		}
+	})
+}
+
+func (t *portTable) forget(uid types.UID) {
+	t.change(func() {
+		delete(t.pods, uid)
+	})
+}
+
+// publish tells the proxy for the first time: all Pods are known.
+func (t *portTable) publish() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ready = true
+	t.told = computeHostPorts(t.pods, t.ips)
+	if t.proxy != nil {
+		t.proxy.SetHostPorts(t.told)
+	}
+}
+
+func (t *portTable) change(apply func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	apply()
+	if !t.ready || t.proxy == nil {
+		return
+	}
+	if ports := computeHostPorts(t.pods, t.ips); !slices.Equal(ports, t.told) {
+		t.told = ports
+		t.proxy.SetHostPorts(ports)
+	}
+}
+
+// computeHostPorts lists the ports of all Pods that have an address, in a fixed order.
+func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID]netip.Addr) []model.HostPort {
+	var uids []types.UID
+	for uid := range pods {
+		if ips[uid].IsValid() {
+			uids = append(uids, uid)
+		}
+	}
+	slices.Sort(uids)
+	var ports []model.HostPort
+	for _, uid := range uids {
+		pod := pods[uid]
+		for i := range pod.Spec.Containers {
+			for _, p := range pod.Spec.Containers[i].Ports {
+				if p.HostPort == 0 {
+					continue
+				}
+				hostIP, _ := netip.ParseAddr(p.HostIP) // zero: every address
+				ports = append(ports, model.HostPort{
+					Pod: pod.Namespace + "/" + pod.Name, Protocol: model.Protocol(p.Protocol),
+					HostIP: hostIP, HostPort: uint16(p.HostPort),
+					Target: netip.AddrPortFrom(ips[uid], uint16(p.ContainerPort)),
+				})
+			}
+		}
+	}
+	return ports
+}

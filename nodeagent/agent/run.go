@@ -1,0 +1,186 @@
+// Package agent is keelson-node: it wires the node agent and the service proxy, feeds
+// them from the API, and lets both work on when the API is away.
+//
+// Pods, Services, Endpoints and the own Node come from one cache of watches. Nothing
+// is ended or swept before the Pods of this node have been listed once: an API server
+// that does not answer never costs a running Pod. After a crash everything is read
+// again from the API and the runtime; what neither the API nor a worker owns is
+// removed.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
+	"github.com/keelson-dev/keelson/nodeagent/images"
+	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/node"
+	"github.com/keelson-dev/keelson/nodeagent/proxy"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/runtime/containerd"
+	"github.com/keelson-dev/keelson/version"
+)
+
+const cgroupMount = "/sys/fs/cgroup"
+
+// Run works until ctx ends. Containers and rules stay as they are when it returns.
+func Run(ctx context.Context, o Options) error {
+	s, err := settle(&o)
+	if err != nil {
+		return err
+	}
+	log := klog.FromContext(ctx).WithValues("node", s.name)
+	ctx = klog.NewContext(ctx, log)
+	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("--kubeconfig: %w", err)
+	}
+	api, err := newAPI(config, s.name)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	parts := newGroup(cancel)
+	log.Info("Starting", "version", s.version, "nodeIP", s.ip, "agent", o.Agent, "proxy", o.Proxy)
+	parts.run("api", func() error { return api.cache.Start(ctx) })
+
+	var services *proxy.Proxy
+	if o.Proxy {
+		if services, err = proxy.New(proxy.Options{
+			Cache: api.cache, Facts: s.proxyFacts(netip.Prefix{}), AwaitHostPorts: o.Agent, Registerer: registry,
+		}); err != nil {
+			return err
+		}
+		parts.run("proxy", func() error { return services.Run(ctx) })
+	}
+	health := &health{}
+	if o.Agent {
+		a, err := newMachineAgent(ctx, &o, s, api, services)
+		if err != nil {
+			return err
+		}
+		health.ready = a.ready
+		parts.run("agent", func() error { return a.run(ctx) })
+	} else {
+		parts.run("node", func() error { return followPodCIDR(ctx, api, s, services) })
+	}
+	if o.HealthAddress != "" {
+		parts.run("health", func() error { return health.serve(ctx, o.HealthAddress, registry) })
+	}
+	return parts.wait()
+}
+
+// settings are the options with all defaults found.
+type settings struct {
+	name, version        string
+	ip                   netip.Addr
+	machine              node.Machine
+	clusterCIDR, service netip.Prefix
+}
+
+func settle(o *Options) (settings, error) {
+	name, err := o.nodeName()
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{name: name, version: version.Get().Version}
+	if s.machine, err = node.ReadMachine(); err != nil {
+		return settings{}, err
+	}
+	if o.NodeIP != "" {
+		s.ip, err = netip.ParseAddr(o.NodeIP)
+	} else if s.ip, err = node.DefaultRouteIP(); err != nil {
+		err = fmt.Errorf("finding the node's address: %w; give one with --node-ip", err)
+	}
+	if err != nil {
+		return settings{}, err
+	}
+	if s.clusterCIDR, err = parseRange("cluster-cidr", o.ClusterCIDR); err != nil {
+		return settings{}, err
+	}
+	s.service, err = parseRange("service-cidr", o.ServiceCIDR)
+	return s, err
+}
+
+func (s settings) proxyFacts(podCIDR netip.Prefix) model.NodeFacts {
+	return model.NodeFacts{
+		ClusterCIDR: s.clusterCIDR, ServiceCIDR: s.service, PodCIDR: podCIDR, NodeIPs: []netip.Addr{s.ip},
+	}
+}
+
+// newMachineAgent builds the agent on this machine's containerd, network and cgroups.
+func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy) (*agent, error) {
+	engine, err := containerd.New(ctx, containerd.Options{
+		Address: o.ContainerdAddress, Namespace: "keelson", StateDir: filepath.Join(o.RunDir, "containerd"),
+		PauseBinary: o.PauseBinary, Log: klog.FromContext(ctx).WithName("containerd"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	networkConfig := network.DefaultConfig()
+	networkConfig.ClusterCIDR, networkConfig.ServiceCIDR = s.clusterCIDR, s.service
+	networkConfig.StateDir = filepath.Join(o.RootDir, "network")
+	networkConfig.NetNSDir = filepath.Join(o.RunDir, "netns")
+	if err := networkConfig.Validate(); err != nil {
+		return nil, err
+	}
+	groups, err := cgroups.New(cgroupMount)
+	if err != nil {
+		return nil, err
+	}
+	d := dependencies{
+		api: api, runtime: engine, runtimeName: "containerd", network: network.New(networkConfig), cgroups: groups,
+		images: images.NewManager(engine, clock.RealClock{}), clock: clock.RealClock{},
+	}
+	if services != nil {
+		d.proxy = services
+	}
+	return newAgent(o, s, d), nil
+}
+
+// group runs the parts of the program; the first that fails ends the others.
+type group struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	errs   []error
+}
+
+func newGroup(cancel context.CancelFunc) *group { return &group{cancel: cancel} }
+
+func (g *group) run(name string, part func() error) {
+	g.wg.Go(func() {
+		defer g.cancel()
+		if err := part(); err != nil && !errors.Is(err, context.Canceled) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.errs = append(g.errs, fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+func (g *group) wait() error {
+	g.wg.Wait()
+	return errors.Join(g.errs...)
+}
+
+// eventSource names this program in events.
+func eventSource(nodeName string) corev1.EventSource {
+	return corev1.EventSource{Component: "keelson-node", Host: nodeName}
+}

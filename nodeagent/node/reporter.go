@@ -1,0 +1,166 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+const (
+	checkInterval     = 10 * time.Second
+	heartbeatInterval = 5 * time.Minute
+)
+
+// Reporter keeps this machine's Node.
+type Reporter struct {
+	client client.Client
+	clock  clock.WithTicker
+	name   string
+	facts  func() Facts
+
+	poke chan struct{}
+
+	mu   sync.Mutex
+	node *keelsonv1.Node
+}
+
+// NewReporter returns the Reporter of the Node called name; facts is asked each time
+// that the status is computed.
+func NewReporter(c client.Client, clk clock.WithTicker, name string, facts func() Facts) *Reporter {
+	return &Reporter{client: c, clock: clk, name: name, facts: facts, poke: make(chan struct{}, 1)}
+}
+
+// Observe takes note of the Node in the API, nil when it has none.
+func (r *Reporter) Observe(node *keelsonv1.Node) {
+	r.mu.Lock()
+	r.node = node
+	r.mu.Unlock()
+	r.Poke()
+}
+
+// Node returns the Node as last seen, nil when there is none.
+func (r *Reporter) Node() *keelsonv1.Node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.node
+}
+
+// Poke checks the status soon, because facts have changed.
+func (r *Reporter) Poke() {
+	select {
+	case r.poke <- struct{}{}:
+	default: // a check is due already
+	}
+}
+
+// Run registers the Node and keeps its status until ctx ends.
+func (r *Reporter) Run(ctx context.Context) {
+	ticker := r.clock.NewTicker(checkInterval)
+	defer ticker.Stop()
+	for {
+		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot report the Node, will retry", "node", r.name)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		case <-r.poke:
+		}
+	}
+}
+
+func (r *Reporter) sync(ctx context.Context) error {
+	node, err := r.ensureNode(ctx)
+	if err != nil {
+		return err
+	}
+	facts := r.facts()
+	if missing := missingLabels(node.Labels, Labels(r.name, facts.Machine)); len(missing) > 0 {
+		if node, err = r.patchLabels(ctx, node, missing); err != nil {
+			return err
+		}
+	}
+	status := computeStatus(node, facts, r.clock.Now())
+	if !mustPost(node.Status, status, heartbeatInterval) {
+		return nil
+	}
+	return r.patchStatus(ctx, node, status)
+}
+
+// ensureNode returns the Node, created if the API has none.
+func (r *Reporter) ensureNode(ctx context.Context) (*keelsonv1.Node, error) {
+	if node := r.Node(); node != nil {
+		return node, nil
+	}
+	node := &keelsonv1.Node{}
+	node.Name = r.name
+	node.Labels = Labels(r.name, r.facts().Machine)
+	err := r.client.Create(ctx, node)
+	if apierrors.IsAlreadyExists(err) {
+		node = &keelsonv1.Node{}
+		err = r.client.Get(ctx, client.ObjectKey{Name: r.name}, node)
+	} else if err == nil {
+		klog.FromContext(ctx).Info("Registered the Node", "node", r.name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("registering Node %s: %w", r.name, err)
+	}
+	r.learn(node)
+	return node, nil
+}
+
+func (r *Reporter) patchLabels(ctx context.Context, node *keelsonv1.Node, labels map[string]string) (*keelsonv1.Node, error) {
+	changed := node.DeepCopy()
+	if changed.Labels == nil {
+		changed.Labels = map[string]string{}
+	}
+	maps.Copy(changed.Labels, labels)
+	if err := r.client.Patch(ctx, changed, client.MergeFrom(node)); err != nil {
+		return nil, r.failed(ctx, "labelling", err)
+	}
+	r.learn(changed)
+	return changed, nil
+}
+
+func (r *Reporter) patchStatus(ctx context.Context, node *keelsonv1.Node, status keelsonv1.NodeStatus) error {
+	changed := node.DeepCopy()
+	changed.Status = status
+	// The list of conditions is replaced as a whole, so nobody may have written since.
+	patch := client.MergeFromWithOptions(node, client.MergeFromWithOptimisticLock{})
+	if err := r.client.Status().Patch(ctx, changed, patch); err != nil {
+		return r.failed(ctx, "writing the status of", err)
+	}
+	r.learn(changed)
+	return nil
+}
+
+// failed wraps err; when the object known is stale or gone it is read again.
+func (r *Reporter) failed(ctx context.Context, doing string, err error) error {
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		node := &keelsonv1.Node{}
+		switch getErr := r.client.Get(ctx, client.ObjectKey{Name: r.name}, node); {
+		case getErr == nil:
+			r.learn(node)
+		case apierrors.IsNotFound(getErr):
+			r.learn(nil)
+		}
+		r.Poke()
+	}
+	return fmt.Errorf("%s Node %s: %w", doing, r.name, err)
+}
+
+func (r *Reporter) learn(node *keelsonv1.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.node = node
+}

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/summary"
+)
+
+// Reasons of the Ready condition, as upstream.
+const (
+	reasonReady    = "KubeletReady"
+	reasonNotReady = "KubeletNotReady"
+
+	messageReady = "keelson-node is posting ready status"
+)
+
+// Facts are what a Node's status follows from.
+type Facts struct {
+	Machine Machine
+	// IP is the node's address.
+	IP string
+	// MaxPods bounds the Pods of this node.
+	MaxPods int
+	// Version is the agent's; RuntimeVersion is "name://version", empty until known.
+	Version, RuntimeVersion string
+	// Problems say why Pods cannot run here; none means Ready.
+	Problems []string
+}
+
+// Labels returns what every Node of this agent carries.
+func Labels(name string, m Machine) map[string]string {
+	return map[string]string{
+		corev1.LabelHostname:   name,
+		corev1.LabelOSStable:   m.OS,
+		corev1.LabelArchStable: m.Architecture,
+	}
+}
+
+// Allocatable is what Pods may use of the machine.
+func Allocatable(f Facts) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(f.Machine.CPUs), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(f.Machine.MemoryBytes, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(int64(f.MaxPods), resource.DecimalSI),
+	}
+}
+
+// computeStatus returns the status of node that follows from facts. Conditions of
+// other writers are kept.
+func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeStatus {
+	status := *node.Status.DeepCopy()
+	status.Capacity, status.Allocatable = Allocatable(f), Allocatable(f)
+	status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: f.IP},
+		{Type: corev1.NodeHostName, Address: f.Machine.Hostname},
+	}
+	status.NodeInfo = corev1.NodeSystemInfo{
+		MachineID: f.Machine.MachineID, SystemUUID: f.Machine.SystemUUID, BootID: f.Machine.BootID,
+		KernelVersion: f.Machine.KernelVersion, OSImage: f.Machine.OSImage,
+		OperatingSystem: f.Machine.OS, Architecture: f.Machine.Architecture,
+		ContainerRuntimeVersion: f.RuntimeVersion, KubeletVersion: f.Version,
+	}
+	setReady(&status, f.Problems, now)
+
+	rendered := *node
+	rendered.Status = status
+	status.Summary = summary.Node(&rendered)
+	return status
+}
+
+func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {
+	ready := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: reasonReady, Message: messageReady,
+		LastHeartbeatTime: metav1.NewTime(now).Rfc3339Copy(), LastTransitionTime: metav1.NewTime(now).Rfc3339Copy(),
+	}
+	if len(problems) > 0 {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, reasonNotReady, strings.Join(problems, "; ")
+	}
+	i := slices.IndexFunc(status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	if i < 0 {
+		status.Conditions = append(status.Conditions, ready)
+		return
+	}
+	if status.Conditions[i].Status == ready.Status {
+		ready.LastTransitionTime = status.Conditions[i].LastTransitionTime
+	}
+	status.Conditions[i] = ready
+}
+
+// mustPost says that the API has to hear of after: something other than the heartbeat
+// differs, or the last heartbeat is old.
+func mustPost(before, after keelsonv1.NodeStatus, interval time.Duration) bool {
+	a, b := before.DeepCopy(), after.DeepCopy()
+	old := takeHeartbeat(a)
+	return takeHeartbeat(b).Sub(old) >= interval || !equality.Semantic.DeepEqual(a, b)
+}
+
+// takeHeartbeat blanks the heartbeat of the Ready condition and returns it.
+func takeHeartbeat(s *keelsonv1.NodeStatus) time.Time {
+	for i := range s.Conditions {
+		if c := &s.Conditions[i]; c.Type == corev1.NodeReady {
+			at := c.LastHeartbeatTime.Time
+			c.LastHeartbeatTime = metav1.Time{}
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// missingLabels returns the labels of want that have another value or none.
+func missingLabels(have, want map[string]string) map[string]string {
+	missing := maps.Clone(want)
+	maps.DeleteFunc(missing, func(key, value string) bool { return have[key] == value })
+	return missing
+}
