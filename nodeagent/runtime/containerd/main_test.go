@@ -192,20 +192,35 @@ type pod struct {
 
 func (f *fixture) podCgroup(uid types.UID) string { return f.cgroups + "/pod" + string(uid) }
 
-func (f *fixture) newPod(edit ...func(*runtime.SandboxConfig)) *pod {
-	f.t.Helper()
+// podWithoutSandbox is a Pod of which nothing runs yet. It is for the test's goroutine.
+func (f *fixture) podWithoutSandbox() *pod {
 	uid := types.UID(fmt.Sprintf("uid-%d", f.uids.Add(1)))
 	f.pods = append(f.pods, uid)
+	return &pod{
+		fixture: f, attempts: map[string]uint32{},
+		identity: runtime.PodIdentity{UID: uid, Namespace: "default", Name: "pod-" + string(uid)},
+	}
+}
+
+func (f *fixture) newPod(edit ...func(*runtime.SandboxConfig)) *pod {
+	f.t.Helper()
+	p := f.podWithoutSandbox()
+	p.start(edit...)
+	return p
+}
+
+// start runs the Pod's sandbox.
+func (p *pod) start(edit ...func(*runtime.SandboxConfig)) {
+	p.t.Helper()
 	config := runtime.SandboxConfig{
-		PodIdentity:  runtime.PodIdentity{UID: uid, Namespace: "default", Name: "pod-" + string(uid)},
-		CgroupParent: f.podCgroup(uid), Hostname: "pod-" + string(uid),
+		PodIdentity: p.identity, CgroupParent: p.podCgroup(p.identity.UID), Hostname: p.identity.Name,
 	}
 	for _, e := range edit {
 		e(&config)
 	}
-	sandbox, err := f.RunSandbox(context.Background(), config)
-	f.must(err)
-	return &pod{fixture: f, identity: config.PodIdentity, sandbox: sandbox, attempts: map[string]uint32{}}
+	sandbox, err := p.RunSandbox(context.Background(), config)
+	p.must(err)
+	p.sandbox = sandbox
 }
 
 func (p *pod) config(name string, command ...string) runtime.ContainerConfig {

@@ -1,0 +1,85 @@
+package containerd_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// BenchmarkPod measures a Pod's way from nothing to a running container, without
+// network and API: one after another, and twenty at once. Medians of its phases tell
+// where the time goes.
+func BenchmarkPod(b *testing.B) {
+	for _, parallel := range []int{1, 20} {
+		b.Run(fmt.Sprintf("%d at once", parallel), func(b *testing.B) {
+			f := newFixture(b)
+			first := f.newPod()
+			first.shell("warm", "exit 0")
+			f.removeAll(b)
+			phases := &phases{}
+			b.ResetTimer()
+			b.StopTimer()
+			for range b.N {
+				pods := make([]*pod, parallel)
+				for i := range pods {
+					pods[i] = f.podWithoutSandbox()
+				}
+				b.StartTimer()
+				var all sync.WaitGroup
+				for _, p := range pods {
+					all.Go(func() { phases.run(p) })
+				}
+				all.Wait()
+				b.StopTimer()
+				f.removeAll(b)
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N*parallel), "ms/Pod")
+			phases.report(b)
+		})
+	}
+}
+
+// phases collects how long each step of each Pod took.
+type phases struct {
+	mu                     sync.Mutex
+	sandbox, create, start []time.Duration
+}
+
+func (p *phases) run(one *pod) {
+	ctx := context.Background()
+	begin := time.Now()
+	one.start()
+	sandboxed := time.Now()
+	id, err := one.CreateContainer(ctx, one.config("main", "sleep", "1000"))
+	one.check(err)
+	created := time.Now()
+	one.check(one.StartContainer(ctx, id))
+	started := time.Now()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sandbox = append(p.sandbox, sandboxed.Sub(begin))
+	p.create = append(p.create, created.Sub(sandboxed))
+	p.start = append(p.start, started.Sub(created))
+}
+
+func (p *phases) report(b *testing.B) {
+	for name, took := range map[string][]time.Duration{"sandbox": p.sandbox, "create": p.create, "start": p.start} {
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-"+name)
+	}
+}
+
+func (f *fixture) removeAll(b *testing.B) {
+	b.Helper()
+	pods, err := f.List(context.Background())
+	f.must(err)
+	var all sync.WaitGroup
+	for _, pod := range pods {
+		all.Go(func() { f.removePod(context.Background(), pod) })
+	}
+	all.Wait()
+}
