@@ -15,11 +15,12 @@ const (
 	nameAPIServer  = "kube-apiserver"
 	nameManifests  = "manifests"
 	nameManager    = "keelson-manager"
+	nameAdmission  = "admission"
 	nameNode       = "keelson-node"
 )
 
 // startOrder lists them in the order in which they start.
-var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameNode}
+var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameAdmission, nameNode}
 
 // plan is what the command lines of a cluster follow from.
 type plan struct {
@@ -105,7 +106,7 @@ func (p plan) managerArgs() []string {
 		"--kubernetes-service-endpoints=" + p.settings.apiServerAddress(),
 		"--webhook-bind-address=127.0.0.1",
 		"--webhook-port=" + strconv.Itoa(ports.Webhook),
-		"--webhook-url=https://localhost:" + strconv.Itoa(ports.Webhook),
+		"--webhook-url=" + p.settings.webhookURL(),
 		"--webhook-cert-dir=" + p.layout.webhookDir(),
 		"--health-bind-address=" + onLoopback(ports.ManagerHealth),
 		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
@@ -114,25 +115,20 @@ func (p plan) managerArgs() []string {
 	}
 }
 
+// nodeArgs are also those of the node's cleanup, which has to look in the same places.
 func (p plan) nodeArgs() []string {
-	return append(p.nodeIdentityArgs(),
-		"--kubeconfig="+p.layout.kubeconfig(certNode),
-		"--node-ip="+p.settings.NodeIP.String(),
-		"--cluster-domain="+clusterDomain,
-		"--pause-binary="+p.programs.Pause,
-		"--health-bind-address="+onLoopback(p.settings.Ports.NodeHealth),
-	)
-}
-
-// nodeIdentityArgs are those that also the node's cleanup needs.
-func (p plan) nodeIdentityArgs() []string {
 	return []string{
+		"--kubeconfig=" + p.layout.kubeconfig(certNode),
 		"--node-name=" + p.settings.NodeName,
+		"--node-ip=" + p.settings.NodeIP.String(),
 		"--containerd-address=" + p.settings.ContainerdAddress,
 		"--root-dir=" + p.layout.nodeDir(),
 		"--run-dir=" + p.layout.Run,
 		"--service-cidr=" + p.settings.ServiceCIDR,
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
+		"--cluster-domain=" + clusterDomain,
+		"--pause-binary=" + p.programs.Pause,
+		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
 	}
 }
 
@@ -165,6 +161,9 @@ func (p plan) components(probes *probes) []supervisor.Component {
 		supervisor.Component{
 			Name: nameManager, Command: commands[nameManager], DependsOn: []string{nameAPIServer, nameManifests},
 			Ready: probes.http("http://" + onLoopback(p.settings.Ports.ManagerHealth) + "/readyz"),
+		},
+		supervisor.Component{
+			Name: nameAdmission, Ready: probes.admission, DependsOn: []string{nameManager},
 		},
 		supervisor.Component{
 			Name: nameNode, Command: commands[nameNode], DependsOn: nodeNeeds,

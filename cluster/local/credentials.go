@@ -130,4 +130,9 @@ func (s Settings) apiServerAddress() string {
 	return net.JoinHostPort(s.NodeIP.String(), strconv.Itoa(s.Ports.APIServer))
 }
 
+// webhookURL names the host, not the address: the manager's certificate does too.
+func (s Settings) webhookURL() string {
+	return "https://" + net.JoinHostPort("localhost", strconv.Itoa(s.Ports.Webhook))
+}
+
 func onLoopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -150,7 +150,7 @@ func (d *downer) cleanNode(ctx context.Context) (err error) {
 	p := plan{layout: d.layout, settings: d.settings, programs: d.programs}
 	ctx, cancel := context.WithTimeout(ctx, cleanupAtMost)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, d.programs.Node, append([]string{"cleanup"}, p.nodeIdentityArgs()...)...)
+	cmd := exec.CommandContext(ctx, d.programs.Node, append([]string{"cleanup"}, p.nodeArgs()...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {

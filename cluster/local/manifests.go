@@ -14,6 +14,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/config"
+	"github.com/keelson-dev/keelson/config/webhook"
 )
 
 const fieldOwner = client.FieldOwner("keelson-up")
@@ -30,16 +31,28 @@ func (p *probes) installManifests(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read manifests %s: %w", set, err)
 		}
-		for _, object := range objects {
-			if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
-				return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
-			}
+		if err := apply(ctx, c, objects...); err != nil {
+			return err
 		}
 		if set != config.CRDs {
 			continue
 		}
 		if err := waitEstablished(ctx, c, objects); err != nil {
 			return err
+		}
+	}
+	// The manager is no Pod here, so no Service leads to it.
+	registration, err := webhook.ForURL(p.webhookURL)
+	if err != nil {
+		return err
+	}
+	return apply(ctx, c, registration)
+}
+
+func apply(ctx context.Context, c client.Client, objects ...*unstructured.Unstructured) error {
+	for _, object := range objects {
+		if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
+			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 	return nil

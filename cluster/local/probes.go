@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,6 +23,8 @@ import (
 type probes struct {
 	plain *http.Client
 	admin *rest.Config
+	// webhookURL is where the API server asks the manager for admission.
+	webhookURL string
 
 	mu     sync.Mutex
 	client client.Client
@@ -31,7 +34,8 @@ type probes struct {
 // here, so that a renewed one is taken up.
 func newProbes(store *pki.Store, s Settings) *probes {
 	return &probes{
-		plain: &http.Client{},
+		plain:      &http.Client{},
+		webhookURL: s.webhookURL(),
 		admin: &rest.Config{
 			Host:      "https://" + s.apiServerAddress(),
 			UserAgent: "keelson-up",
@@ -95,6 +99,24 @@ func firstFailure(body string) string {
 	}
 	first, _, _ := strings.Cut(body, "\n")
 	return first
+}
+
+// admission is ready when the API server reaches the webhook and trusts it, which it
+// does once the manager has written its certificate authority into the registration.
+// A dry run stores nothing.
+func (p *probes) admission(ctx context.Context) error {
+	c, err := p.apiClient()
+	if err != nil {
+		return err
+	}
+	pod := &keelsonv1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: keelsonv1.SystemNamespace, GenerateName: "admission-check-"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "check", Image: "check"}}},
+	}
+	if err := c.Create(ctx, pod, client.DryRunAll); err != nil {
+		return fmt.Errorf("create a Pod in a dry run: %w", err)
+	}
+	return nil
 }
 
 // node is ready when its Node says so: agent, container runtime and network work.

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Component is one thing to keep up: a program, or a task that is done once.
+// Component is one thing to keep up: a program, a task that is done once, or a
+// condition that is waited for.
 type Component struct {
 	Name string
 	// DependsOn names components that must have been ready once before this one
@@ -25,10 +26,11 @@ type Component struct {
 	// Command starts a program that runs until it is told to stop.
 	Command *Command
 	// Task is done once, again and again until it succeeds. A component has
-	// either a Command or a Task.
+	// either a Command or a Task, or Ready alone.
 	Task func(ctx context.Context) error
 	// Ready returns nil when a started program does its work, else what is
-	// missing. It is asked often and must honour ctx.
+	// missing. It is asked often and must honour ctx. Alone it is asked until it
+	// holds for the first time.
 	Ready func(ctx context.Context) error
 	// StopTimeout is how long the program may take to end before it is killed.
 	StopTimeout time.Duration
@@ -53,8 +55,8 @@ func checkComponents(components []Component) error {
 		if names[c.Name] {
 			errs = append(errs, fmt.Errorf("component %s is there twice", c.Name))
 		}
-		if (c.Command == nil) == (c.Task == nil) {
-			errs = append(errs, fmt.Errorf("component %s needs either a command or a task", c.Name))
+		if c.Command != nil && c.Task != nil || c.Command == nil && c.Task == nil && c.Ready == nil {
+			errs = append(errs, fmt.Errorf("component %s needs a command, a task or a condition", c.Name))
 		}
 		for _, d := range c.DependsOn {
 			// Dependencies come first in the list, which rules out cycles.

@@ -103,6 +103,17 @@ func (s *supervisor) probe(ctx context.Context, c Component) {
 	}
 }
 
+// waitReady returns when the component was ready once, or ctx ended.
+func (s *supervisor) waitReady(ctx context.Context, c Component) {
+	for s.probeOnce(ctx, c) != probePeriodReady {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.options.Clock.After(probePeriodStarting):
+		}
+	}
+}
+
 func (s *supervisor) probeOnce(ctx context.Context, c Component) (again time.Duration) {
 	var err error
 	if c.Ready != nil {

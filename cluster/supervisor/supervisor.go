@@ -125,7 +125,7 @@ func (s *supervisor) keepUp(ctx context.Context, c Component) {
 	for {
 		started := s.options.Clock.Now()
 		err := s.once(ctx, c)
-		if ctx.Err() != nil || (err == nil && c.Task != nil) {
+		if ctx.Err() != nil || err == nil { // a program never ends without an error
 			break
 		}
 		wait = wait.next(s.options.Clock.Since(started))
@@ -158,17 +158,24 @@ func (s *supervisor) waitFor(ctx context.Context, c Component) bool {
 	return true
 }
 
-// once runs the task, or starts the program and returns when it has ended.
+// once runs the task, waits for the condition, or starts the program and returns
+// when it has ended.
 func (s *supervisor) once(ctx context.Context, c Component) error {
-	if c.Task != nil {
+	switch {
+	case c.Command != nil:
+		return s.runProgram(ctx, c)
+	case c.Task != nil:
 		s.started(c.Name, 0)
 		if err := c.Task(ctx); err != nil {
 			return err
 		}
 		s.markReady(c.Name)
 		return nil
+	default:
+		s.started(c.Name, 0)
+		s.waitReady(ctx, c)
+		return nil
 	}
-	return s.runProgram(ctx, c)
 }
 
 func (s *supervisor) started(name string, pid int) {

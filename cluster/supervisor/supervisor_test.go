@@ -286,6 +286,36 @@ func TestTaskIsTriedUntilItSucceedsThenLeftAlone(t *testing.T) {
 	}
 }
 
+func TestConditionIsWaitedForOnce(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	holds, asked := false, 0
+	condition := Component{Name: "condition", Ready: func(context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		if !holds {
+			return errors.New("not yet")
+		}
+		return nil
+	}}
+	r := run(t, optionsIn(dir, condition, program("b", "steady", dir, "condition")))
+	s := r.until("waiting", func(s State) bool { return s.get("condition").Message == "not yet" })
+	if s.get("b").Starts != 0 {
+		t.Error("the dependent started before")
+	}
+	mu.Lock()
+	holds, asked = true, 0
+	mu.Unlock()
+	r.until("ready", State.AllReady)
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times after it held", asked)
+	}
+}
+
 func TestStubbornProgramIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	c := program("a", "stubborn", dir)
@@ -420,7 +450,7 @@ func TestComponentsAreChecked(t *testing.T) {
 		{Name: "b"},
 		{Name: "b", Command: &Command{}, Task: func(context.Context) error { return nil }},
 	})
-	for _, want := range []string{"a depends on b, which does not come before it", "b is there twice", "b needs either"} {
+	for _, want := range []string{"a depends on b, which does not come before it", "b is there twice", "b needs a command, a task or a condition"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}

@@ -1,0 +1,124 @@
+# Everything a contributor or a user runs. `make help` explains the targets.
+#
+# bin/ holds what is built, here and once: our programs, the control plane and the
+# tools. It can be removed at any time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+DATA_DIR ?= .keelson
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+VERSION_PKG := github.com/keelson-dev/keelson/version
+LDFLAGS := -s -w -X $(VERSION_PKG).gitVersion=$(VERSION) -X $(VERSION_PKG).gitCommit=$(COMMIT)
+
+# Unit tests are those beside the code, also the ones that need the kernel or a real
+# containerd; integration tests need a control plane, end-to-end tests a cluster.
+UNIT_PACKAGES = $$(go list ./... | grep -v -e /test/integration -e /test/e2e)
+TEST_FLAGS ?=
+
+##@ Run
+
+.PHONY: up
+up: build k8s ## Start a one-node cluster on this machine and wait until it is ready (as root).
+	bin/keelson up --data-dir $(DATA_DIR)
+
+.PHONY: down
+down: bin/keelson-present ## End the cluster and remove every trace of it.
+	bin/keelson down --data-dir $(DATA_DIR)
+
+.PHONY: status
+status: bin/keelson-present ## Show the components of the cluster.
+	bin/keelson status --data-dir $(DATA_DIR)
+
+.PHONY: demo
+demo: deps up ## Install what is missing, start the cluster, run the Guestbook on it and drive it.
+	go run ./hack/demo --kubeconfig $(DATA_DIR)/admin.kubeconfig --kubectl "$${KUBEBUILDER_ASSETS:-bin/k8s}/kubectl"
+
+##@ Build
+
+.PHONY: build
+build: bin/pause ## Build our programs into bin/.
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
+
+bin/pause: build/pause/pause.c build/pause/Makefile
+	$(MAKE) -C build/pause OUT=$(CURDIR)/bin/pause
+
+.PHONY: bin/keelson-present
+bin/keelson-present:
+	@test -x bin/keelson || { echo "bin/keelson is missing: run 'make build' first" >&2; exit 1; }
+
+.PHONY: k8s
+k8s: ## Build kube-apiserver, etcd and kubectl once from their pinned modules (KUBEBUILDER_ASSETS overrides).
+	hack/build-kubernetes.sh
+
+.PHONY: images
+images: ## Build the container images of the server programs (needs docker).
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target manager -t keelson-manager:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target node -t keelson-node:$(VERSION) .
+
+.PHONY: deps
+deps: ## Install the Debian packages that are missing (as root); does nothing when none is.
+	hack/deps.sh
+
+##@ Test
+
+.PHONY: test
+test: deps build k8s ## Run every test of the project (as root).
+	$(MAKE) test-unit test-integration test-e2e
+
+.PHONY: test-unit
+test-unit: bin/pause ## Run the tests beside the code, also those on the real kernel and containerd.
+	go test $(TEST_FLAGS) $(UNIT_PACKAGES)
+
+.PHONY: test-integration
+test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
+	go test $(TEST_FLAGS) ./test/integration/...
+
+.PHONY: test-e2e
+test-e2e: build k8s ## Run the tests against a whole cluster, in namespaces of their own.
+	go test $(TEST_FLAGS) -count=1 -timeout 40m ./test/e2e/...
+
+.PHONY: requirements
+requirements: ## Print how many requirements work, by file and status.
+	go run ./hack/requirements counts
+
+##@ Maintain
+
+.PHONY: generate
+generate: bin/controller-gen ## Write the generated Go code and documents again.
+	bin/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./apis/...
+	go run ./hack/supportdoc
+
+.PHONY: manifests
+manifests: bin/controller-gen ## Write the CRDs again.
+	bin/controller-gen crd:maxDescLen=140,generateEmbeddedObjectMeta=true paths=./apis/... output:crd:dir=config/crd/bases
+
+.PHONY: lint
+lint: bin/golangci-lint ## Run the linters, which also guard the architecture.
+	bin/golangci-lint run
+
+.PHONY: verify
+verify: bin/controller-gen bin/golangci-lint ## Check that generated files are current, linters are content and requirements have their tests.
+	hack/verify.sh
+
+bin/controller-gen: hack/tools/go.mod hack/tools/go.sum
+	cd hack/tools && go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/golangci-lint: hack/tools/lint/go.mod hack/tools/lint/go.sum
+	cd hack/tools/lint && go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## Remove what was built. The cluster's data stays; see down.
+	rm -rf bin
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN { FS = ":.*## "; print "Usage: make <target>" } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-zA-Z0-9_-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

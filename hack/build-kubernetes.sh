@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Builds kube-apiserver, etcd and kubectl into bin/k8s from the modules pinned in
+# hack/tools/kubernetes, unless they are there in that version already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ -n "${KUBEBUILDER_ASSETS:-}" ]]; then
+	echo "Using the control plane in ${KUBEBUILDER_ASSETS} (KUBEBUILDER_ASSETS)"
+	exit 0
+fi
+
+module=hack/tools/kubernetes
+out=${PWD}/bin/k8s
+
+version_of() { (cd "${module}" && go list -m -f '{{.Version}}' "$1"); }
+
+# The version of the program that was built, as the Go toolchain recorded it.
+built_version() {
+	go version -m "$2" 2>/dev/null | awk -v module="$1" '($1 == "mod" || $1 == "dep") && $2 == module { print $3; exit }'
+}
+
+build() {
+	local name=$1 module_path=$2 package=$3 want
+	want=$(version_of "${module_path}")
+	if [[ "$(built_version "${module_path}" "${out}/${name}")" == "${want}" ]]; then
+		return
+	fi
+	echo "Building ${name} ${want} (once; minutes on a small machine)"
+	local minor=${want#v*.}
+	(cd "${module}" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w \
+		-X k8s.io/component-base/version.gitVersion=${want} \
+		-X k8s.io/component-base/version.gitMajor=1 \
+		-X k8s.io/component-base/version.gitMinor=${minor%%.*}" -o "${out}/${name}" "${package}")
+}
+
+mkdir -p "${out}"
+build etcd go.etcd.io/etcd/server/v3 go.etcd.io/etcd/server/v3
+build kube-apiserver k8s.io/kubernetes k8s.io/kubernetes/cmd/kube-apiserver
+build kubectl k8s.io/kubernetes k8s.io/kubernetes/cmd/kubectl

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that Keelson and its tests call, those that are
+# missing only. Needs root when something is missing.
+set -euo pipefail
+
+# What runs a cluster: containerd runc iptables conntrack iproute2.
+# What builds and checks: gcc (the pause program), git.
+# What test images are made of: busybox-static, redis-server.
+packages=(containerd runc iptables conntrack iproute2 gcc git busybox-static redis-server)
+
+missing=()
+for package in "${packages[@]}"; do
+	if [[ "$(dpkg-query -W -f '${Status}' "${package}" 2>/dev/null)" != "install ok installed" ]]; then
+		missing+=("${package}")
+	fi
+done
+if [[ ${#missing[@]} -eq 0 ]]; then
+	exit 0
+fi
+if [[ "$(id -u)" -ne 0 ]]; then
+	echo "Missing packages; install them as root: apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+
+# Redis is needed as a file for images, not as a service of this machine.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e "${policy}" ]]; then
+	trap 'rm -f "${policy}"' EXIT
+	printf '#!/bin/sh\n[ "$1" = redis-server ] && exit 101\nexit 0\n' >"${policy}"
+	chmod 0755 "${policy}"
+fi
+echo "Installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}"
