@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // handler answers admission requests of every kind in kinds.
@@ -92,7 +94,7 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 	result, err := k.review(ctx, c)
 	var wrongType *typeError
 	if errors.As(err, &wrongType) {
-		return refuse(badRequest(fmt.Sprintf("%s cannot be handled as a %s: %v", c.name, k.name, wrongType))), nil
+		return refuse(badRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.name, keelsonv1.GroupVersion.Version, k.name, wrongType))), nil
 	}
 	if err != nil {
 		return admission.Response{}, err

@@ -120,7 +120,7 @@ func (p servicePolicy) review(ctx context.Context, c change) (outcome, error) {
 	restoreNodePorts(spec, &user.Spec, old)
 	restoreFamilies(spec, &user.Spec)
 
-	errs := support.CheckService(spec, specPath)
+	errs := support.CheckService(checkedSpec(spec, &user.Spec), specPath)
 	request := ownRequest(spec, nil)
 	if old != nil {
 		errs = ratchet(errs, support.CheckService(&old.Spec, specPath))
@@ -136,6 +136,15 @@ func (p servicePolicy) review(ctx context.Context, c change) (outcome, error) {
 		errs = append(errs, p.checkRequest(service, request, taken)...)
 	}
 	return outcome{set: map[string]any{"spec": *spec}, errors: errs}, nil
+}
+
+// checkedSpec is the spec to look for refused fields in. A type that is refused
+// brings defaults of its own: there only what the user wrote counts.
+func checkedSpec(spec, user *corev1.ServiceSpec) *corev1.ServiceSpec {
+	if spec.Type == corev1.ServiceTypeClusterIP || spec.Type == corev1.ServiceTypeNodePort {
+		return spec
+	}
+	return user
 }
 
 // restoreAddresses puts the user's cluster address in the place of the one that the
