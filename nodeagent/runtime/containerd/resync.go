@@ -205,8 +205,11 @@ func (r *Runtime) dropIfUnchanged(id string, changes uint64) {
 	}
 	r.options.Log.Info("Container was removed behind the agent's back", "container", id)
 	if o.pump != nil {
-		o.pump.suspend()
+		o.pump.stop(false)
 		o.pump = nil
+	}
+	if err := r.removeFiles(o); err != nil {
+		r.options.Log.Error(err, "Cannot remove the files of a container, they are swept at the next start", "container", id)
 	}
 	r.objects.remove(o)
 }

@@ -183,13 +183,18 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 		o.pump.stop(false)
 		o.pump = nil
 	}
-	for _, dir := range []string{r.sandboxDir(o.id), r.pipeDir(o.id)} {
-		if err := removeDir(dir); err != nil {
-			return err
-		}
+	if err := r.removeFiles(o); err != nil {
+		return err
 	}
 	r.objects.remove(o)
 	return nil
+}
+
+func (r *Runtime) removeFiles(o *object) error {
+	if o.record.Kind == kindSandbox {
+		return removeDir(r.sandboxDir(o.id))
+	}
+	return removeDir(r.pipeDir(o.id))
 }
 
 // mountShm mounts the shared memory of a Pod's containers.
