@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -52,8 +53,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := replicas.IndexPods(context.Background(), mgr.GetFieldIndexer(), kind.GroupKind()); err != nil {
 		return err
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), o)
-	r.engine.Recorder = mgr.GetEventRecorder(Name)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&keelsonv1.ReplicationController{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -77,12 +77,12 @@ type Reconciler struct {
 	concurrency int
 }
 
-// NewReconciler returns a Reconciler that reads through c, which needs the index of
-// replicas.IndexPods, and rechecks owners through live.
-func NewReconciler(c client.Client, live client.Reader, o Options) *Reconciler {
+// NewReconciler returns a Reconciler that reads through c, which must have the index
+// that Add makes, and rechecks owners through live.
+func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	r := &Reconciler{
 		client:      c,
-		engine:      replicas.Engine{Client: c, Live: live},
+		engine:      replicas.Engine{Client: c, Live: live, Recorder: recorder},
 		clock:       o.Clock,
 		concurrency: o.Concurrency,
 	}
