@@ -107,7 +107,6 @@ func (p plan) managerArgs() []string {
 		"--webhook-bind-address=127.0.0.1",
 		"--webhook-port=" + strconv.Itoa(ports.Webhook),
 		"--webhook-url=" + p.settings.webhookURL(),
-		"--webhook-cert-dir=" + p.layout.webhookDir(),
 		"--health-bind-address=" + onLoopback(ports.ManagerHealth),
 		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
 		// Of one manager there is never another to wait for but its own past self.

@@ -5,6 +5,7 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/keelson-dev/keelson/controllers/admission"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/namespace"
@@ -12,6 +13,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/podgc"
 	"github.com/keelson-dev/keelson/controllers/replication"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
+	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 )
 
@@ -27,11 +29,23 @@ type controller struct {
 // controllers is everything that the manager runs.
 func controllers() []controller {
 	return []controller{
+		// Serves on every replica; all others work on the leader only.
+		{name: "admission", add: func(mgr ctrl.Manager, o Options) error {
+			return admission.Add(mgr, admission.Options{
+				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange, URL: o.Webhook.URL,
+			})
+		}},
 		{name: "replication", add: func(mgr ctrl.Manager, _ Options) error {
 			return replication.Add(mgr, replication.Options{})
 		}},
 		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpoints.Add(mgr, endpoints.Options{})
+		}},
+		{name: "service", add: func(mgr ctrl.Manager, o Options) error {
+			return service.Add(mgr, service.Options{
+				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,
+				KubernetesServiceEndpoints: o.KubernetesServiceEndpoints,
+			})
 		}},
 		{name: "scheduler", add: func(mgr ctrl.Manager, o Options) error {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName})

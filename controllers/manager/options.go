@@ -90,8 +90,6 @@ type LeaderElection struct {
 type Webhook struct {
 	BindAddress string `json:"bindAddress,omitempty"`
 	Port        int    `json:"port,omitempty"`
-	// CertDir receives the certificate that the manager issues to itself.
-	CertDir string `json:"certDir,omitempty"`
 	// URL is the address the API server calls where it cannot use a Service, such as
 	// https://localhost:9443; empty means the Service of config/webhook.
 	URL string `json:"url,omitempty"`
@@ -116,7 +114,7 @@ func NewOptions() *Options {
 		NodePortRange:          "30000-32767",
 		NodeMonitorGracePeriod: metav1.Duration{Duration: 40 * time.Second},
 		SchedulerName:          keelsonv1.DefaultSchedulerName,
-		Webhook:                Webhook{BindAddress: "0.0.0.0", Port: 9443, CertDir: "/tmp/keelson-manager/certs"},
+		Webhook:                Webhook{BindAddress: "0.0.0.0", Port: 9443},
 		MetricsBindAddress:     "127.0.0.1:8080",
 		HealthBindAddress:      "127.0.0.1:8081",
 		ReconciliationTimeout:  metav1.Duration{Duration: time.Minute},
@@ -165,7 +163,6 @@ func (o *Options) addServingFlags(fss *cliflag.NamedFlagSets) {
 	fs := fss.FlagSet("serving")
 	fs.StringVar(&o.Webhook.BindAddress, "webhook-bind-address", o.Webhook.BindAddress, "Address on which admission is served.")
 	fs.IntVar(&o.Webhook.Port, "webhook-port", o.Webhook.Port, "Port on which admission is served.")
-	fs.StringVar(&o.Webhook.CertDir, "webhook-cert-dir", o.Webhook.CertDir, "Folder for the certificate of admission; the manager fills it.")
 	fs.StringVar(&o.Webhook.URL, "webhook-url", o.Webhook.URL, "URL at which the API server calls admission, where it cannot use a Service (https://localhost:9443).")
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address of /metrics (plain HTTP); 0 switches it off.")
 	fs.StringVar(&o.HealthBindAddress, "health-bind-address", o.HealthBindAddress, "Address of /healthz and /readyz; 0 switches it off.")
@@ -261,7 +258,6 @@ func (o *Options) validateServing() error {
 	errs := []error{
 		validateBindAddress("--metrics-bind-address", o.MetricsBindAddress),
 		validateBindAddress("--health-bind-address", o.HealthBindAddress),
-		notEmpty("--webhook-cert-dir", o.Webhook.CertDir),
 	}
 	if o.Webhook.Port < 1 || o.Webhook.Port > 65535 {
 		errs = append(errs, fmt.Errorf("--webhook-port: %d is outside 1-65535", o.Webhook.Port))

@@ -136,7 +136,7 @@ func managerOptions(scheme *runtime.Scheme, o Options) ctrl.Options {
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsBindAddress},
 		HealthProbeBindAddress:        o.HealthBindAddress,
 		WebhookServer: webhook.NewServer(webhook.Options{
-			Host: o.Webhook.BindAddress, Port: o.Webhook.Port, CertDir: o.Webhook.CertDir,
+			Host: o.Webhook.BindAddress, Port: o.Webhook.Port,
 		}),
 	}
 }
