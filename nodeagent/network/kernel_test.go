@@ -81,9 +81,18 @@ func TestNothingForUnusedAddressesLeavesTheNode(t *testing.T) {
 func TestPodCannotUseAnothersAddress(t *testing.T) {
 	k := newKernelTest(t)
 	a, b := k.pod("a"), k.pod("b")
-	k.serve(b.NetNSPath, 8080)
+	var server net.PacketConn
+	err := k.in(b.NetNSPath, func() (err error) {
+		server, err = net.ListenPacket("udp4", "0.0.0.0:53")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+
 	stolen := netip.MustParseAddr("10.244.0.200")
-	err := netlinkx.New().InNamespace(a.NetNSPath, func(h netlinkx.Handle) error {
+	err = netlinkx.New().InNamespace(a.NetNSPath, func(h netlinkx.Handle) error {
 		eth, err := h.Link(podLink)
 		if err != nil {
 			return err
@@ -91,18 +100,32 @@ func TestPodCannotUseAnothersAddress(t *testing.T) {
 		if err := h.ReplaceAddr(netlinkx.Addr{Link: eth.Index, Prefix: netip.PrefixFrom(stolen, 32)}); err != nil {
 			return err
 		}
-		dialer := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: stolen.AsSlice()}}
-		conn, err := dialer.Dial("tcp4", at(b.IP, 8080))
-		if err == nil {
-			_ = conn.Close()
-			return errors.New("a foreign source address was let through")
+		for _, source := range []netip.Addr{stolen, a.IP} {
+			dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: source.AsSlice()}}
+			conn, err := dialer.Dial("udp4", at(b.IP, 53))
+			if err != nil {
+				return err
+			}
+			if _, err := conn.Write([]byte("hello")); err != nil {
+				return err
+			}
+			if err := conn.Close(); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.wantSeen(a.NetNSPath, at(b.IP, 8080), a.IP.String())
+	// Packets keep their order: were the first let through, it would be read here.
+	if err := server.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := server.ReadFrom(make([]byte, 16))
+	if err != nil || from.(*net.UDPAddr).AddrPort().Addr() != a.IP {
+		t.Errorf("the first packet came from %v, %v; want one from the Pod's own address %s", from, err, a.IP)
+	}
 }
 
 func TestPodInterfaceIsAsPromised(t *testing.T) {
