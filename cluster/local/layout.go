@@ -32,8 +32,8 @@ func newLayout(dataDir, runDir string) (Layout, error) {
 	}
 	// Children are recognised by this path, so it must not depend on how the
 	// person came here. A directory that is not there yet has no links in it.
-	if real, err := filepath.EvalSymlinks(data); err == nil {
-		data = real
+	if resolved, err := filepath.EvalSymlinks(data); err == nil {
+		data = resolved
 	}
 	return Layout{Data: data, Run: filepath.Clean(runDir)}, nil
 }
@@ -136,8 +136,8 @@ func findPrograms(self string, getenv func(string) string) Programs {
 func (p Programs) executables() []string {
 	var names []string
 	for _, path := range []string{p.Etcd, p.APIServer, p.Manager, p.Node, p.Keelson, p.Containerd} {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
 		}
 		names = append(names, filepath.Base(path))
 	}

@@ -76,7 +76,7 @@ func memoryOfMachine() (uint64, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0, fmt.Errorf("find the size of memory: %w", err)
 	}
-	return uint64(info.Totalram) * uint64(info.Unit), nil
+	return info.Totalram * uint64(info.Unit), nil
 }
 
 // keepCredentials renews certificates while the cluster runs.
@@ -115,5 +115,5 @@ func lockCommand(l Layout, say func(string, ...any)) (unlock func(), err error) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil //nolint:errcheck // closing only drops the lock
+	return func() { _ = f.Close() }, nil // closing drops the lock
 }

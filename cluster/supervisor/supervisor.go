@@ -111,7 +111,7 @@ func lock(path string) (unlock func(), err error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), closeErr)
 	}
-	return func() { _ = f.Close() }, nil //nolint:errcheck // closing only drops the lock
+	return func() { _ = f.Close() }, nil // closing drops the lock
 }
 
 // keepUp runs one component until ctx ends.

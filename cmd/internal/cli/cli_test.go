@@ -97,9 +97,9 @@ func TestSettings(t *testing.T) {
 			want:   newTestOptions(),
 		},
 		"unknown fields are all named": {
-			config:     header + "adress: x\nworker: 1\n",
+			config:     header + "addr: x\nworker: 1\n",
 			wantCode:   ExitUsage,
-			wantStderr: []string{`unknown field "adress"`, `unknown field "worker"`, "config.yaml"},
+			wantStderr: []string{`unknown field "addr"`, `unknown field "worker"`, "config.yaml"},
 		},
 		"an unknown field of logging is named": {
 			config:     header + "logging: {fromat: json}\n",

@@ -1,0 +1,459 @@
+package local
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/cluster/internal/process"
+	"github.com/keelson-dev/keelson/cluster/pki"
+	"github.com/keelson-dev/keelson/cluster/supervisor"
+)
+
+var nodeIP = netip.MustParseAddr("198.18.0.2")
+
+var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+// quiet is a machine on which every port is free and nothing runs.
+func quiet() surroundings {
+	return surroundings{
+		hostname: "Host-1",
+		detectIP: func() (netip.Addr, error) { return nodeIP, nil },
+		free:     func(netip.Addr, int) bool { return true },
+		choose:   func(netip.Addr) (int, error) { return 40000, nil },
+	}
+}
+
+func layoutIn(data string) Layout { return Layout{Data: data, Run: "/run/keelson"} }
+
+func settings() Settings {
+	s, err := decideSettings(nil, *NewOptions(), layoutIn("/data"), quiet())
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func TestDecideSettings(t *testing.T) {
+	first := Settings{
+		NodeName: "host-1", NodeIP: nodeIP, ServiceCIDR: "10.254.0.0/16", ClusterCIDR: "10.244.0.0/16", RunDir: "/run/keelson",
+		Ports: preferredPorts, ContainerdAddress: "/run/keelson/containerd/containerd.sock", OwnContainerd: true,
+	}
+	with := func(change func(*Settings)) Settings { s := first; change(&s); return s }
+	tests := map[string]struct {
+		old     *Settings
+		options func(*Options)
+		machine func(*surroundings)
+		want    Settings
+		wantErr []string
+	}{
+		"the first start takes the host's name and a containerd of its own": {want: first},
+		"the machine's containerd is used where it answers": {
+			machine: func(m *surroundings) { m.containerd = true },
+			want:    with(func(s *Settings) { s.ContainerdAddress, s.OwnContainerd = machineSocket, false }),
+		},
+		"a containerd that appears later does not take the containers away": {
+			old: &first, machine: func(m *surroundings) { m.containerd = true }, want: first,
+		},
+		"the machine's containerd that ended meanwhile is asked for": {
+			old:     new(with(func(s *Settings) { s.OwnContainerd, s.ContainerdAddress = false, machineSocket })),
+			wantErr: []string{"systemctl start containerd"},
+		},
+		"a port that somebody took is replaced and the others stay": {
+			old: &first,
+			machine: func(m *surroundings) {
+				m.free = func(_ netip.Addr, port int) bool { return port != preferredPorts.Etcd }
+			},
+			want: with(func(s *Settings) { s.Ports.Etcd = 40000 }),
+		},
+		"the API server's port is tried on the node's address and the others on loopback": {
+			machine: func(m *surroundings) {
+				m.free = func(a netip.Addr, port int) bool { return (a == nodeIP) == (port == preferredPorts.APIServer) }
+			},
+			want: first,
+		},
+		"a new address of the machine is taken up": {
+			old: &first,
+			machine: func(m *surroundings) {
+				m.detectIP = func() (netip.Addr, error) { return netip.MustParseAddr("10.0.0.9"), nil }
+			},
+			want: with(func(s *Settings) { s.NodeIP = netip.MustParseAddr("10.0.0.9") }),
+		},
+		"flags win over what is found": {
+			options: func(o *Options) { o.NodeName, o.NodeIP = "a", "10.0.0.1" },
+			machine: func(m *surroundings) {
+				m.detectIP = func() (netip.Addr, error) { return netip.Addr{}, errors.New("none") }
+			},
+			want: with(func(s *Settings) { s.NodeName, s.NodeIP = "a", netip.MustParseAddr("10.0.0.1") }),
+		},
+		"flags that contradict the running cluster are all refused": {
+			old:     &first,
+			options: func(o *Options) { o.NodeName, o.ServiceCIDR = "b", "10.1.0.0/16" },
+			wantErr: []string{"--node-name: the cluster was made with host-1, not b", "--service-cidr: the cluster was made with 10.254.0.0/16"},
+		},
+		"a host name that cannot be a node's name is said with the flag to use": {
+			machine: func(m *surroundings) { m.hostname = "my_host" }, wantErr: []string{`"my_host"`, "--node-name"},
+		},
+		"a machine without an address": {
+			machine: func(m *surroundings) {
+				m.detectIP = func() (netip.Addr, error) { return netip.Addr{}, errors.New("give one with --node-ip") }
+			},
+			wantErr: []string{"--node-ip"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			o, m := *NewOptions(), quiet()
+			if tt.options != nil {
+				tt.options(&o)
+			}
+			if tt.machine != nil {
+				tt.machine(&m)
+			}
+			got, err := decideSettings(tt.old, o, layoutIn("/data"), m)
+			if len(tt.wantErr) > 0 {
+				for _, want := range tt.wantErr {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("error %v lacks %q", err, want)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, compareAddr); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSettingsSurviveTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cluster.json")
+	if _, ok, err := readSettings(path); ok || err != nil {
+		t.Errorf("no file: %v, %v", ok, err)
+	}
+	want := settings()
+	if err := want.write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, ok, err := readSettings(path)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if diff := cmp.Diff(want, got, compareAddr); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(path, []byte(`{"nodeName": `), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readSettings(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+func TestOptionsAreValidatedAllAtOnce(t *testing.T) {
+	o := Options{RunDir: "run", NodeName: "A", NodeIP: "::1", ServiceCIDR: "10.0.0.1/8", ClusterCIDR: "x"}
+	err := o.Validate()
+	for _, want := range []string{
+		"--data-dir: must not be empty", `--run-dir: "run" is not an absolute path`, `--node-name: "A"`, `--node-ip: "::1"`,
+		"--service-cidr: \"10.0.0.1/8\" has bits set beyond the prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error lacks %q:\n%v", want, err)
+		}
+	}
+	o = *NewOptions()
+	if err := o.Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+	o.ServiceCIDR = "10.244.0.0/24"
+	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "overlap") {
+		t.Errorf("overlap: %v", err)
+	}
+}
+
+func testPlan(s Settings) plan {
+	return plan{
+		layout: layoutIn("/data"), settings: s, store: pki.NewStore("/data/pki", clock.RealClock{}),
+		programs: findPrograms("/opt/bin/keelson", func(string) string { return "" }), memory: 16 << 30,
+	}
+}
+
+func TestCommandLines(t *testing.T) {
+	tests := map[string]struct {
+		change   func(*Settings)
+		program  string
+		has      []string
+		hasNot   []string
+		wantPath string
+	}{
+		"etcd listens on loopback only and asks for certificates": {
+			program: nameEtcd, wantPath: "/opt/bin/k8s/etcd",
+			has:    []string{"--listen-client-urls=https://127.0.0.1:12379", "--client-cert-auth", "--peer-client-cert-auth"},
+			hasNot: []string{"--unsafe-no-fsync", "0.0.0.0"},
+		},
+		"etcd skips fsync when told to": {
+			program: nameEtcd, wantPath: "/opt/bin/k8s/etcd", change: func(s *Settings) { s.NoFsync = true }, has: []string{"--unsafe-no-fsync"},
+		},
+		"the API server listens on the node's address alone, where Pods reach it": {
+			program: nameAPIServer, wantPath: "/opt/bin/k8s/kube-apiserver",
+			has:    []string{"--bind-address=198.18.0.2", "--advertise-address=198.18.0.2", "--anonymous-auth=false", "--authorization-mode=RBAC"},
+			hasNot: []string{"0.0.0.0", "--service-cluster-ip-range=10.254.0.0/16"},
+		},
+		"the manager serves on loopback and knows where Pods find the API server": {
+			program: nameManager, wantPath: "/opt/bin/keelson-manager",
+			has: []string{
+				"--kubernetes-service-endpoints=198.18.0.2:6443", "--webhook-bind-address=127.0.0.1", "--webhook-url=https://localhost:19443",
+				"--service-cidr=10.254.0.0/16", "--cluster-cidr=10.244.0.0/16", "--kubeconfig=/data/config/manager.kubeconfig",
+			},
+		},
+		"the node is told its identity and its containerd": {
+			program: nameNode, wantPath: "/opt/bin/keelson-node",
+			has: []string{
+				"--node-name=host-1", "--node-ip=198.18.0.2", "--containerd-address=/run/keelson/containerd/containerd.sock",
+				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause",
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			if tt.change != nil {
+				tt.change(&s)
+			}
+			c := testPlan(s).commands()[tt.program]
+			if c.Path != tt.wantPath {
+				t.Errorf("path %s, want %s", c.Path, tt.wantPath)
+			}
+			for _, want := range tt.has {
+				if !slices.Contains(c.Args, want) {
+					t.Errorf("no %s in %q", want, c.Args)
+				}
+			}
+			for _, not := range tt.hasNot {
+				if strings.Contains(strings.Join(c.Args, " "), not) {
+					t.Errorf("%s in %q", not, c.Args)
+				}
+			}
+		})
+	}
+}
+
+func TestComponentsComeInStartOrder(t *testing.T) {
+	for name, own := range map[string]bool{"with a containerd of our own": true, "with the machine's": false} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.OwnContainerd = own
+			p := testPlan(s)
+			var got []string
+			for _, c := range p.components(newProbes(p.store, s)) {
+				got = append(got, c.Name)
+				for _, d := range c.DependsOn {
+					if !slices.Contains(got, d) {
+						t.Errorf("%s depends on %s, which comes later", c.Name, d)
+					}
+				}
+			}
+			want := slices.Clone(startOrder)
+			if !own {
+				want = want[1:]
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("components (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
+	l := layoutIn(t.TempDir())
+	store := pki.NewStore(l.pkiDir(), clock.RealClock{})
+	first, err := ensureCredentials(store, l, settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first) != 8 { // two authorities, six certificates
+		t.Errorf("issued %v", first)
+	}
+	if again, err := ensureCredentials(store, l, settings()); err != nil || len(again) > 0 {
+		t.Errorf("the second time issued %v, %v", again, err)
+	}
+	moved := settings()
+	moved.NodeIP = netip.MustParseAddr("10.0.0.9")
+	issued, err := ensureCredentials(store, l, moved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]pki.Issued{{Name: certAPIServer, Reason: "its names or addresses changed"}}, issued); diff != "" {
+		t.Errorf("after a move issued (-want +got):\n%s", diff)
+	}
+	for _, file := range []string{l.AdminKubeconfig(), l.kubeconfig(certManager), l.kubeconfig(certNode)} {
+		config, err := clientcmd.BuildConfigFromFlags("", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.Host != "https://10.0.0.9:6443" {
+			t.Errorf("%s leads to %s", file, config.Host)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+}
+
+func TestAForeignFolderIsNotTakenOver(t *testing.T) {
+	l := layoutIn(t.TempDir())
+	if err := l.checkFresh(); err != nil {
+		t.Errorf("an empty folder: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(l.Data, "notes.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.checkFresh(); err != nil {
+		t.Errorf("a folder with other files: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(l.Data, "config"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.checkFresh(); err == nil || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), "/config") {
+		t.Errorf("a folder with a config folder of somebody else: %v", err)
+	}
+}
+
+func TestRemoveFilesLeavesWhatIsNotOurs(t *testing.T) {
+	root := t.TempDir()
+	l := Layout{Data: filepath.Join(root, "data"), Run: filepath.Join(root, "run")}
+	foreign := filepath.Join(l.Data, "notes.txt")
+	for _, path := range append(append(l.owned(), l.ownedRun()...), foreign) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := downer{layout: l, say: func(string, ...any) {}}
+	for range 2 { // the second time finds nothing and is content
+		if err := d.removeFiles(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(l.Data)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "notes.txt" {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+	if _, err := os.Stat(l.Run); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the run directory is still there: %v", err)
+	}
+}
+
+func TestOneClusterPerMachine(t *testing.T) {
+	run := t.TempDir()
+	first := Layout{Data: t.TempDir(), Run: run}
+	second := Layout{Data: t.TempDir(), Run: run}
+	claim := func(l Layout) error { return (&upper{layout: l}).claimMachine() }
+	if err := errors.Join(claim(first), claim(first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := settings().write(first.settingsFile()); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(second); err == nil || !strings.Contains(err.Error(), "keelson down --data-dir "+first.Data) {
+		t.Errorf("second cluster: %v", err)
+	}
+	if err := os.Remove(first.settingsFile()); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(second); err != nil {
+		t.Errorf("after the first is gone: %v", err)
+	}
+}
+
+func TestDownWithoutACluster(t *testing.T) {
+	for name, dir := range map[string]string{
+		"no folder": filepath.Join(t.TempDir(), "none"), "an empty folder": t.TempDir(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := *NewOptions()
+			o.DataDir, o.RunDir = dir, t.TempDir()
+			var out strings.Builder
+			if err := Down(t.Context(), o, &out); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(out.String(), "Nothing to end") {
+				t.Errorf("printed %q", out.String())
+			}
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	ready := new(at(1))
+	state := supervisor.State{
+		Supervisor: process.Identity{PID: 1}, StartedAt: start,
+		Components: []supervisor.ComponentState{
+			{Name: "etcd", Phase: supervisor.Ready, FirstReady: ready},
+			{Name: "kube-apiserver", Phase: supervisor.Starting, Message: "connection refused"},
+			{Name: "keelson-node", Phase: supervisor.Waiting, Message: "waits for kube-apiserver"},
+		},
+	}
+	crashed := state
+	crashed.Components = slices.Clone(state.Components)
+	crashed.Components[1] = supervisor.ComponentState{Name: "kube-apiserver", Phase: supervisor.BackingOff, Message: "ended: exit status 1", Starts: 3}
+	var p progress
+	for _, step := range []struct {
+		name  string
+		state supervisor.State
+		alive bool
+		at    int
+		want  []string
+	}{
+		{name: "nothing yet", at: 0},
+		{name: "what is ready is said once", state: state, alive: true, at: 1, want: []string{"  etcd             ready after 1.0s"}},
+		{name: "and not again", state: state, alive: true, at: 2},
+		{name: "what takes long is explained", state: state, alive: true, at: 6, want: []string{"  waiting for kube-apiserver: not ready: connection refused"}},
+		{name: "not all the time", state: state, alive: true, at: 7},
+		{name: "a crash loop shows its reason", state: crashed, alive: true, at: 12, want: []string{"  waiting for kube-apiserver: ended: exit status 1; starts again soon (started 3 times)"}},
+		{name: "no supervisor", at: 20, want: []string{"  waiting for the supervisor to start"}},
+	} {
+		got := p.lines(step.state, step.alive, at(step.at))
+		if diff := cmp.Diff(step.want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.name, diff)
+		}
+	}
+}
+
+func TestUnescapeMount(t *testing.T) {
+	if got := unescapeMount(`/a\040b\134c`); got != `/a b\c` {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestFirstFailure(t *testing.T) {
+	tests := map[string]struct{ body, want string }{
+		"a verbose answer": {body: "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\n", want: "[-]etcd failed: reason withheld"},
+		"a plain answer":   {body: "not ready\nmore", want: "not ready"},
+		"no answer":        {},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := firstFailure(tt.body); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
