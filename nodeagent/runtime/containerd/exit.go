@@ -81,10 +81,14 @@ func (r *Runtime) settle(ctx context.Context, o *object, e ended) error {
 
 func (r *Runtime) recordExit(ctx context.Context, o *object, e ended) error {
 	if o.pump != nil {
-		if !o.pump.drain(ctx, r.options.Clock.After(drainTimeout)) {
+		all, err := o.pump.drain(ctx, r.options.Clock.After(drainTimeout))
+		o.pump = nil
+		if err != nil {
+			return err
+		}
+		if !all {
 			r.options.Log.Info("Output of an ended container did not end, the rest is dropped", "container", o.id, "log", o.record.LogPath)
 		}
-		o.pump = nil
 	}
 	kills, err := r.machine.oomKills(o.record.CgroupPath)
 	if err != nil && !e.lost && e.code != 0 {

@@ -50,8 +50,9 @@ func (r *Runtime) pauseFor(ctx context.Context, d time.Duration) {
 }
 
 // followOnce subscribes, resyncs and handles events until the stream breaks.
-func (r *Runtime) followOnce(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+// What it starts for an event may outlive the stream, but not life.
+func (r *Runtime) followOnce(life context.Context) error {
+	ctx, cancel := context.WithCancel(life)
 	defer cancel()
 	stream, failed := r.client.EventService().Subscribe(ctx, "namespace=="+strconv.Quote(r.options.Namespace))
 	if err := r.confirmSubscribed(ctx, stream, failed); err != nil {
@@ -68,7 +69,7 @@ func (r *Runtime) followOnce(ctx context.Context) error {
 			}
 			r.events.publish(runtime.Event{Type: runtime.Resync})
 		case envelope := <-stream:
-			r.handle(ctx, envelope)
+			r.handle(life, envelope)
 		case err := <-failed:
 			if err == nil {
 				err = errors.New("event stream ended")
@@ -131,7 +132,7 @@ func (r *Runtime) handle(ctx context.Context, envelope *events.Envelope) {
 		if !r.objects.facts(o).running { // never started, or known already
 			return
 		}
-		if err := r.settle(ctx, o, ended{code: exit.ExitStatus, at: exit.ExitedAt.AsTime()}); err != nil {
+		if err := r.settle(ctx, o, ended{code: exit.ExitStatus, at: exit.ExitedAt.AsTime()}); err != nil && ctx.Err() == nil {
 			// The next resync finds the ended task again.
 			r.synced.Store(false)
 			r.options.Log.Error(err, "Cannot record the exit of a container", "container", o.id)

@@ -204,17 +204,20 @@ func (p *pump) connected() {
 	p.writers = nil
 }
 
-// drain waits for the end of the output, and gives up at the timeout.
-func (p *pump) drain(ctx context.Context, timeout <-chan time.Time) bool {
+// drain waits for the end of the output. At the timeout it gives up and returns false.
+// When ctx ends first the rest is left to the next pump.
+func (p *pump) drain(ctx context.Context, timeout <-chan time.Time) (bool, error) {
 	p.connected()
 	select {
 	case <-p.ended:
-		return true
+		return true, nil
 	case <-timeout:
+		p.stop(false)
+		return false, nil
 	case <-ctx.Done():
+		p.suspend()
+		return false, fmt.Errorf("wait for the end of the output of container %s: %w", p.id, ctx.Err())
 	}
-	p.stop(false)
-	return false
 }
 
 // suspend stops reading; the next pump continues where this one stopped.

@@ -55,8 +55,9 @@ type Runtime struct {
 	// synced says that the table holds all that containerd holds.
 	synced atomic.Bool
 
-	stop context.CancelFunc
-	done sync.WaitGroup
+	stop   context.CancelFunc
+	closed <-chan struct{} // ends with the context given to New, or Close
+	done   sync.WaitGroup
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -89,7 +90,7 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 	follow, stop := context.WithCancel(ctx)
 	r := &Runtime{
 		options: options, client: c, pause: pause, machine: readMachine(),
-		objects: newTable(), stop: stop,
+		objects: newTable(), stop: stop, closed: follow.Done(),
 	}
 	r.buffers.New = func() any { return new([readSize]byte) }
 	r.done.Go(func() { r.follow(follow) })
