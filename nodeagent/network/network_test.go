@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -415,5 +416,34 @@ func TestLinkNamesFitAndDiffer(t *testing.T) {
 			t.Fatalf("%d and %d share %q", i, other, name)
 		}
 		seen[name] = i
+	}
+}
+
+func TestCallsForOnePodWaitForEachOther(t *testing.T) {
+	m := newMachine(t)
+	n := m.start()
+	clean := m.kernel.State()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 40 {
+				if _, err := n.Setup(t.Context(), ref("a")); err != nil {
+					t.Error(err)
+				}
+				if err := n.Teardown(t.Context(), "uid-a"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if diff := cmp.Diff(clean, m.kernel.State()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	if left := m.leaseFiles(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	if len(n.pods.held) > 0 {
+		t.Errorf("locks of Pods that are gone were kept: %v", n.pods.held)
 	}
 }
