@@ -100,22 +100,32 @@ func (p servicePolicy) checkRequest(service *keelsonv1.Service, request serviceR
 				fmt.Sprintf("failed to allocate IP %s: %s", request.address, problem)))
 		}
 	}
-	seen := map[nodePort]bool{}
-	for i, port := range service.Spec.Ports {
+	for i := range service.Spec.Ports {
+		port, asked := request.ports[i]
 		path := specPath.Child("ports").Index(i).Child("nodePort")
-		key, asked := request.ports[i]
 		switch {
 		case !asked:
-			key = nodePort{protocolOf(port), port.NodePort}
-		case seen[key]:
-			errs = append(errs, field.Duplicate(path, key.number))
-		case !p.nodePorts.Contains(key.number):
-			errs = append(errs, field.Invalid(path, key.number,
+		case !p.nodePorts.Contains(port.number):
+			errs = append(errs, field.Invalid(path, port.number,
 				fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %s", p.nodePorts)))
-		case taken.ports[key]:
-			errs = append(errs, field.Invalid(path, key.number, "provided port is already allocated"))
+		case taken.ports[port]:
+			errs = append(errs, field.Invalid(path, port.number, "provided port is already allocated"))
 		}
-		seen[key] = true
+	}
+	return errs
+}
+
+// checkNodePortsDistinct repeats for node ports what upstream could not see, because
+// they were set aside.
+func checkNodePortsDistinct(spec *corev1.ServiceSpec) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[nodePort]bool{}
+	for i, p := range spec.Ports {
+		port := nodePort{protocolOf(p), p.NodePort}
+		if p.NodePort > 0 && seen[port] {
+			errs = append(errs, field.Duplicate(specPath.Child("ports").Index(i).Child("nodePort"), p.NodePort))
+		}
+		seen[port] = true
 	}
 	return errs
 }

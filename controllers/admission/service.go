@@ -128,6 +128,7 @@ func (p servicePolicy) review(ctx context.Context, c change) (outcome, error) {
 		request = ownRequest(spec, &old.Spec)
 	}
 	errs = append(errs, checkClusterIPShape(spec)...)
+	errs = append(errs, checkNodePortsDistinct(spec)...)
 	if !request.empty() {
 		taken, err := p.allocated(ctx, service)
 		if err != nil {
