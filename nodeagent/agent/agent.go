@@ -74,6 +74,14 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 
 // run works until ctx ends.
 func (a *agent) run(ctx context.Context) error {
+	err := a.work(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (a *agent) work(ctx context.Context) error {
 	a.manager = lifecycle.New(a.lifecycleOptions(ctx))
 	a.pool = podworker.New(ctx, a.manager, a.clock)
 	var loops sync.WaitGroup
@@ -86,13 +94,14 @@ func (a *agent) run(ctx context.Context) error {
 	start(a.reporter.Run)
 	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
 	start(a.keepNetwork)
+	events := a.runtime.Events(ctx) // from here on, so that no exit is missed
 	if err := a.followNode(ctx); err != nil {
 		return err
 	}
 	if err := a.followPods(ctx); err != nil {
 		return err
 	}
-	start(a.followRuntime)
+	start(func(context.Context) { a.followRuntime(events) })
 	start(a.sweepLoop)
 	<-ctx.Done()
 	return nil

@@ -6,6 +6,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -60,11 +61,13 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 // addEvents and addLeases register only what is used of the big built-in groups.
 func addEvents(s *runtime.Scheme) error {
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{})
+	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
 	return nil
 }
 
 func addLeases(s *runtime.Scheme) error {
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{})
+	metav1.AddToGroupVersion(s, coordinationv1.SchemeGroupVersion)
 	return nil
 }
 

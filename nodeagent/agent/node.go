@@ -8,6 +8,7 @@ import (
 
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/node"
@@ -28,7 +29,7 @@ func (a *agent) followNode(ctx context.Context) error {
 
 // watchNode calls changed with the own Node at each change, with nil when it is gone.
 func watchNode(ctx context.Context, api *api, changed func(*keelsonv1.Node)) error {
-	informer, err := api.cache.GetInformer(ctx, &keelsonv1.Node{})
+	informer, err := api.cache.GetInformer(ctx, &keelsonv1.Node{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watching the Node: %w", err)
 	}

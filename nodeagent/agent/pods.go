@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
@@ -19,10 +20,10 @@ import (
 // followPods hands every Pod of this node to its worker: first all that the API has
 // now, then each change. It returns when the first list is handed over.
 func (a *agent) followPods(ctx context.Context) error {
-	if _, err := a.api.cache.GetInformer(ctx, &keelsonv1.Service{}); err != nil {
+	if _, err := a.api.cache.GetInformer(ctx, &keelsonv1.Service{}, cache.BlockUntilSynced(false)); err != nil {
 		return fmt.Errorf("watching Services: %w", err)
 	}
-	pods, err := a.api.cache.GetInformer(ctx, &keelsonv1.Pod{})
+	pods, err := a.api.cache.GetInformer(ctx, &keelsonv1.Pod{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watching Pods: %w", err)
 	}

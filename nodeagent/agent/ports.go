@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -102,7 +105,7 @@ func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID]netip
 				}
 				hostIP, _ := netip.ParseAddr(p.HostIP) // zero: every address
 				ports = append(ports, model.HostPort{
-					Pod: pod.Namespace + "/" + pod.Name, Protocol: model.Protocol(p.Protocol),
+					Pod: pod.Namespace + "/" + pod.Name, Protocol: model.Protocol(strings.ToLower(string(cmp.Or(p.Protocol, corev1.ProtocolTCP)))),
 					HostIP: hostIP, HostPort: uint16(p.HostPort),
 					Target: netip.AddrPortFrom(ips[uid], uint16(p.ContainerPort)),
 				})

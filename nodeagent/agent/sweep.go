@@ -18,8 +18,8 @@ import (
 )
 
 // followRuntime wakes the worker of each Pod of which something changed.
-func (a *agent) followRuntime(ctx context.Context) {
-	for event := range a.runtime.Events(ctx) {
+func (a *agent) followRuntime(events <-chan runtime.Event) {
+	for event := range events {
 		if event.Type == runtime.Resync {
 			a.pool.WakeAll()
 			poke(a.sweepNow)

@@ -2,12 +2,15 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -42,9 +45,20 @@ func NewReporter(c client.Client, clk clock.WithTicker, name string, facts func(
 // Observe takes note of the Node in the API, nil when it has none.
 func (r *Reporter) Observe(node *keelsonv1.Node) {
 	r.mu.Lock()
-	r.node = node
+	if !stale(r.node, node) {
+		r.node = node
+	}
 	r.mu.Unlock()
 	r.Poke()
+}
+
+// stale says that the watch brings an older state than what this agent wrote itself.
+func stale(known, seen *keelsonv1.Node) bool {
+	if known == nil || seen == nil || known.UID != seen.UID {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(seen.ResourceVersion, known.ResourceVersion)
+	return err == nil && order < 0
 }
 
 // Node returns the Node as last seen, nil when there is none.
@@ -67,7 +81,9 @@ func (r *Reporter) Run(ctx context.Context) {
 	ticker := r.clock.NewTicker(checkInterval)
 	defer ticker.Stop()
 	for {
-		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+		if err := r.sync(ctx); apierrors.IsConflict(err) {
+			klog.FromContext(ctx).V(2).Info("Somebody else changed the Node, will write again", "node", r.name)
+		} else if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot report the Node, will retry", "node", r.name)
 		}
 		select {
@@ -133,11 +149,18 @@ func (r *Reporter) patchLabels(ctx context.Context, node *keelsonv1.Node, labels
 }
 
 func (r *Reporter) patchStatus(ctx context.Context, node *keelsonv1.Node, status keelsonv1.NodeStatus) error {
-	changed := node.DeepCopy()
-	changed.Status = status
-	// The list of conditions is replaced as a whole, so nobody may have written since.
-	patch := client.MergeFromWithOptions(node, client.MergeFromWithOptimisticLock{})
-	if err := r.client.Status().Patch(ctx, changed, patch); err != nil {
+	// The whole status goes out, not a difference: a difference would leave out fields
+	// that are empty here, required by the schema, and not in the API yet. The list of
+	// conditions is replaced, so nobody may have written since.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": node.ResourceVersion}, "status": status,
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the status of Node %s: %w", r.name, err)
+	}
+	changed := &keelsonv1.Node{}
+	changed.Name = node.Name
+	if err := r.client.Status().Patch(ctx, changed, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return r.failed(ctx, "writing the status of", err)
 	}
 	r.learn(changed)

@@ -173,8 +173,12 @@ func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatu
 	return &statuses[i]
 }
 
-// computeContainers returns one status for each container of the spec, by name.
+// computeContainers returns one status for each container of the spec, by name. A Pod
+// that failed before anything of it ran has none.
 func computeContainers(in Input) []corev1.ContainerStatus {
+	if in.Failure != nil && len(in.State.Containers) == 0 {
+		return in.Previous.ContainerStatuses
+	}
 	statuses := make([]corev1.ContainerStatus, 0, len(in.Pod.Spec.Containers))
 	for i := range in.Pod.Spec.Containers {
 		statuses = append(statuses, computeContainer(in, &in.Pod.Spec.Containers[i]))
