@@ -34,7 +34,7 @@ func (r *Runtime) follow(ctx context.Context) {
 			continue
 		}
 		err := r.followOnce(ctx)
-		r.synced.Store(false)
+		r.trust.broken()
 		if ctx.Err() == nil {
 			r.options.Log.Info("Lost containerd's events, will subscribe again", "reason", err.Error())
 			r.pauseFor(ctx, markerInterval)
@@ -58,6 +58,7 @@ func (r *Runtime) followOnce(life context.Context) error {
 	if err := r.confirmSubscribed(ctx, stream, failed); err != nil {
 		return err
 	}
+	r.trust.subscribed()
 	// Events wait in the stream meanwhile: handlers start after the comparison.
 	resynced := make(chan error, 1)
 	go func() { resynced <- r.resync(ctx) }()
@@ -134,7 +135,7 @@ func (r *Runtime) handle(ctx context.Context, envelope *events.Envelope) {
 		}
 		if err := r.settle(ctx, o, ended{code: exit.ExitStatus, at: exit.ExitedAt.AsTime()}); err != nil && ctx.Err() == nil {
 			// The next resync finds the ended task again.
-			r.synced.Store(false)
+			r.trust.doubt()
 			r.options.Log.Error(err, "Cannot record the exit of a container", "container", o.id)
 		}
 	})

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	apitypes "github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/client"
 	"golang.org/x/sys/unix"
 
@@ -187,5 +189,32 @@ func TestSomebodyElseRemovesAContainer(t *testing.T) {
 	f.must(err)
 	if len(pods) != 1 || len(pods[0].Containers) != 0 {
 		t.Errorf("still listed: %+v", pods)
+	}
+}
+
+func TestInterruptedStarts(t *testing.T) {
+	f := newFixture(t)
+	p := f.newPod()
+	id, err := f.CreateContainer(t.Context(), p.config("app", "sh", "-c", "echo started; sleep 1000"))
+	f.must(err)
+	f.must(f.Close())
+	// The agent died between creating the task and starting it.
+	other, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
+	f.must(err)
+	defer other.Close()
+	mounts, err := other.SnapshotService("overlayfs").Mounts(t.Context(), id)
+	f.must(err)
+	_, err = other.TaskService().Create(t.Context(), &tasks.CreateTaskRequest{
+		ContainerID: id, Rootfs: []*apitypes.Mount{{Type: mounts[0].Type, Source: mounts[0].Source, Options: mounts[0].Options}},
+	})
+	f.must(err)
+	f.connect()
+	if got := p.container(id); got.State != runtime.Created {
+		t.Errorf("container is %s", got.State)
+	}
+	f.must(f.StartContainer(t.Context(), id))
+	p.waitOutput(id, "started")
+	if got := p.container(id); got.State != runtime.Running {
+		t.Errorf("container is %s", got.State)
 	}
 }

@@ -16,13 +16,8 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/logs"
 )
 
-const (
-	// readSize is how much output one read takes.
-	readSize = 32 << 10
-	// pipeSize is how much output waits in a pipe while no agent reads it, as far as
-	// the kernel lets this process; smallPipeSize is the second try.
-	pipeSize, smallPipeSize = 1 << 20, 256 << 10
-)
+// readSize is how much output one read takes.
+const readSize = 32 << 10
 
 // pump moves a container's output from its two named pipes into its log file. The shim
 // holds both ends of the pipes open, so a pump may go and another come.
@@ -33,7 +28,9 @@ type pump struct {
 	pipes   []*os.File
 	// writers keep the pipes from ending before the shim has opened them.
 	writers []*os.File
-	ended   chan struct{}
+	// taken is the pipes' part of the budget.
+	taken int
+	ended chan struct{}
 	// suspended: unfinished lines are continued by the next pump.
 	mu        sync.Mutex
 	suspended bool
@@ -122,24 +119,8 @@ func (p *pump) openPipe(path string, fresh bool) error {
 		return err
 	}
 	p.pipes = append(p.pipes, pipe)
-	if fresh {
-		enlarge(pipe)
-	}
+	p.taken += p.runtime.pipes.enlarge(pipe, fresh)
 	return nil
-}
-
-// enlarge raises the pipe's capacity as far as fs.pipe-max-size and the user's limit on
-// pipe pages allow. The default of 64 KiB is enough to work.
-func enlarge(pipe *os.File) {
-	connection, err := pipe.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = connection.Control(func(fd uintptr) {
-		if _, err := unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize); err != nil {
-			_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, smallPipeSize)
-		}
-	})
 }
 
 // run reads one pipe until its end. No buffer is held while the container is silent.
@@ -247,6 +228,8 @@ func (p *pump) closeFiles() {
 	if p.file != nil {
 		_ = p.file.Close()
 	}
+	p.runtime.pipes.release(p.taken)
+	p.taken = 0
 }
 
 // closePumps suspends every pump, at the end of the process.

@@ -3,6 +3,7 @@ package containerd
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -356,4 +357,74 @@ func TestEventsDoNotWaitForASlowSubscriber(t *testing.T) {
 		}
 	}
 	t.Error("the subscriber was not told that it missed events")
+}
+
+func TestPipeBudget(t *testing.T) {
+	const extra = largePipeSize - usualPipeSize
+	pipe := func() *os.File {
+		t.Helper()
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = reader.Close(), writer.Close() })
+		return reader
+	}
+	first := pipe()
+	b := pipeBudget{limit: 2 * extra}
+	got := []int{b.enlarge(first, true), b.enlarge(pipe(), true), b.enlarge(pipe(), true)}
+	if diff := cmp.Diff([]int{extra, extra, 0}, got); diff != "" {
+		t.Errorf("taken of a budget for two (-want +got):\n%s", diff)
+	}
+	b.release(extra)
+	if got := b.enlarge(pipe(), true); got != extra {
+		t.Errorf("%d taken of what was released", got)
+	}
+	next := pipeBudget{limit: extra}
+	if got := []int{next.enlarge(first, false), next.enlarge(pipe(), true), next.enlarge(pipe(), false)}; !cmp.Equal(got, []int{extra, 0, 0}) {
+		t.Errorf("the next process takes %v", got)
+	}
+	endless := pipeBudget{}
+	if got := endless.enlarge(pipe(), true); got != extra {
+		t.Errorf("%d taken without a limit", got)
+	}
+}
+
+func TestTrust(t *testing.T) {
+	compare := func(during ...func(*trust)) func(*trust) {
+		return func(t *trust) {
+			begun := t.begin()
+			for _, f := range during {
+				f(t)
+			}
+			t.end(begun)
+		}
+	}
+	tests := map[string]struct {
+		steps []func(*trust)
+		want  bool
+	}{
+		"nothing is known at the beginning":          {nil, false},
+		"a comparison without events is soon stale":  {[]func(*trust){compare()}, false},
+		"events alone are not enough":                {[]func(*trust){(*trust).subscribed}, false},
+		"events and a comparison":                    {[]func(*trust){(*trust).subscribed, compare()}, true},
+		"a comparison that began before the events":  {[]func(*trust){compare((*trust).subscribed)}, false},
+		"events that ended":                          {[]func(*trust){(*trust).subscribed, compare(), (*trust).broken}, false},
+		"events that ended during the comparison":    {[]func(*trust){(*trust).subscribed, compare((*trust).broken)}, false},
+		"a new subscription during the comparison":   {[]func(*trust){(*trust).subscribed, compare((*trust).broken, (*trust).subscribed)}, false},
+		"an event that failed":                       {[]func(*trust){(*trust).subscribed, compare(), (*trust).doubt}, false},
+		"an event that failed during the comparison": {[]func(*trust){(*trust).subscribed, compare((*trust).doubt)}, false},
+		"the next comparison restores it":            {[]func(*trust){(*trust).subscribed, (*trust).doubt, compare()}, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var state trust
+			for _, step := range test.steps {
+				step(&state)
+			}
+			if got := state.holds(); got != test.want {
+				t.Errorf("holds = %v", got)
+			}
+		})
+	}
 }

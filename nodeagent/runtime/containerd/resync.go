@@ -67,6 +67,11 @@ func decide(k kind, s status, task *tasktypes.Process) action {
 func (r *Runtime) resync(ctx context.Context) error {
 	r.resyncing.Lock()
 	defer r.resyncing.Unlock()
+	return r.resyncLocked(ctx)
+}
+
+func (r *Runtime) resyncLocked(ctx context.Context) error {
+	subscription := r.trust.begin()
 	// What changes after this line is newer than what the lists say.
 	known := r.objects.changes()
 	stored, err := r.client.ContainerService().List(ctx)
@@ -109,7 +114,7 @@ func (r *Runtime) resync(ctx context.Context) error {
 	if err := r.sweepDirs(present); err != nil {
 		return err
 	}
-	r.synced.Store(true)
+	r.trust.end(subscription)
 	return nil
 }
 
@@ -150,7 +155,7 @@ func (r *Runtime) awaitExit(ctx context.Context, o *object) {
 			ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 			defer cancel()
 			if err := r.settleNow(ctx, o); err != nil {
-				r.synced.Store(false)
+				r.trust.doubt()
 				r.options.Log.Error(err, "Cannot settle what became of a container", "container", o.id)
 			}
 		}

@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -48,12 +47,12 @@ type Runtime struct {
 	images  imageCache
 	events  broadcaster
 	buffers sync.Pool
+	pipes   pipeBudget
 
 	// resyncing admits one resync at a time; swept is guarded by it.
 	resyncing sync.Mutex
 	swept     bool
-	// synced says that the table holds all that containerd holds.
-	synced atomic.Bool
+	trust     trust
 
 	stop   context.CancelFunc
 	closed <-chan struct{} // ends with the context given to New, or Close
@@ -92,6 +91,7 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 		options: options, client: c, pause: pause, machine: readMachine(),
 		objects: newTable(), stop: stop, closed: follow.Done(),
 	}
+	r.pipes.limit = readPipeBudget()
 	r.buffers.New = func() any { return new([readSize]byte) }
 	r.done.Go(func() { r.follow(follow) })
 	return r, nil
@@ -136,11 +136,17 @@ func (r *Runtime) Pod(ctx context.Context, uid types.UID) (runtime.PodState, err
 // Events implements runtime.Runtime.
 func (r *Runtime) Events(ctx context.Context) <-chan runtime.Event { return r.events.subscribe(ctx) }
 
+// ensureSynced compares when the table cannot be trusted.
 func (r *Runtime) ensureSynced(ctx context.Context) error {
-	if r.synced.Load() {
+	if r.trust.holds() {
 		return nil
 	}
-	return r.resync(ctx)
+	r.resyncing.Lock()
+	defer r.resyncing.Unlock()
+	if r.trust.holds() { // whoever was here before has compared
+		return nil
+	}
+	return r.resyncLocked(ctx)
 }
 
 // explain wraps an error of a call to containerd with what was tried.
