@@ -57,9 +57,11 @@ type Environment struct {
 //	var testEnv env.Environment
 //
 //	func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
-func Run(m *testing.M, env *Environment) int {
+//
+// options change the control plane before it starts.
+func Run(m *testing.M, env *Environment, options ...Option) int {
 	ctrl.SetLogger(klog.Background())
-	stop, err := start(env)
+	stop, err := start(env, options...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Cannot start the test control plane:", err)
 		return 1
@@ -72,7 +74,16 @@ func Run(m *testing.M, env *Environment) int {
 	return code
 }
 
-func start(env *Environment) (stop func() error, err error) {
+// Option changes the control plane before it starts.
+type Option func(*envtest.Environment)
+
+// StockAdmission switches on the ServiceAccount plugin, which envtest switches off
+// and every real API server has on.
+func StockAdmission(e *envtest.Environment) {
+	e.ControlPlane.GetAPIServer().Configure().Disable("disable-admission-plugins")
+}
+
+func start(env *Environment, options ...Option) (stop func() error, err error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
@@ -89,6 +100,9 @@ func start(env *Environment) (stop func() error, err error) {
 		ErrorIfCRDPathMissing:    true,
 		ControlPlaneStartTimeout: startTimeout,
 		ControlPlaneStopTimeout:  startTimeout,
+	}
+	for _, option := range options {
+		option(testEnv)
 	}
 	cfg, err := testEnv.Start()
 	if err != nil {
