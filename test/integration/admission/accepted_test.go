@@ -29,6 +29,7 @@ func testAccepted(t *testing.T) {
 		"Endpoints get their column":                endpointsColumn,
 		"a built-in object has the name already":    nameTaken,
 		"a Node stays without upstream's taint":     nodeTaint,
+		"the account of the dry run was deleted":    accountDeleted,
 		"upstream's warnings reach the person":      warnings,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newKubectl(t)) })
@@ -125,6 +126,14 @@ func nameTaken(t *testing.T, k kubectl) {
 	expect(t, "protocol", "TCP", k.show(t, "ksvc/taken", "{.spec.ports[0].protocol}"))
 	k.refused(t, service("taken", "  ports: [{port: 80, protocol: HTTP}]\n"),
 		[]string{`The Service "taken" is invalid: spec.ports[0].protocol: Unsupported value: "HTTP": supported values: "SCTP", "TCP", "UDP"`}, "create", "-f", "-")
+}
+
+func accountDeleted(t *testing.T, k kubectl) {
+	object := pod("%s", "  containers: [{name: c, image: i}]\n")
+	k.create(t, fmt.Sprintf(object, "before"))
+	k.must(t, "", "delete", "serviceaccount", "keelson-dry-run", "--namespace=keelson-system")
+	k.create(t, fmt.Sprintf(object, "after"))
+	k.must(t, "", "get", "serviceaccount", "keelson-dry-run", "--namespace=keelson-system")
 }
 
 func nodeTaint(t *testing.T, k kubectl) {

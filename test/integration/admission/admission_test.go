@@ -120,9 +120,9 @@ func testBadInput(t *testing.T) {
 			service("a", "  type: NodePort\n  ports: [{name: a, port: 1, nodePort: 80}, {name: b, port: 2, nodePort: 30007}, {name: c, port: 3, nodePort: 30008}, {name: d, port: 4, nodePort: 30008}, {name: e, port: 5, nodePort: 70000}]\n"),
 			[]string{
 				`The Service "a" is invalid:`,
+				`* spec.ports[3].nodePort: Duplicate value: 30008`,
 				`* spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767`,
 				`* spec.ports[1].nodePort: Invalid value: 30007: provided port is already allocated`,
-				`* spec.ports[3].nodePort: Duplicate value: 30008`,
 				`* spec.ports[4].nodePort: Invalid value: 70000: provided port is not in the valid range. The range of valid ports is 30000-32767`,
 			}},
 		"a node port without the type for it": {

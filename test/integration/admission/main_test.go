@@ -16,9 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -31,7 +28,7 @@ import (
 
 var testEnv env.Environment
 
-func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv, env.StockAdmission)) }
 
 // startWebhook serves admission for the whole test, registered by URL, and returns
 // when the API server gets answers from it.
@@ -86,21 +83,7 @@ type kubectl struct {
 
 func newKubectl(t *testing.T) kubectl {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(kubeconfig(testEnv.Config), path); err != nil {
-		t.Fatal(err)
-	}
-	return kubectl{config: path, namespace: testEnv.Namespace(t)}
-}
-
-func kubeconfig(c *rest.Config) clientcmdapi.Config {
-	const name = "test"
-	config := clientcmdapi.NewConfig()
-	config.Clusters[name] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
-	config.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: c.CertData, ClientKeyData: c.KeyData}
-	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
-	config.CurrentContext = name
-	return *config
+	return kubectl{config: testEnv.Kubeconfig, namespace: testEnv.Namespace(t)}
 }
 
 // run returns standard output, and standard error with the exit code.
