@@ -310,3 +310,5 @@ func runKubectl(args ...string) (string, error) {
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+func cleanup(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
