@@ -218,3 +218,23 @@ func TestInterruptedStarts(t *testing.T) {
 		t.Errorf("container is %s", got.State)
 	}
 }
+
+func TestStateFolderMountedNoexec(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.Close())
+	f.stateDir = filepath.Join(f.daemon.Dir(), "run")
+	f.must(os.Mkdir(f.stateDir, 0o755))
+	f.must(unix.Mount("tmpfs", f.stateDir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, ""))
+	f.connect()
+	p := f.newPod()
+	id := p.shell("app", "echo works")
+	p.waitExited(id)
+	if got := p.output(id); !strings.HasPrefix(got, "works\n") {
+		t.Errorf("output %q", got)
+	}
+	f.removePod(t.Context(), runtime.PodState{Containers: []runtime.Container{{ID: id}}, Sandboxes: []runtime.Sandbox{p.sandbox}})
+	f.must(f.Close())
+	f.must(unix.Unmount(f.stateDir, 0))
+	f.stateDir = filepath.Join(f.daemon.Dir(), "agent")
+	f.connect()
+}

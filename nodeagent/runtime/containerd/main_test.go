@@ -32,6 +32,7 @@ type fixture struct {
 	daemon   *containerdtest.Daemon
 	registry *imagebuild.Registry
 	pause    string
+	stateDir string
 	cgroups  string
 	busybox  runtime.Image
 	uids     atomic.Int64
@@ -46,6 +47,7 @@ func newFixture(t testing.TB) *fixture {
 	if out, err := exec.Command("make", "-C", "../../../build/pause", "OUT="+f.pause).CombinedOutput(); err != nil {
 		t.Fatalf("build the pause program: %v\n%s", err, out)
 	}
+	f.stateDir = filepath.Join(f.daemon.Dir(), "agent")
 	registry, err := imagebuild.StartRegistry("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +65,7 @@ func (f *fixture) connect() {
 	f.t.Helper()
 	logger, _ := ktesting.NewTestContext(f.t)
 	r, err := containerd.New(context.Background(), containerd.Options{
-		Address: f.daemon.Address(), StateDir: filepath.Join(f.daemon.Dir(), "agent"), PauseBinary: f.pause, Log: logger,
+		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause, Log: logger,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -94,7 +96,7 @@ func (f *fixture) checkNothingLeft() {
 		f.t.Errorf("mounts left: %v", mounts)
 	}
 	for _, parent := range []string{"sandboxes", "pipes"} {
-		entries, err := os.ReadDir(filepath.Join(f.daemon.Dir(), "agent", parent))
+		entries, err := os.ReadDir(filepath.Join(f.stateDir, parent))
 		if err != nil || len(entries) > 0 {
 			f.t.Errorf("files left in %s: %v, %v", parent, entries, err)
 		}

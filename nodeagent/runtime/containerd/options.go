@@ -17,8 +17,8 @@ type Options struct {
 	// Namespace is the containerd namespace of everything this package creates;
 	// default "keelson".
 	Namespace string
-	// StateDir holds the pause program's root, the pipes of logs and the shared memory
-	// of Pods. It must not be mounted noexec. Everything in it belongs to this package.
+	// StateDir holds the pipes of logs and the shared memory of Pods; it need not survive
+	// a reboot. Everything in it belongs to this package.
 	StateDir string
 	// PauseBinary is the static pause program; default "pause" beside this executable.
 	PauseBinary string
@@ -52,6 +52,10 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("find this executable, to look for the pause program beside it: %w", err)
 		}
 		o.PauseBinary = filepath.Join(filepath.Dir(executable), "pause")
+	}
+	var err error
+	if o.PauseBinary, err = filepath.Abs(o.PauseBinary); err != nil {
+		return o, fmt.Errorf("PauseBinary: %w", err)
 	}
 	return o, o.validate()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -223,7 +224,7 @@ func TestContainerMounts(t *testing.T) {
 }
 
 func TestSandboxSpecOfAHostNetworkPod(t *testing.T) {
-	spec := sandboxSpec(runtime.SandboxConfig{}, "id", "/pause", machine{})
+	spec := sandboxSpec(runtime.SandboxConfig{}, "id", pauseFiles{"/root", "/bin/pause"}, machine{})
 	for _, ns := range spec.Linux.Namespaces {
 		if ns.Type == specs.NetworkNamespace || ns.Type == specs.UTSNamespace {
 			t.Errorf("it has its own %s namespace", ns.Type)
@@ -426,5 +427,14 @@ func TestTrust(t *testing.T) {
 				t.Errorf("holds = %v", got)
 			}
 		})
+	}
+}
+
+func TestOptionsThatCannotWork(t *testing.T) {
+	_, err := New(t.Context(), Options{Address: "containerd.sock", StateDir: "state", PauseBinary: "/no/such/pause"})
+	for _, want := range []string{`Address "containerd.sock" must be an absolute path`, `StateDir "state" must be an absolute path`, "/no/such/pause: no such file", "--pause-binary"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New = %v, want %q in it", err, want)
+		}
 	}
 }

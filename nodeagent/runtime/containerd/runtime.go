@@ -41,13 +41,14 @@ const (
 type Runtime struct {
 	options Options
 	client  *client.Client
-	pause   string // root folder of the pause program
-	machine machine
-	objects *table
-	images  imageCache
-	events  broadcaster
-	buffers sync.Pool
-	pipes   pipeBudget
+	// pauseRoot is the root folder of pause containers.
+	pauseRoot string
+	machine   machine
+	objects   *table
+	images    imageCache
+	events    broadcaster
+	buffers   sync.Pool
+	pipes     pipeBudget
 
 	// resyncing admits one resync at a time; swept is guarded by it.
 	resyncing sync.Mutex
@@ -73,7 +74,7 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 			return nil, fmt.Errorf("containerd runtime: create state folder: %w", err)
 		}
 	}
-	pause, err := installPause(options.StateDir, options.PauseBinary)
+	pause, err := makePauseRoot(options.StateDir)
 	if err != nil {
 		return nil, fmt.Errorf("containerd runtime: %w", err)
 	}
@@ -88,7 +89,7 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 	}
 	follow, stop := context.WithCancel(ctx)
 	r := &Runtime{
-		options: options, client: c, pause: pause, machine: readMachine(),
+		options: options, client: c, pauseRoot: pause, machine: readMachine(),
 		objects: newTable(), stop: stop, closed: follow.Done(),
 	}
 	r.pipes.limit = readPipeBudget()

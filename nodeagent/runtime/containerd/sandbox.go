@@ -2,8 +2,6 @@ package containerd
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,38 +20,18 @@ import (
 
 const cleanUpTimeout = 10 * time.Second
 
-// installPause puts the pause program into a root folder of its own and returns the
-// folder. Its name holds the program's digest, so that an upgrade does not change
-// what runs.
-func installPause(stateDir, binary string) (string, error) {
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		return "", fmt.Errorf("read the pause program: %w", err)
-	}
-	sum := sha256.Sum256(program)
-	root := filepath.Join(stateDir, "pause-"+hex.EncodeToString(sum[:6]))
+// makePauseRoot makes the root folder of pause containers. It holds only mount points:
+// the program itself is bind-mounted, so that the folder may be mounted noexec, as /run
+// often is.
+func makePauseRoot(stateDir string) (string, error) {
+	root := filepath.Join(stateDir, "pause")
 	for _, dir := range []string{"proc", "dev", "sys"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			return "", fmt.Errorf("install the pause program: %w", err)
+			return "", fmt.Errorf("make the root of pause containers: %w", err)
 		}
 	}
-	var mount unix.Statfs_t
-	if err := unix.Statfs(root, &mount); err != nil {
-		return "", fmt.Errorf("install the pause program: statfs %s: %w", root, err)
-	}
-	if mount.Flags&unix.ST_NOEXEC != 0 {
-		return "", fmt.Errorf("the state folder %s is on a file system mounted noexec, and the pause program must run from it: choose another folder", stateDir)
-	}
-	target := filepath.Join(root, "pause")
-	if info, err := os.Stat(target); err == nil && info.Size() == int64(len(program)) {
-		return root, nil
-	}
-	partial := target + ".partial"
-	if err := os.WriteFile(partial, program, 0o755); err != nil {
-		return "", fmt.Errorf("install the pause program: %w", err)
-	}
-	if err := os.Rename(partial, target); err != nil {
-		return "", fmt.Errorf("install the pause program: %w", err)
+	if err := os.WriteFile(filepath.Join(root, "pause"), nil, 0o755); err != nil {
+		return "", fmt.Errorf("make the root of pause containers: %w", err)
 	}
 	return root, nil
 }
@@ -92,7 +70,7 @@ func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.Sa
 	if err := mountShm(r.shmPath(o.id)); err != nil {
 		return err
 	}
-	if err := r.createObject(ctx, o, sandboxSpec(config, o.id, r.pause, r.machine), containers.Container{}); err != nil {
+	if err := r.createObject(ctx, o, sandboxSpec(config, o.id, pauseFiles{root: r.pauseRoot, program: r.options.PauseBinary}, r.machine), containers.Container{}); err != nil {
 		return err
 	}
 	o.taskLeft = true

@@ -35,9 +35,12 @@ var (
 
 func cgroupPath(parent, id string) string { return path.Join("/", parent, id) }
 
+// pauseFiles are the root folder of pause containers and the program.
+type pauseFiles struct{ root, program string }
+
 // sandboxSpec renders the pause container: nothing but the pause program, no
 // capabilities, and the namespaces that the Pod's containers join.
-func sandboxSpec(config runtime.SandboxConfig, id, pauseRoot string, m machine) *specs.Spec {
+func sandboxSpec(config runtime.SandboxConfig, id string, pause pauseFiles, m machine) *specs.Spec {
 	namespaces := []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.MountNamespace}}
 	var sysctl map[string]string
 	if config.Hostname != "" {
@@ -51,7 +54,7 @@ func sandboxSpec(config runtime.SandboxConfig, id, pauseRoot string, m machine) 
 	shares := uint64(2)
 	return &specs.Spec{
 		Version:  specs.Version,
-		Root:     &specs.Root{Path: pauseRoot, Readonly: true},
+		Root:     &specs.Root{Path: pause.root, Readonly: true},
 		Hostname: config.Hostname,
 		Process: &specs.Process{
 			Args: []string{"/pause"}, Cwd: "/", Env: []string{defaultPath}, NoNewPrivileges: true,
@@ -61,6 +64,7 @@ func sandboxSpec(config runtime.SandboxConfig, id, pauseRoot string, m machine) 
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/pause", Type: "bind", Source: pause.program, Options: []string{"bind", "ro", "nosuid", "nodev"}},
 		},
 		Annotations: map[string]string{groupAnnotation: id},
 		Linux: &specs.Linux{
