@@ -144,16 +144,14 @@ func TestABurstOfPodsIsWrittenFewTimes(t *testing.T) {
 	wrote := time.Since(start)
 	eventuallyReady(t, ns, count, 0)
 	final := endpointsOf(t, ns, "web").ResourceVersion
-	writes := 0
-	for e := range w.ResultChan() {
+	writes, seen := 0, ""
+	for seen != final {
+		e, open := <-w.ResultChan()
 		ep, ok := e.Object.(*keelsonv1.Endpoints)
-		if !ok {
-			t.Fatalf("unexpected watch event %v", e)
+		if !open || !ok {
+			t.Fatalf("the watch ended after %d writes: %v", writes, e)
 		}
-		writes++
-		if ep.ResourceVersion == final {
-			break
-		}
+		writes, seen = writes+1, ep.ResourceVersion
 	}
 	t.Logf("%d Pods became ready within %s: %d writes of Endpoints", count, wrote, writes)
 	// One write per batch period is the design; twice that leaves room for a slow machine.
