@@ -40,10 +40,10 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// sleeps tells whether the process waits in its system call, with its signals blocked.
+// sleeps tells whether the process is pause and waits in its only blocking system call.
 func sleeps(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err == nil && strings.Contains(string(data), "State:\tS") && strings.Contains(string(data), "SigBlk:\t0000000000014002")
+	return err == nil && strings.Contains(string(data), "Name:\tpause\n") && strings.Contains(string(data), "State:\tS")
 }
 
 func TestEndsOnSignals(t *testing.T) {
