@@ -31,7 +31,7 @@ import (
 )
 
 // Name is the controller's name in --controllers, logs, metrics and events.
-const Name = "replicationcontroller"
+const Name = "replication"
 
 const defaultConcurrency = 5
 
