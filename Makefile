@@ -9,6 +9,10 @@ SHELL := /bin/bash
 
 DATA_DIR ?= .keelson
 
+# Programs and tests are compiled the same way, so that each package is compiled
+# once: static, hence without cgo.
+export CGO_ENABLED := 0
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 VERSION_PKG := github.com/keelson-dev/keelson/version
@@ -42,9 +46,9 @@ demo: deps up ## Install what is missing, start the cluster, run the Guestbook o
 .PHONY: build
 build: bin/pause ## Build our programs into bin/.
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
+	go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
+	go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
+	go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
 
 bin/pause: build/pause/pause.c build/pause/Makefile
 	$(MAKE) -C build/pause OUT=$(CURDIR)/bin/pause

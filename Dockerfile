@@ -1,0 +1,32 @@
+# Images of the server programs: one target each.
+#   docker build --target manager -t keelson-manager .
+#   docker build --target node -t keelson-node .
+# keelson-gateway and keelson-dns have no image before they exist.
+
+FROM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=v0.0.0-dev
+ARG COMMIT=unknown
+ENV CGO_ENABLED=0
+RUN LDFLAGS="-s -w -X github.com/keelson-dev/keelson/version.gitVersion=${VERSION} -X github.com/keelson-dev/keelson/version.gitCommit=${COMMIT}" \
+ && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-manager ./cmd/manager \
+ && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-node ./cmd/nodeagent \
+ && make -C build/pause OUT=/out/pause
+
+# The manager needs nothing but itself and runs as nobody in particular.
+FROM gcr.io/distroless/static-debian12:nonroot AS manager
+COPY --from=build /out/keelson-manager /keelson-manager
+ENTRYPOINT ["/keelson-manager"]
+
+# The node agent calls iptables and conntrack and needs the machine: run it with
+# --privileged --network=host --pid=host, with containerd's socket and the folders
+# /run/keelson, /var/lib/keelson and /var/log shared.
+FROM debian:12-slim AS node
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends iptables conntrack \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /out/keelson-node /out/pause /usr/local/bin/
+ENTRYPOINT ["keelson-node"]
