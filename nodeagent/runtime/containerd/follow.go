@@ -130,13 +130,24 @@ func (r *Runtime) handle(ctx context.Context, envelope *events.Envelope) {
 	r.done.Go(func() {
 		o.busy.Lock()
 		defer o.busy.Unlock()
-		if !r.objects.facts(o).running { // never started, or known already
-			return
-		}
-		if err := r.settle(ctx, o, ended{code: exit.ExitStatus, at: exit.ExitedAt.AsTime()}); err != nil && ctx.Err() == nil {
-			// The next resync finds the ended task again.
-			r.trust.doubt()
+		if err := r.exited(ctx, o, ended{code: exit.ExitStatus, at: exit.ExitedAt.AsTime()}); err != nil && ctx.Err() == nil {
+			r.trust.doubt() // the next comparison finds the ended task again
 			r.options.Log.Error(err, "Cannot record the exit of a container", "container", o.id)
 		}
 	})
+}
+
+// exited deals with an exit event. The object is busy.
+func (r *Runtime) exited(ctx context.Context, o *object, e ended) error {
+	f := r.objects.facts(o)
+	switch {
+	case f.running:
+		return r.settle(ctx, o, e)
+	case f.status.finished():
+		return nil
+	default:
+		// A failed start, or a comparison that has not come to this object yet and
+		// still believes that it runs.
+		return r.settleBusy(ctx, o)
+	}
 }

@@ -166,6 +166,10 @@ func (r *Runtime) awaitExit(ctx context.Context, o *object) {
 func (r *Runtime) settleNow(ctx context.Context, o *object) error {
 	o.busy.Lock()
 	defer o.busy.Unlock()
+	return r.settleBusy(ctx, o)
+}
+
+func (r *Runtime) settleBusy(ctx context.Context, o *object) error {
 	task, err := r.task(ctx, o)
 	if err != nil {
 		return err
