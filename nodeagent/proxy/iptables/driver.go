@@ -107,7 +107,7 @@ func (d *Driver) Apply(ctx context.Context) (Result, error) {
 	}
 	changes := d.planChanges(result.Full)
 	for _, c := range changes {
-		result.Written += len(c.write)
+		result.Written += len(c.written())
 		result.Removed += len(c.remove)
 		result.Jumps += len(c.insert) + len(c.drop)
 	}
@@ -154,6 +154,14 @@ func (d *Driver) planChanges(full bool) map[Table]*change {
 	for _, key := range slices.SortedFunc(maps.Keys(keys), compareKeys) {
 		if c := changes[key.table]; c != nil {
 			d.planChain(c, key)
+		}
+	}
+	for table, c := range changes {
+		if d.kernel.nft {
+			c.blocks = splitNew(c, func(name string) bool {
+				_, exists := d.kernel.chains[chainKey{table, name}]
+				return !exists
+			})
 		}
 	}
 	return changes
@@ -207,7 +215,7 @@ func (d *Driver) planJumps(changes map[Table]*change) {
 // settle records what a successful write left in the kernel.
 func (d *Driver) settle(changes map[Table]*change) {
 	for table, c := range changes {
-		for _, w := range c.write {
+		for _, w := range c.written() {
 			d.kernel.chains[chainKey{table, w.Name}] = w.signature
 		}
 		for _, name := range c.empty {

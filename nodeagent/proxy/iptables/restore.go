@@ -7,6 +7,8 @@ import (
 
 // change is the difference between the kernel and the wanted chains of one table.
 type change struct {
+	// blocks are chains to create beforehand, in transactions of their own.
+	blocks [][]*wantedChain
 	// write are chains to create or replace.
 	write []*wantedChain
 	// empty are chains that are not wanted but cannot be deleted.
@@ -24,7 +26,12 @@ type droppedRule struct {
 }
 
 func (c *change) isEmpty() bool {
-	return len(c.write)+len(c.empty)+len(c.remove)+len(c.insert)+len(c.drop) == 0
+	return len(c.blocks)+len(c.write)+len(c.empty)+len(c.remove)+len(c.insert)+len(c.drop) == 0
+}
+
+// written returns every chain that is created or replaced.
+func (c *change) written() []*wantedChain {
+	return slices.Concat(append(slices.Clip(c.blocks), c.write)...)
 }
 
 // renderRestore returns the input of iptables-restore --noflush for the changes; nil
@@ -36,6 +43,14 @@ func renderRestore(changes map[Table]*change) []byte {
 		c := changes[table]
 		if c == nil || c.isEmpty() {
 			continue
+		}
+		for _, block := range c.blocks {
+			b.WriteString("*" + string(table) + "\n")
+			for _, chain := range block {
+				b.WriteString(":" + chain.Name + " - [0:0]\n")
+				chain.writeRules(&b)
+			}
+			b.WriteString("COMMIT\n")
 		}
 		b.WriteString("*" + string(table) + "\n")
 		for _, chain := range c.write {

@@ -15,12 +15,13 @@ type chainKey struct {
 type kernelState struct {
 	// chains are ours, with a signature of their contents.
 	chains map[chainKey]signature
-	rules  map[chainKey]int
 	// jumps are rules of ours in chains that are not ours, in order.
 	jumps map[chainKey][]savedRule
 	// pinned chains of ours are referenced by rules of others: they can be emptied but
 	// not deleted.
 	pinned map[chainKey]bool
+	// nft is set when the programs write to nf_tables.
+	nft bool
 }
 
 type savedRule struct {
@@ -32,7 +33,6 @@ type savedRule struct {
 func newKernelState() kernelState {
 	return kernelState{
 		chains: map[chainKey]signature{},
-		rules:  map[chainKey]int{},
 		jumps:  map[chainKey][]savedRule{},
 		pinned: map[chainKey]bool{},
 	}
@@ -53,6 +53,8 @@ func parseSave(data []byte) (kernelState, error) {
 		switch line[0] {
 		case '*':
 			table = Table(line[1:])
+		case '#':
+			state.nft = state.nft || strings.Contains(line, "(nf_tables)")
 		case 'C': // COMMIT
 			table = ""
 		case ':':
@@ -83,7 +85,6 @@ func (s *kernelState) addRule(table Table, line string) {
 			mark = line
 		}
 		s.chains[key] = s.chains[key].add(mark)
-		s.rules[key]++
 		return
 	}
 	target := targetOf(spec)
