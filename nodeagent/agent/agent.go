@@ -114,13 +114,15 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		MemoryCapacity: a.settings.machine.MemoryBytes,
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
-		ContainerLogDir: filepath.Join(a.options.LogDir, "containers"),
+		ContainerLogDir: a.containerLogDir(),
 		HostsFile:       "/etc/hosts", ResolverFile: "/etc/resolv.conf",
 		DNS: hostfiles.ClusterDNS{Servers: a.options.ClusterDNS, Domain: a.options.ClusterDomain},
 	}
 }
 
 func (a *agent) podLogDir() string { return filepath.Join(a.options.LogDir, "pods") }
+
+func (a *agent) containerLogDir() string { return filepath.Join(a.options.LogDir, "containers") }
 
 // services implements lifecycle.Services from the cache.
 func (a *agent) services(ctx context.Context, namespace string) ([]keelsonv1.Service, error) {

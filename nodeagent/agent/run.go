@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,13 +22,10 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
-	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
-	"github.com/keelson-dev/keelson/nodeagent/runtime/containerd"
 	"github.com/keelson-dev/keelson/version"
 )
 
@@ -56,9 +52,9 @@ func Run(ctx context.Context, o Options) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	parts := newGroup(cancel)
+	running := newGroup(cancel)
 	log.Info("Starting", "version", s.version, "nodeIP", s.ip, "agent", o.Agent, "proxy", o.Proxy)
-	parts.run("api", func() error { return api.cache.Start(ctx) })
+	running.run("api", func() error { return api.cache.Start(ctx) })
 
 	var services *proxy.Proxy
 	if o.Proxy {
@@ -67,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 		}); err != nil {
 			return err
 		}
-		parts.run("proxy", func() error { return services.Run(ctx) })
+		running.run("proxy", func() error { return services.Run(ctx) })
 	}
 	health := &health{}
 	if o.Agent {
@@ -76,14 +72,14 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 		health.ready = a.ready
-		parts.run("agent", func() error { return a.run(ctx) })
+		running.run("agent", func() error { return a.run(ctx) })
 	} else {
-		parts.run("node", func() error { return followPodCIDR(ctx, api, s, services) })
+		running.run("node", func() error { return followPodCIDR(ctx, api, s, services) })
 	}
 	if o.HealthAddress != "" {
-		parts.run("health", func() error { return health.serve(ctx, o.HealthAddress, registry) })
+		running.run("health", func() error { return health.serve(ctx, o.HealthAddress, registry) })
 	}
-	return parts.wait()
+	return running.wait()
 }
 
 // settings are the options with all defaults found.
@@ -126,27 +122,13 @@ func (s settings) proxyFacts(podCIDR netip.Prefix) model.NodeFacts {
 
 // newMachineAgent builds the agent on this machine's containerd, network and cgroups.
 func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy) (*agent, error) {
-	engine, err := containerd.New(ctx, containerd.Options{
-		Address: o.ContainerdAddress, Namespace: "keelson", StateDir: filepath.Join(o.RunDir, "containerd"),
-		PauseBinary: o.PauseBinary, Log: klog.FromContext(ctx).WithName("containerd"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	networkConfig := network.DefaultConfig()
-	networkConfig.ClusterCIDR, networkConfig.ServiceCIDR = s.clusterCIDR, s.service
-	networkConfig.StateDir = filepath.Join(o.RootDir, "network")
-	networkConfig.NetNSDir = filepath.Join(o.RunDir, "netns")
-	if err := networkConfig.Validate(); err != nil {
-		return nil, err
-	}
-	groups, err := cgroups.New(cgroupMount)
+	m, err := newParts(ctx, o, s)
 	if err != nil {
 		return nil, err
 	}
 	d := dependencies{
-		api: api, runtime: engine, runtimeName: "containerd", network: network.New(networkConfig), cgroups: groups,
-		images: images.NewManager(engine, clock.RealClock{}), clock: clock.RealClock{},
+		api: api, runtime: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
+		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
 	}
 	if services != nil {
 		d.proxy = services

@@ -62,14 +62,14 @@ func (a *agent) sweep(ctx context.Context) error {
 	if errors.Is(networkErr, network.ErrNotConfigured) {
 		networkErr = nil // it is asked again when it is configured
 	}
-	return errors.Join(networkErr, a.sweepCgroups(ctx), a.sweepFiles(ctx))
+	return errors.Join(networkErr, a.sweepCgroups(ctx, a.pool.Has), a.sweepFiles(ctx, a.pool.Has))
 }
 
-func (a *agent) sweepCgroups(ctx context.Context) error {
+func (a *agent) sweepCgroups(ctx context.Context, keep func(types.UID) bool) error {
 	uids, err := a.cgroups.Pods()
 	errs := []error{err}
 	for _, uid := range uids {
-		if a.pool.Has(types.UID(uid)) {
+		if keep(types.UID(uid)) {
 			continue
 		}
 		klog.FromContext(ctx).Info("Removing the cgroup of a Pod that nobody owns", "podUID", uid)
@@ -78,41 +78,41 @@ func (a *agent) sweepCgroups(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sweepFiles removes folders of Pods, of logs, and links to logs that are gone.
-func (a *agent) sweepFiles(ctx context.Context) error {
-	podsErr := a.sweepFolders(ctx, filepath.Join(a.options.RootDir, "pods"), func(name string) types.UID { return types.UID(name) })
-	logsErr := a.sweepFolders(ctx, a.podLogDir(), logFolderUID)
-	return errors.Join(podsErr, logsErr, sweepLinks(filepath.Join(a.options.LogDir, "containers"), a.podLogDir()))
-}
-
-// logFolderUID returns the UID in <namespace>_<name>_<uid>, empty for other names.
-func logFolderUID(name string) types.UID {
-	parts := strings.Split(name, "_")
-	if len(parts) != 3 {
-		return ""
-	}
-	return types.UID(parts[2])
-}
-
-func (a *agent) sweepFolders(ctx context.Context, dir string, uidOf func(string) types.UID) error {
-	entries, err := os.ReadDir(dir)
+// sweepFiles removes folders of Pods and their logs. A kubelet on the same machine
+// has logs beside ours: only those count whose Pod has a folder here, which is made
+// before its first log and removed after its last.
+func (a *agent) sweepFiles(ctx context.Context, keep func(types.UID) bool) error {
+	entries, err := os.ReadDir(a.manager.PodsDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	errs := []error{err}
 	for _, e := range entries {
-		uid := uidOf(e.Name())
-		if uid == "" || !e.IsDir() || a.pool.Has(uid) {
+		uid := types.UID(e.Name())
+		if keep(uid) {
 			continue
 		}
-		klog.FromContext(ctx).Info("Removing files of a Pod that nobody owns", "podUID", uid, "folder", dir)
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		klog.FromContext(ctx).Info("Removing files of a Pod that nobody owns", "podUID", uid)
+		errs = append(errs, a.sweepPodFiles(uid))
 	}
 	return errors.Join(errs...)
 }
 
-// sweepLinks removes links into logDir whose target is gone.
-func sweepLinks(dir, logDir string) error {
+func (a *agent) sweepPodFiles(uid types.UID) error {
+	logDirs, err := filepath.Glob(filepath.Join(a.podLogDir(), "*_*_"+string(uid)))
+	if err != nil {
+		return fmt.Errorf("looking for the logs of Pod %s: %w", uid, err)
+	}
+	for _, dir := range logDirs {
+		if err := errors.Join(removeLinksInto(a.containerLogDir(), dir), os.RemoveAll(dir)); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(filepath.Join(a.manager.PodsDir(), string(uid)))
+}
+
+// removeLinksInto removes the links in dir that lead into target.
+func removeLinksInto(dir, target string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -120,11 +120,7 @@ func sweepLinks(dir, logDir string) error {
 	errs := []error{err}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		target, err := os.Readlink(path)
-		if err != nil || !strings.HasPrefix(target, logDir+"/") {
-			continue // not ours
-		}
-		if _, err := os.Stat(target); errors.Is(err, fs.ErrNotExist) {
+		if to, err := os.Readlink(path); err == nil && strings.HasPrefix(to, target+"/") {
 			errs = append(errs, os.Remove(path))
 		}
 	}

@@ -111,6 +111,16 @@ func weight(shares uint64) uint64 {
 	return 1 + (shares-2)*9999/262142
 }
 
+// RemoveRoot takes away the parent of all Pods' cgroups with what is left below it.
+func (m *Manager) RemoveRoot() error {
+	for _, root := range m.hierarchies() {
+		if err := m.removeTree(filepath.Join(root, Root)); err != nil {
+			return fmt.Errorf("removing the cgroup %s: %w", Root, err)
+		}
+	}
+	return nil
+}
+
 // Remove takes away the cgroup at path with all below it; one that is not there is
 // fine. Its error says that a process still runs in it.
 func (m *Manager) Remove(path string) error {

@@ -2,11 +2,8 @@ package env
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // Environment is what a container's process sees, expanded.
@@ -19,12 +16,9 @@ type Environment struct {
 
 // Input is what a container's environment follows from.
 type Input struct {
-	Pod       *keelsonv1.Pod
 	Container *corev1.Container
 	// Services are the variables from Services.
 	Services []Variable
-	// PodIP and HostIP are known when the sandbox runs.
-	PodIP, HostIP string
 }
 
 // Compute returns the environment; its error names the variable that has no value.
@@ -45,14 +39,10 @@ func Compute(in Input) (Environment, error) {
 	var out Environment
 	for i := range in.Container.Env {
 		v := &in.Container.Env[i]
-		value := Expand(v.Value, lookup)
-		if v.Value == "" && v.ValueFrom != nil {
-			var err error
-			if value, err = resolve(in, v); err != nil {
-				return Environment{}, err
-			}
+		if v.ValueFrom != nil {
+			return Environment{}, fmt.Errorf("env %s: this node agent reads no valueFrom: write the value itself", v.Name)
 		}
-		own[v.Name] = value
+		own[v.Name] = Expand(v.Value, lookup)
 	}
 	written := make(map[string]bool, len(own))
 	for i := range in.Container.Env {
@@ -77,54 +67,4 @@ func expandAll(texts []string, lookup func(string) (string, bool)) []string {
 		out = append(out, Expand(text, lookup))
 	}
 	return out
-}
-
-// resolve returns the value of a variable that names a source.
-func resolve(in Input, v *corev1.EnvVar) (string, error) {
-	if v.ValueFrom.FieldRef == nil {
-		return "", fmt.Errorf("env %s: this node agent cannot read the source that valueFrom names; use value or valueFrom.fieldRef", v.Name)
-	}
-	value, err := fieldValue(in, v.ValueFrom.FieldRef.FieldPath)
-	if err != nil {
-		return "", fmt.Errorf("env %s: %w", v.Name, err)
-	}
-	return value, nil
-}
-
-func fieldValue(in Input, path string) (string, error) {
-	if inner, key, ok := subscript(path); ok {
-		switch inner {
-		case "metadata.annotations":
-			return in.Pod.Annotations[key], nil
-		case "metadata.labels":
-			return in.Pod.Labels[key], nil
-		}
-		return "", fmt.Errorf("field %q is not supported", path)
-	}
-	switch path {
-	case "metadata.name":
-		return in.Pod.Name, nil
-	case "metadata.namespace":
-		return in.Pod.Namespace, nil
-	case "metadata.uid":
-		return string(in.Pod.UID), nil
-	case "spec.nodeName":
-		return in.Pod.Spec.NodeName, nil
-	case "spec.serviceAccountName":
-		return in.Pod.Spec.ServiceAccountName, nil
-	case "status.hostIP", "status.hostIPs":
-		return in.HostIP, nil
-	case "status.podIP", "status.podIPs":
-		return in.PodIP, nil
-	}
-	return "", fmt.Errorf("field %q is not supported", path)
-}
-
-// subscript splits metadata.labels['key'].
-func subscript(path string) (inner, key string, ok bool) {
-	inner, rest, found := strings.Cut(path, "['")
-	if !found || !strings.HasSuffix(rest, "']") {
-		return "", "", false
-	}
-	return inner, strings.TrimSuffix(rest, "']"), true
 }

@@ -61,7 +61,7 @@ func (m *Manager) startFailed(ctx context.Context, pod *keelsonv1.Pod, name, rea
 // and files that it mounts.
 func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step startStep, at place, image runtime.Image) (runtime.ContainerConfig, error) {
 	c := step.Container
-	environment, err := m.environment(ctx, pod, c, at.attachment)
+	environment, err := m.environment(ctx, pod, c)
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
@@ -90,19 +90,13 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	}, nil
 }
 
-func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container, attachment Attachment) (env.Environment, error) {
+func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container) (env.Environment, error) {
 	services, err := m.Services(ctx, pod.Namespace)
 	if err != nil {
 		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
 	}
-	in := env.Input{
-		Pod: pod, Container: c, HostIP: m.HostIP, PodIP: m.HostIP,
-		Services: env.Services(services, pod.Namespace, ptr.Deref(pod.Spec.EnableServiceLinks, true)),
-	}
-	if !pod.Spec.HostNetwork {
-		in.PodIP = attachment.IP.String()
-	}
-	return env.Compute(in)
+	links := ptr.Deref(pod.Spec.EnableServiceLinks, true)
+	return env.Compute(env.Input{Container: c, Services: env.Services(services, pod.Namespace, links)})
 }
 
 // removeContainer removes a container that does not run, and its log.

@@ -29,17 +29,21 @@ const (
 	maxTerminationMessage = 4096
 )
 
+// PodsDir holds one folder for each Pod, named by its UID. It is made before anything
+// else of the Pod is on disk, and removed last.
+func (m *Manager) PodsDir() string { return filepath.Join(m.RootDir, "pods") }
+
 func (m *Manager) podDir(id runtime.PodIdentity) string {
-	return filepath.Join(m.RootDir, "pods", string(id.UID))
+	return filepath.Join(m.PodsDir(), string(id.UID))
 }
 
 // logDir holds the logs of all containers of a Pod.
 func (m *Manager) logDir(id runtime.PodIdentity) string {
-	return filepath.Join(m.PodLogDir, LogDirName(id))
+	return filepath.Join(m.PodLogDir, logDirName(id))
 }
 
-// LogDirName is the name of a Pod's folder of logs, as upstream.
-func LogDirName(id runtime.PodIdentity) string {
+// logDirName is the name of a Pod's folder of logs, as upstream.
+func logDirName(id runtime.PodIdentity) string {
 	return fmt.Sprintf("%s_%s_%s", id.Namespace, id.Name, id.UID)
 }
 
