@@ -157,7 +157,7 @@ func (r *Reconciler) settle(ctx context.Context, key types.NamespacedName) (lose
 	if err := r.client.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("failed to list what other Services have: %w", err)
 	}
-	p := makePlan(service, computeLedger(all.Items), r.ranges)
+	p := makePlan(service, computeLedger(all.Items, service), r.ranges)
 	if err := r.syncSpec(ctx, service, &p); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 
@@ -40,33 +41,64 @@ func holderOf(service *keelsonv1.Service) holder {
 	return holder{key: client.ObjectKeyFromObject(service), created: service.CreationTimestamp.Time, uid: service.UID}
 }
 
-// ledger says which Services hold which addresses and ports. It is computed from one
-// list of Services and never updated.
+// ledger says who else holds what one Service holds, and what is taken at all. It is
+// computed from one list of Services and says the same ever after.
 type ledger struct {
+	services []keelsonv1.Service
+	// addresses and ports are the holders of what the subject holds.
 	addresses map[netip.Addr][]holder
 	ports     map[nodePort][]holder
-	// numbers are the port numbers in use with whatever protocol.
-	numbers map[int32]bool
+	// takenAddresses, takenPorts and takenNumbers are made for the first draw: most
+	// Services have all they need.
+	takenAddresses map[netip.Addr]bool
+	takenPorts     map[nodePort]bool
+	takenNumbers   map[int32]bool
 }
 
-func computeLedger(services []keelsonv1.Service) ledger {
-	l := ledger{
-		addresses: map[netip.Addr][]holder{},
-		ports:     map[nodePort][]holder{},
-		numbers:   map[int32]bool{},
+// computeLedger reads services for the sake of subject.
+func computeLedger(services []keelsonv1.Service, subject *keelsonv1.Service) *ledger {
+	l := &ledger{services: services, addresses: map[netip.Addr][]holder{}, ports: map[nodePort][]holder{}}
+	addr, hasAddress := clusterIPOf(&subject.Spec)
+	mine := map[nodePort]bool{}
+	for port := range portsOf(&subject.Spec) {
+		mine[port] = true
 	}
 	for i := range services {
 		service := &services[i]
-		h := holderOf(service)
-		if addr, ok := clusterIPOf(&service.Spec); ok {
-			l.addresses[addr] = append(l.addresses[addr], h)
+		if other, ok := clusterIPOf(&service.Spec); hasAddress && ok && other == addr {
+			l.addresses[addr] = append(l.addresses[addr], holderOf(service))
+		}
+		if len(mine) == 0 {
+			continue
 		}
 		for port := range portsOf(&service.Spec) {
-			l.ports[port] = append(l.ports[port], h)
-			l.numbers[port.number] = true
+			if mine[port] {
+				l.ports[port] = append(l.ports[port], holderOf(service))
+			}
 		}
 	}
 	return l
+}
+
+func (l *ledger) addressTaken(addr netip.Addr) bool { l.collectTaken(); return l.takenAddresses[addr] }
+func (l *ledger) portTaken(port nodePort) bool      { l.collectTaken(); return l.takenPorts[port] }
+func (l *ledger) numberTaken(number int32) bool     { l.collectTaken(); return l.takenNumbers[number] }
+
+func (l *ledger) collectTaken() {
+	if l.takenAddresses != nil {
+		return
+	}
+	l.takenAddresses = make(map[netip.Addr]bool, len(l.services))
+	l.takenPorts, l.takenNumbers = map[nodePort]bool{}, map[int32]bool{}
+	for i := range l.services {
+		spec := &l.services[i].Spec
+		if addr, ok := clusterIPOf(spec); ok {
+			l.takenAddresses[addr] = true
+		}
+		for port := range portsOf(spec) {
+			l.takenPorts[port], l.takenNumbers[port.number] = true, true
+		}
+	}
 }
 
 // rivals returns those among holders that are not self, split by who has to give way.
@@ -92,18 +124,19 @@ func clusterIPOf(spec *corev1.ServiceSpec) (netip.Addr, bool) {
 	return addr.Unmap(), err == nil
 }
 
-// portsOf returns the node ports that spec holds, the one for health checks included.
-func portsOf(spec *corev1.ServiceSpec) map[nodePort]bool {
-	ports := map[nodePort]bool{}
-	for i := range spec.Ports {
-		if p := &spec.Ports[i]; p.NodePort != 0 {
-			ports[nodePort{protocolOf(p.Protocol), p.NodePort}] = true
+// portsOf yields the node ports that spec holds, the one for health checks included.
+func portsOf(spec *corev1.ServiceSpec) iter.Seq[nodePort] {
+	return func(yield func(nodePort) bool) {
+		for i := range spec.Ports {
+			p := &spec.Ports[i]
+			if p.NodePort != 0 && !yield(nodePort{protocolOf(p.Protocol), p.NodePort}) {
+				return
+			}
+		}
+		if spec.HealthCheckNodePort != 0 {
+			yield(nodePort{corev1.ProtocolTCP, spec.HealthCheckNodePort})
 		}
 	}
-	if spec.HealthCheckNodePort != 0 {
-		ports[nodePort{corev1.ProtocolTCP, spec.HealthCheckNodePort}] = true
-	}
-	return ports
 }
 
 func protocolOf(protocol corev1.Protocol) corev1.Protocol {

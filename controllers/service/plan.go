@@ -41,7 +41,7 @@ func (p *plan) note(reason, action, format string, args ...any) {
 // makePlan gives service the cluster address and the node ports that its type needs,
 // and takes back those that it does not need. What it has stays, unless an older
 // Service has it too.
-func makePlan(service *keelsonv1.Service, l ledger, r ranges) plan {
+func makePlan(service *keelsonv1.Service, l *ledger, r ranges) plan {
 	p := plan{spec: *service.Spec.DeepCopy()}
 	self := holderOf(service)
 	p.planAddress(self, l, r)
@@ -49,7 +49,7 @@ func makePlan(service *keelsonv1.Service, l ledger, r ranges) plan {
 	return p
 }
 
-func (p *plan) planAddress(self holder, l ledger, r ranges) {
+func (p *plan) planAddress(self holder, l *ledger, r ranges) {
 	spec := &p.spec
 	if spec.Type == corev1.ServiceTypeExternalName {
 		spec.ClusterIP, spec.ClusterIPs = "", nil
@@ -79,7 +79,7 @@ func (p *plan) planAddress(self holder, l ledger, r ranges) {
 
 // keepsAddress says whether the Service has an address that it may keep. One that is
 // outside the range stays too, with a warning: clients may know it.
-func (p *plan) keepsAddress(self holder, l ledger, r ranges) bool {
+func (p *plan) keepsAddress(self holder, l *ledger, r ranges) bool {
 	if p.spec.ClusterIP == "" {
 		return false
 	}
@@ -101,7 +101,7 @@ func (p *plan) keepsAddress(self holder, l ledger, r ranges) bool {
 	return true
 }
 
-func (p *plan) planPorts(self holder, l ledger, r ranges) {
+func (p *plan) planPorts(self holder, l *ledger, r ranges) {
 	spec := &p.spec
 	if !needsNodePorts(spec) {
 		for i := range spec.Ports {
@@ -149,7 +149,7 @@ func wantsNumbers(spec *corev1.ServiceSpec) bool {
 // portGrants is what one Service has been given so far.
 type portGrants struct {
 	self   holder
-	ledger ledger
+	ledger *ledger
 	ranges ranges
 	mine   map[nodePort]bool
 	// byPort is the node port of a Service port: the same port over TCP and UDP gets
@@ -179,7 +179,7 @@ func (g *portGrants) keeps(p *plan, protocol corev1.Protocol, number int32) bool
 
 func (g *portGrants) pickFor(p *plan, port *corev1.ServicePort) int32 {
 	twin := nodePort{protocolOf(port.Protocol), g.byPort[port.Port]}
-	if twin.number != 0 && !g.mine[twin] && len(g.ledger.ports[twin]) == 0 {
+	if twin.number != 0 && !g.mine[twin] && !g.ledger.portTaken(twin) {
 		g.mine[twin] = true
 		return twin.number
 	}
@@ -205,10 +205,10 @@ func (g *portGrants) pick(p *plan) int32 {
 
 // pickAddress draws a free address: above the static band first, and never the two
 // that have an owner by definition.
-func pickAddress(l ledger, r ranges) (netip.Addr, bool) {
+func pickAddress(l *ledger, r ranges) (netip.Addr, bool) {
 	offset, ok := draw(r.addresses.Size(), r.addresses.StaticBand(), r.intN, func(offset int) bool {
 		addr := r.addresses.At(offset + 1)
-		return addr != r.addresses.KubernetesAddress() && addr != r.addresses.DNSAddress() && len(l.addresses[addr]) == 0
+		return addr != r.addresses.KubernetesAddress() && addr != r.addresses.DNSAddress() && !l.addressTaken(addr)
 	})
 	return r.addresses.At(offset + 1), ok
 }
@@ -217,7 +217,7 @@ func pickPort(g *portGrants) (int32, bool) {
 	r := g.ranges.ports
 	offset, ok := draw(r.Size(), r.StaticBand(), g.ranges.intN, func(offset int) bool {
 		number := r.First + int32(offset)
-		return !g.ledger.numbers[number] &&
+		return !g.ledger.numberTaken(number) &&
 			!g.mine[nodePort{corev1.ProtocolTCP, number}] && !g.mine[nodePort{corev1.ProtocolUDP, number}] && !g.mine[nodePort{corev1.ProtocolSCTP, number}]
 	})
 	return r.First + int32(offset), ok

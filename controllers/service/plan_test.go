@@ -130,7 +130,7 @@ func TestMakePlanAddress(t *testing.T) {
 			if cidr == "" {
 				cidr = "10.254.0.0/24"
 			}
-			got := makePlan(tc.service, computeLedger(listOf(tc.service, tc.others...)), testRanges(t, cidr, "30000-30999"))
+			got := makePlan(tc.service, computeLedger(listOf(tc.service, tc.others...), tc.service), testRanges(t, cidr, "30000-30999"))
 			if diff := cmp.Diff(tc.want, outcomeOf(got)); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
@@ -222,7 +222,7 @@ func TestMakePlanPorts(t *testing.T) {
 			if ports == "" {
 				ports = "30000-30999"
 			}
-			got := makePlan(tc.service, computeLedger(listOf(tc.service, tc.others...)), testRanges(t, "10.254.0.0/24", ports))
+			got := makePlan(tc.service, computeLedger(listOf(tc.service, tc.others...), tc.service), testRanges(t, "10.254.0.0/24", ports))
 			tc.want.ClusterIP = "10.254.0.50"
 			if diff := cmp.Diff(tc.want, outcomeOf(got)); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
@@ -236,7 +236,7 @@ func TestPlanIsSpreadOverTheRange(t *testing.T) {
 	r.intN = rand.New(rand.NewPCG(1, 2)).IntN
 	seen := map[string]bool{}
 	for range 50 {
-		seen[makePlan(svc("a").Obj(), computeLedger(nil), r).spec.ClusterIP] = true
+		seen[makePlan(svc("a").Obj(), computeLedger(nil, svc("a").Obj()), r).spec.ClusterIP] = true
 	}
 	if len(seen) < 45 {
 		t.Errorf("50 draws gave %d addresses: not random", len(seen))

@@ -127,7 +127,7 @@ func (w *world) settle(t *rapid.T, s *keelsonv1.Service, seen map[string]bool) {
 	}
 	seen[s.Name] = true
 	had := s.Spec.ClusterIP
-	p := makePlan(s, computeLedger(w.list()), w.ranges)
+	p := makePlan(s, computeLedger(w.list(), s), w.ranges)
 	s.Spec = p.spec
 	if given := p.spec.ClusterIP; given != had && given != "" {
 		addr := netip.MustParseAddr(given)
@@ -165,7 +165,7 @@ func (w *world) checkUnique(t *rapid.T) {
 // checkServed: who needs a number has one, unless a new plan says that there is none;
 // and a plan for a settled Service changes nothing.
 func (w *world) checkServed(t *rapid.T, s *keelsonv1.Service) {
-	p := makePlan(s, computeLedger(w.list()), w.ranges)
+	p := makePlan(s, computeLedger(w.list(), s), w.ranges)
 	if len(p.losers) > 0 {
 		t.Fatalf("%s still has rivals %v", s.Name, p.losers)
 	}
