@@ -34,6 +34,8 @@ type imageCache struct {
 	mu      sync.Mutex
 	content map[digest.Digest]localImage
 	users   map[string]specs.User
+	// resolving is held over IO while an image's user is looked up.
+	resolving sync.Mutex
 }
 
 func (c *imageCache) get(target digest.Digest) (localImage, bool) {

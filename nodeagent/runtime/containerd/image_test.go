@@ -2,6 +2,7 @@ package containerd_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,4 +109,22 @@ func TestContainerOfAnImageThatIsNotHere(t *testing.T) {
 	if _, err := f.CreateContainer(t.Context(), config); err == nil || !strings.Contains(err.Error(), "is not on this machine") {
 		t.Errorf("CreateContainer = %v", err)
 	}
+}
+
+func TestManyContainersOfANewImage(t *testing.T) {
+	f := newFixture(t)
+	p := f.newPod()
+	var configs []runtime.ContainerConfig
+	for range 10 {
+		configs = append(configs, p.config("app", "true"))
+	}
+	var all sync.WaitGroup
+	for _, config := range configs {
+		all.Go(func() {
+			if _, err := f.CreateContainer(t.Context(), config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }

@@ -20,6 +20,11 @@ func (r *Runtime) userOf(ctx context.Context, image *localImage) (_ specs.User, 
 	if user, ok := r.images.user(image.ID); ok {
 		return user, nil
 	}
+	r.images.resolving.Lock() // one view of an image at a time
+	defer r.images.resolving.Unlock()
+	if user, ok := r.images.user(image.ID); ok {
+		return user, nil
+	}
 	name := image.User
 	if name == "" {
 		name = "root"
