@@ -11,10 +11,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	cliflag "k8s.io/component-base/cli/flag"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 )
 
 // Mode says who else looks after the API server.
@@ -226,6 +226,9 @@ func (o *Options) validateRanges() error {
 	var errs []error
 	service, err := parseIPv4Range("--service-cidr", o.ServiceCIDR)
 	errs = append(errs, err)
+	if _, err := svcranges.ParseServiceCIDR(o.ServiceCIDR); err != nil && service.IsValid() {
+		errs = append(errs, fmt.Errorf("--service-cidr: %w", err)) // its size
+	}
 	cluster, err := parseIPv4Range("--cluster-cidr", o.ClusterCIDR)
 	errs = append(errs, err)
 	if service.IsValid() && cluster.IsValid() {
@@ -236,10 +239,8 @@ func (o *Options) validateRanges() error {
 	if cluster.IsValid() && (o.NodeCIDRMaskSize < cluster.Bits() || o.NodeCIDRMaskSize > 30) {
 		errs = append(errs, fmt.Errorf("--node-cidr-mask-size: %d is outside %d-30 for --cluster-cidr %s", o.NodeCIDRMaskSize, cluster.Bits(), cluster))
 	}
-	if ports, err := utilnet.ParsePortRange(o.NodePortRange); err != nil {
+	if _, err := svcranges.ParseNodePortRange(o.NodePortRange); err != nil {
 		errs = append(errs, fmt.Errorf("--node-port-range: %w", err))
-	} else if ports.Size == 0 {
-		errs = append(errs, errors.New("--node-port-range: must name at least one port, such as 30000-32767"))
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,127 @@
+package manager
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	if err := NewOptions().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestValidateNamesTheFlag(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Options)
+		want   []string
+	}{
+		"a mode nobody knows":              {func(o *Options) { o.Mode = "both" }, []string{"--mode"}},
+		"a controller nobody knows":        {func(o *Options) { o.Controllers = []string{"*", "-nonsense"} }, []string{"--controllers", "nonsense", "scheduler"}},
+		"a service range that is none":     {func(o *Options) { o.ServiceCIDR = "10.0.0.0" }, []string{"--service-cidr"}},
+		"a service range of IPv6":          {func(o *Options) { o.ServiceCIDR = "fd00::/108" }, []string{"--service-cidr", "IPv4"}},
+		"a service range of one address":   {func(o *Options) { o.ServiceCIDR = "10.0.0.0/32" }, []string{"--service-cidr", "size"}},
+		"a range with host bits":           {func(o *Options) { o.ClusterCIDR = "10.244.0.1/16" }, []string{"--cluster-cidr", "10.244.0.0/16"}},
+		"ranges that overlap":              {func(o *Options) { o.ServiceCIDR = "10.244.8.0/24" }, []string{"--service-cidr", "overlaps --cluster-cidr"}},
+		"a mask shorter than the range":    {func(o *Options) { o.NodeCIDRMaskSize = 15 }, []string{"--node-cidr-mask-size", "16-30"}},
+		"no port at all":                   {func(o *Options) { o.NodePortRange = "0-0" }, []string{"--node-port-range"}},
+		"ports that are words":             {func(o *Options) { o.NodePortRange = "a-b" }, []string{"--node-port-range"}},
+		"an endpoint without a port":       {func(o *Options) { o.KubernetesServiceEndpoints = []string{"10.0.0.1"} }, []string{"--kubernetes-service-endpoints"}},
+		"a lease shorter than its renewal": {func(o *Options) { o.LeaderElection.LeaseDuration.Duration = time.Second }, []string{"--leader-elect-lease-duration"}},
+		"a renewal without a second try":   {func(o *Options) { o.LeaderElection.RetryPeriod.Duration = 9 * time.Second }, []string{"--leader-elect-renew-deadline"}},
+		"a webhook over plain HTTP":        {func(o *Options) { o.Webhook.URL = "http://localhost:1" }, []string{"--webhook-url"}},
+		"a webhook port out of range":      {func(o *Options) { o.Webhook.Port = 0 }, []string{"--webhook-port"}},
+		"no grace":                         {func(o *Options) { o.NodeMonitorGracePeriod.Duration = 0 }, []string{"--node-monitor-grace-period"}},
+		"several at once": {func(o *Options) { o.Mode, o.SchedulerName, o.HealthBindAddress = "x", "", "nowhere" },
+			[]string{"--mode", "--scheduler-name", "--health-bind-address"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := NewOptions()
+			tc.change(o)
+			err := o.Validate()
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not mention %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestControllersAreSwitched(t *testing.T) {
+	without := func(remove ...string) []string {
+		return slices.DeleteFunc(names(), func(name string) bool { return slices.Contains(remove, name) })
+	}
+	tests := map[string]struct {
+		mode    Mode
+		entries []string
+		want    []string
+	}{
+		"everything":                         {Standalone, []string{"*"}, names()},
+		"everything but one":                 {Standalone, []string{"*", "-scheduler"}, without("scheduler")},
+		"one only":                           {Standalone, []string{"scheduler"}, []string{"scheduler"}},
+		"nothing":                            {Standalone, nil, nil},
+		"the last word counts":               {Standalone, []string{"-scheduler", "scheduler"}, []string{"scheduler"}},
+		"a guest leaves hygiene to its host": {Guest, []string{"*"}, without("garbagecollector", "namespace", "serviceaccount")},
+		"a guest told otherwise":             {Guest, []string{"*", "namespace"}, without("garbagecollector", "serviceaccount")},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := NewOptions()
+			o.Mode, o.Controllers = tc.mode, tc.entries
+			var got []string
+			for _, c := range controllers() {
+				if o.enabled(c) {
+					got = append(got, c.name)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("enabled (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	seen := map[string]int{}
+	for _, name := range names() {
+		seen[name]++
+	}
+	for name := range maps.Keys(seen) {
+		if seen[name] > 1 {
+			t.Errorf("%s is there %d times", name, seen[name])
+		}
+	}
+}
+
+func TestCacheKeepsOnlyWhatIsRead(t *testing.T) {
+	pod := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name:          "p",
+		Annotations:   map[string]string{corev1.LastAppliedConfigAnnotation: "{...}", "keep": "me"},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
+	}}
+	got, err := stripUnread(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"keep": "me"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cached (-want +got):\n%s", diff)
+	}
+	if passed, err := stripUnread("not an object"); err != nil || passed != "not an object" {
+		t.Errorf("got %v, %v", passed, err)
+	}
+}
