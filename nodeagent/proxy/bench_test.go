@@ -28,7 +28,7 @@ func numberedService(i, endpoints int) model.Service {
 		ClusterIP: netip.AddrFrom4([4]byte{10, 254, byte(i >> 8), byte(i)}),
 	}
 	for e := range endpoints {
-		address := netip.AddrFrom4([4]byte{10, 244, byte((i*endpoints + e) >> 8), byte(i*endpoints + e)})
+		address := netip.AddrFrom4([4]byte{10, 244, byte((i*10 + e) >> 8), byte(i*10 + e)})
 		port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(address, uint16(8000+e)))
 	}
 	return model.Service{Name: key, Ports: []model.ServicePort{port}}

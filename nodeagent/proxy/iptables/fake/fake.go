@@ -219,7 +219,8 @@ func dangling(name string, t table) string {
 
 // Target returns what a rule jumps or goes to.
 func Target(rule string) string {
-	words := strings.Fields(rule)
+	// A comment may hold anything.
+	words := strings.Fields(rule[strings.LastIndex(rule, `"`)+1:])
 	for i, word := range words {
 		if (word == "-j" || word == "-g") && i+1 < len(words) {
 			return words[i+1]
