@@ -30,6 +30,7 @@ func testAccepted(t *testing.T) {
 		"a built-in object has the name already":    nameTaken,
 		"a Node stays without upstream's taint":     nodeTaint,
 		"the account of the dry run was deleted":    accountDeleted,
+		"Keelson's own identities are left alone":   ownIdentities,
 		"upstream's warnings reach the person":      warnings,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newKubectl(t)) })
@@ -134,6 +135,23 @@ func accountDeleted(t *testing.T, k kubectl) {
 	k.must(t, "", "delete", "serviceaccount", "keelson-dry-run", "--namespace=keelson-system")
 	k.create(t, fmt.Sprintf(object, "after"))
 	k.must(t, "", "get", "serviceaccount", "keelson-dry-run", "--namespace=keelson-system")
+}
+
+func ownIdentities(t *testing.T, k kubectl) {
+	// An object that admission would complete, and one that it would refuse.
+	for name, as := range map[string][]string{
+		"manager":  {"--as=keelson:manager"},
+		"account":  {"--as=system:serviceaccount:keelson-system:keelson-manager", "--as-group=system:masters"},
+		"agent":    {"--as=keelson:node:n1", "--as-group=keelson:nodes", "--as-group=system:masters"},
+		"outsider": {"--as=keelson:other", "--as-group=system:masters"},
+	} {
+		object := pod(name, "  containers: [{name: c, image: i, tty: true}]\n")
+		stdout, stderr, code := k.run(t, object, append(as, "create", "-f", "-")...)
+		if accepted := code == 0; accepted != (name != "outsider") {
+			t.Errorf("as %v: exit %d: %s%s", as, code, stdout, stderr)
+		}
+	}
+	expect(t, "restart policies that admission wrote", "", k.show(t, "kpo", "{.items[*].spec.restartPolicy}"))
 }
 
 func nodeTaint(t *testing.T, k kubectl) {

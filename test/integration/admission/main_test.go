@@ -13,14 +13,14 @@ import (
 	"strconv"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/config"
 	webhookconfig "github.com/keelson-dev/keelson/config/webhook"
 	"github.com/keelson-dev/keelson/controllers/admission"
 	"github.com/keelson-dev/keelson/test/env"
@@ -34,9 +34,14 @@ func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv, env.StockAdmission)) 
 // when the API server gets answers from it.
 func startWebhook(t *testing.T) {
 	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: keelsonv1.SystemNamespace}}
-	if err := testEnv.Client.Create(t.Context(), namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+	objects, err := config.Objects(config.Namespaces, config.ManagerRBAC)
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, object := range objects {
+		if err := testEnv.Client.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
 	}
 	port := freePort(t)
 	url := "https://localhost:" + strconv.Itoa(port)
@@ -52,7 +57,11 @@ func startWebhook(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	testEnv.StartManager(t, func(mgr ctrl.Manager) error {
+	// The webhook works with the rights of the real manager, not with a test's.
+	manager := testEnv
+	manager.Config = rest.CopyConfig(testEnv.Config)
+	manager.Config.Impersonate = rest.ImpersonationConfig{UserName: keelsonv1.ManagerUser}
+	manager.StartManager(t, func(mgr ctrl.Manager) error {
 		return admission.Add(mgr, admission.Options{ServiceCIDR: "10.254.0.0/16", NodePortRange: "30000-32767", URL: url})
 	}, func(o *ctrl.Options) {
 		o.WebhookServer = webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: port})
