@@ -3,8 +3,9 @@
 //
 // It starts nothing else: no controller, no scheduler, no agent runs unless the test
 // adds it with StartManager. Everything listens on loopback, on free ports, with its
-// data in a temporary directory that Run removes; a test process that is killed
-// leaves at most that directory behind, its children end with it.
+// data in temporary directories that Run removes. A test process that is killed, or
+// that panics outside a test's own goroutine, cannot do that: it leaves its etcd and
+// /tmp/k8s_test_framework_*, which nothing else uses, to be ended by hand.
 package env
 
 import (
