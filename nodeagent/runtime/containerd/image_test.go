@@ -115,7 +115,7 @@ func TestManyContainersOfANewImage(t *testing.T) {
 	f := newFixture(t)
 	p := f.newPod()
 	var configs []runtime.ContainerConfig
-	for range 10 {
+	for range 40 {
 		configs = append(configs, p.config("app", "true"))
 	}
 	var all sync.WaitGroup

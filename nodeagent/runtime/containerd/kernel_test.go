@@ -95,7 +95,7 @@ func TestMounts(t *testing.T) {
 	p := f.newPod()
 	dir := t.TempDir()
 	f.must(os.WriteFile(filepath.Join(dir, "file"), []byte("from the host\n"), 0o644))
-	config := p.config("mounts", "sh", "-c", "cat /data/file /single; echo no > /data/file; echo yes > /writable/new; touch /root/own && touch /proc/sys/kernel/x; true")
+	config := p.config("mounts", "sh", "-c", "exec 2>&1; cat /data/file /single; echo no > /data/file; echo yes > /writable/new; touch /root/own && touch /proc/sys/kernel/x; true")
 	config.Mounts = []runtime.Mount{
 		{HostPath: dir, ContainerPath: "/data", ReadOnly: true},
 		{HostPath: dir, ContainerPath: "/writable"},
