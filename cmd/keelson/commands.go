@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,8 @@ func newCommand() *cobra.Command {
 		Short:   "Run a container cluster on this machine.",
 		Long:    "Run a container cluster on this machine: a stock kube-apiserver and etcd, and Keelson's own manager and node agent.",
 		Version: version.Get().String(),
+		Args:    knownCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("keelson {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -104,6 +107,20 @@ func newVersion() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// knownCommand sees what is left when no subcommand matched.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return &cli.UsageError{Err: fmt.Errorf("unknown command %q: there are %s", args[0], strings.Join(names, ", "))}
 }
 
 func noArguments(_ *cobra.Command, args []string) error {

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/keelson-dev/keelson/cmd/internal/cli"
+)
+
+func TestCommandLine(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	tests := map[string]struct {
+		args       []string
+		wantCode   int
+		wantStdout string
+		wantStderr []string
+	}{
+		"no command shows the help":                 {wantStdout: "Start the cluster in the background"},
+		"the version":                               {args: []string{"version"}, wantStdout: "keelson v0.0.0-dev"},
+		"a command that does not exist":             {args: []string{"upp"}, wantCode: cli.ExitUsage, wantStderr: []string{`unknown command "upp"`, "up", "down", "status"}},
+		"a flag that does not exist":                {args: []string{"up", "--nodes=3"}, wantCode: cli.ExitUsage, wantStderr: []string{"--nodes"}},
+		"an argument where none belongs":            {args: []string{"down", "now"}, wantCode: cli.ExitUsage, wantStderr: []string{`unexpected argument "now"`}},
+		"bad values are all named":                  {args: []string{"up", "--node-ip=x", "--timeout=0s"}, wantCode: cli.ExitUsage, wantStderr: []string{"--node-ip", "--timeout"}},
+		"the status of a cluster that is not there": {args: []string{"status", "--data-dir", missing}, wantCode: cli.ExitFailure, wantStderr: []string{"not up", missing}},
+		"ending a cluster that is not there":        {args: []string{"down", "--data-dir", missing}, wantStdout: "Nothing to end"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			cmd := newCommand()
+			var stdout, stderr bytes.Buffer
+			cmd.SetArgs(append([]string{}, tt.args...))
+			cmd.SetOut(&stdout)
+			if code := cli.Execute(t.Context(), cmd, &stderr); code != tt.wantCode {
+				t.Errorf("exit code %d, want %d; stderr %s", code, tt.wantCode, stderr.String())
+			}
+			if !strings.Contains(stdout.String(), tt.wantStdout) {
+				t.Errorf("stdout %q lacks %q", stdout.String(), tt.wantStdout)
+			}
+			for _, want := range tt.wantStderr {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("stderr %q lacks %q", stderr.String(), want)
+				}
+			}
+		})
+	}
+}
