@@ -194,7 +194,7 @@ func TestCheckEndpoints(t *testing.T) {
 
 func TestCheckNode(t *testing.T) {
 	spec := &corev1.NodeSpec{PodCIDR: "10.244.0.0/24", PodCIDRs: []string{"10.244.0.0/24"}, ProviderID: "x://y", Unschedulable: true,
-		Taints: []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectNoSchedule}}}
+		Taints: []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectPreferNoSchedule}}}
 	expectPaths(t, CheckNode(spec, specPath))
 	spec.Taints = append(spec.Taints, corev1.Taint{Key: "b", Effect: corev1.TaintEffectNoExecute})
 	spec.ConfigSource = &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Name: "x"}}

@@ -153,7 +153,7 @@ func testBadInput(t *testing.T) {
 			}},
 		"a taint that evicts": {
 			manifest("Node", "a", "spec: {taints: [{key: a, effect: NoExecute}]}\n"),
-			[]string{`The Node "a" is invalid: spec.taints[0].effect: Forbidden: not supported by Keelson yet: the scheduler only filters by taints, and nothing evicts (NoExecute is refused, only NoSchedule is allowed)`}},
+			[]string{`The Node "a" is invalid: spec.taints[0].effect: Forbidden: not supported by Keelson yet: nothing evicts Pods (NoExecute is refused, only NoSchedule, PreferNoSchedule is allowed)`}},
 		"classes that the host does not have either": {
 			pod("a", "  priorityClassName: high\n  runtimeClassName: gvisor\n  containers: [{name: c, image: i}]\n"),
 			[]string{
