@@ -1,11 +1,11 @@
-// Package machine gives a test binary a throw-away machine: network, mount and
-// process namespaces of its own on this one.
+// Package machine gives a test binary a throw-away machine: network, mount,
+// process and cgroup namespaces of its own on this one.
 //
 // Whatever a cluster under test does to interfaces, routes, iptables, mounts and
 // processes stays inside; when the test ends, however it ends, the kernel ends
 // every process in it and the rest goes with them. No packet can leave: the only
-// interface leads to a wire that ends in the same namespace. Cgroups and files outside the covered folders are shared
-// with the real machine, so a leak check still has to look at those.
+// interface leads to a wire that ends in the same namespace. Files outside the
+// covered folders are shared with the real machine.
 package machine
 
 import (
@@ -52,7 +52,7 @@ func Main(run func() int) int {
 			fmt.Fprintln(os.Stderr, "these tests make namespaces, mounts and cgroups: run them as root")
 			return 1
 		}
-		return report(reexec(stageInit, unix.CLONE_NEWNET|unix.CLONE_NEWNS|unix.CLONE_NEWPID))
+		return report(runOutside())
 	}
 }
 
@@ -62,6 +62,16 @@ func report(code int, err error) int {
 		return 1
 	}
 	return code
+}
+
+// runOutside starts the machine and takes it away again.
+func runOutside() (int, error) {
+	leave, err := enterCgroups()
+	if err != nil {
+		return 0, err
+	}
+	code, err := reexec(stageInit, unix.CLONE_NEWNET|unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWCGROUP)
+	return code, errors.Join(err, leave())
 }
 
 // reexec runs this test binary again with the same arguments at another stage and
@@ -132,6 +142,9 @@ func prepareMounts() error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := remountCgroups(); err != nil {
+		return err
 	}
 	for _, dir := range covered {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
