@@ -70,6 +70,9 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *R
 
 // Add registers the controller with mgr.
 func Add(mgr ctrl.Manager, o Options) error {
+	if err := addNamespaceKeeper(mgr); err != nil {
+		return err
+	}
 	nodeLeases := predicate.NewPredicateFuncs(func(o client.Object) bool {
 		return o.GetNamespace() == keelsonv1.NodeLeaseNamespace
 	})

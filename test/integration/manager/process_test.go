@@ -127,6 +127,21 @@ func (r *replica) kill(t *testing.T) {
 	<-r.ended
 }
 
+// residentMemory is what the kernel says; a figure to read, not to judge by.
+func (r *replica) residentMemory(t *testing.T) string {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
 func get(url string) (int, string) {
 	response, err := http.Get(url)
 	if err != nil {
@@ -262,6 +277,7 @@ func TestAnotherReplicaTakesOverFromAKilledLeader(t *testing.T) {
 		t.Fatal("the other replica does not lead")
 	}
 	becomesPlaced(t, ns, 4)
+	t.Logf("resident memory of the leader: %s", other.residentMemory(t))
 	for _, r := range []*replica{leader, other} {
 		if log := r.log.String(); strings.Contains(log, "forbidden") {
 			t.Errorf("the manager lacks a right:\n%s", log)

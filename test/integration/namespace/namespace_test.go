@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +19,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/namespace"
+	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
@@ -31,6 +33,9 @@ func start(t *testing.T) {
 	t.Helper()
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error {
 		if err := serviceaccount.Add(mgr); err != nil {
+			return err
+		}
+		if err := node.Add(mgr, node.Options{GracePeriod: time.Minute}); err != nil {
 			return err
 		}
 		return namespace.Add(mgr, namespace.Options{})
@@ -168,4 +173,28 @@ func TestEveryNamespaceHasADefaultServiceAccount(t *testing.T) {
 
 	deleteNamespace(t, ns)
 	becomesGone(t, ns)
+}
+
+// Agents cannot renew their Leases without the namespace.
+func TestKeelsonsOwnNamespacesComeBack(t *testing.T) {
+	start(t)
+	name := keelsonv1.NodeLeaseNamespace
+	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	before := &corev1.Namespace{}
+	if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: name}, before); err != nil {
+		t.Fatal(err)
+	}
+
+	deleteNamespace(t, name)
+
+	env.Eventually(t, func() string {
+		fresh := &corev1.Namespace{}
+		if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: name}, fresh); err != nil {
+			return err.Error()
+		}
+		if fresh.UID == before.UID {
+			return "the namespace is still the old one"
+		}
+		return ""
+	})
 }
