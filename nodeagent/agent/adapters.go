@@ -26,12 +26,6 @@ type serviceProxy interface {
 	SetHostPorts(ports []model.HostPort)
 }
 
-// podCgroups is what the agent needs of package cgroups.
-type podCgroups interface {
-	lifecycle.Cgroups
-	Pods() ([]string, error)
-}
-
 // networkAdapter gives lifecycle the Pod network, and says when addresses change.
 type networkAdapter struct {
 	podNetwork

@@ -34,7 +34,7 @@ type dependencies struct {
 	runtime     runtime.Runtime
 	runtimeName string
 	network     podNetwork
-	cgroups     podCgroups
+	cgroups     lifecycle.Cgroups
 	images      lifecycle.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy

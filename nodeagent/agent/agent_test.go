@@ -395,8 +395,6 @@ func (c *fakeCgroups) Remove(path string) error {
 	return nil
 }
 
-func (c *fakeCgroups) Pods() ([]string, error) { return nil, nil }
-
 func (c *fakeCgroups) list() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -66,9 +66,8 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 	return errors.Join(
 		m.engine.Close(),
 		m.network.Remove(ctx),
-		a.sweepCgroups(ctx, nobody),
-		m.cgroups.RemoveRoot(),
 		a.sweepFiles(ctx, nobody),
+		m.cgroups.RemoveRoot(),
 		os.RemoveAll(stateDir(o)),
 	)
 }

@@ -62,25 +62,12 @@ func (a *agent) sweep(ctx context.Context) error {
 	if errors.Is(networkErr, network.ErrNotConfigured) {
 		networkErr = nil // it is asked again when it is configured
 	}
-	return errors.Join(networkErr, a.sweepCgroups(ctx, a.pool.Has), a.sweepFiles(ctx, a.pool.Has))
+	return errors.Join(networkErr, a.sweepFiles(ctx, a.pool.Has))
 }
 
-func (a *agent) sweepCgroups(ctx context.Context, keep func(types.UID) bool) error {
-	uids, err := a.cgroups.Pods()
-	errs := []error{err}
-	for _, uid := range uids {
-		if keep(types.UID(uid)) {
-			continue
-		}
-		klog.FromContext(ctx).Info("Removing the cgroup of a Pod that nobody owns", "podUID", uid)
-		errs = append(errs, a.cgroups.Remove(cgroups.PodPath(types.UID(uid))))
-	}
-	return errors.Join(errs...)
-}
-
-// sweepFiles removes folders of Pods and their logs. A kubelet on the same machine
-// has logs beside ours: only those count whose Pod has a folder here, which is made
-// before its first log and removed after its last.
+// sweepFiles removes folders, logs and cgroups of Pods. Another agent on the same
+// machine may have its own beside ours: only those count whose Pod has a folder here,
+// which is made first and removed last.
 func (a *agent) sweepFiles(ctx context.Context, keep func(types.UID) bool) error {
 	entries, err := os.ReadDir(a.manager.PodsDir())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,6 +94,9 @@ func (a *agent) sweepPodFiles(uid types.UID) error {
 		if err := errors.Join(removeLinksInto(a.containerLogDir(), dir), os.RemoveAll(dir)); err != nil {
 			return err
 		}
+	}
+	if err := a.cgroups.Remove(cgroups.PodPath(uid)); err != nil {
+		return err
 	}
 	return os.RemoveAll(filepath.Join(a.manager.PodsDir(), string(uid)))
 }

@@ -1,8 +1,8 @@
 // Package cgroups keeps one cgroup for each Pod, the parent of its containers'
 // cgroups, so that Pods share the CPU by what they asked for. It works with cgroup v1
 // and v2 through plain files. It never touches a cgroup outside /keelson and never
-// moves a process. After a crash, Pods lists what is there and Remove takes away what
-// nobody owns.
+// moves a process. After a crash the caller, who knows its Pods, removes the cgroups of
+// those that are gone.
 package cgroups
 
 import (
@@ -111,10 +111,12 @@ func weight(shares uint64) uint64 {
 	return 1 + (shares-2)*9999/262142
 }
 
-// RemoveRoot takes away the parent of all Pods' cgroups with what is left below it.
+// RemoveRoot takes away the parent of all Pods' cgroups where nothing is left below it:
+// another agent on this machine may have Pods there.
 func (m *Manager) RemoveRoot() error {
 	for _, root := range m.hierarchies() {
-		if err := m.removeTree(filepath.Join(root, Root)); err != nil {
+		err := unix.Rmdir(filepath.Join(root, Root))
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
 			return fmt.Errorf("removing the cgroup %s: %w", Root, err)
 		}
 	}
@@ -133,27 +135,6 @@ func (m *Manager) Remove(path string) error {
 		}
 	}
 	return nil
-}
-
-// Pods lists the UIDs of Pods that have a cgroup.
-func (m *Manager) Pods() ([]string, error) {
-	var uids []string
-	for _, root := range m.hierarchies() {
-		entries, err := os.ReadDir(filepath.Join(root, Root))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("listing the Pods' cgroups: %w", err)
-		}
-		for _, e := range entries {
-			if uid, ok := strings.CutPrefix(e.Name(), podPrefix); ok && e.IsDir() {
-				uids = append(uids, uid)
-			}
-		}
-	}
-	slices.Sort(uids)
-	return slices.Compact(uids), nil
 }
 
 // hierarchies lists where cgroups may live: the mount itself on v2, every folder

@@ -50,10 +50,10 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		}
 		config.Hostname = hostname
 	}
-	if err := m.Cgroups.Ensure(config.CgroupParent, podShares(&pod.Spec)); err != nil {
+	if err := m.writePodFiles(pod, attachment); err != nil {
 		return "", err
 	}
-	if err := m.writePodFiles(pod, attachment); err != nil {
+	if err := m.Cgroups.Ensure(config.CgroupParent, podShares(&pod.Spec)); err != nil {
 		return "", err
 	}
 	sandbox, err := m.Runtime.RunSandbox(ctx, config)
