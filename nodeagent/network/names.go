@@ -13,8 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// linkPrefix begins the name of every Pod's interface on the host.
-const linkPrefix = "kls"
+// PodInterfacePrefix begins the name of every Pod's interface on the host.
+const PodInterfacePrefix = "kls"
+
+// PodInterfacePrefix is linkPrefix for those who set up rules for Pods' interfaces.
+const PodInterfacePrefix = linkPrefix
 
 // podLink is the Pod's own interface, as its programs see it.
 const podLink = "eth0"
@@ -23,11 +26,11 @@ const podLink = "eth0"
 // which is what fits into IFNAMSIZ.
 func linkName(uid types.UID) string {
 	sum := sha256.Sum256([]byte(uid))
-	return linkPrefix + hex.EncodeToString(sum[:(maxLinkName-len(linkPrefix))/2])
+	return PodInterfacePrefix + hex.EncodeToString(sum[:(maxLinkName-len(PodInterfacePrefix))/2])
 }
 
 func isPodLink(name string) bool {
-	return len(name) == maxLinkName && strings.HasPrefix(name, linkPrefix)
+	return len(name) == maxLinkName && strings.HasPrefix(name, PodInterfacePrefix)
 }
 
 // Addresses are set when interfaces are made, for two reasons: each side can be told
