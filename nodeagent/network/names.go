@@ -16,9 +16,6 @@ import (
 // PodInterfacePrefix begins the name of every Pod's interface on the host.
 const PodInterfacePrefix = "kls"
 
-// PodInterfacePrefix is linkPrefix for those who set up rules for Pods' interfaces.
-const PodInterfacePrefix = linkPrefix
-
 // podLink is the Pod's own interface, as its programs see it.
 const podLink = "eth0"
 
