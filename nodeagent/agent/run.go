@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/nodeagent/images"
+	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
@@ -60,6 +61,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Proxy {
 		if services, err = proxy.New(proxy.Options{
 			Cache: api.cache, Facts: s.proxyFacts(netip.Prefix{}), AwaitHostPorts: o.Agent, Registerer: registry,
+			PodInterfaces: network.PodInterfacePrefix,
 		}); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"net/netip"
 	"testing"
 
 	"k8s.io/utils/clock"
@@ -25,7 +24,7 @@ type fakeNode struct {
 
 type noSysctl struct{}
 
-func (noSysctl) allowLoopback(context.Context, netip.Prefix) error { return nil }
+func (noSysctl) allowLoopback(context.Context) error { return nil }
 
 func newFakeNode(t testing.TB) *fakeNode {
 	n := &fakeNode{t: t, iptables: fake.New(), input: syncInput{facts: testFacts()}}

@@ -55,7 +55,7 @@ func testFacts() model.NodeFacts {
 
 func newTestNode(t testing.TB, variant string) *testNode {
 	n := &testNode{lab: newLab(t), variant: variant, input: syncInput{facts: testFacts()}}
-	n.syncer = newSyncer(testFacts(), iptables.Commands{Variant: variant}, conntrack.Clean, kernelSysctl{}, newMetrics(), clock.RealClock{})
+	n.syncer = newSyncer(testFacts(), iptables.Commands{Variant: variant}, conntrack.Clean, kernelSysctl{podInterfaces: "kls"}, newMetrics(), clock.RealClock{})
 	return n
 }
 
@@ -365,7 +365,7 @@ func TestKernelRestartWritesNothing(t *testing.T) {
 			withAffinity(service("sticky", "10.254.0.13", podA, podB), 100),
 		}
 		n.sync(services...)
-		next := newSyncer(testFacts(), iptables.Commands{Variant: n.variant}, conntrack.Clean, kernelSysctl{}, newMetrics(), clock.RealClock{})
+		next := newSyncer(testFacts(), iptables.Commands{Variant: n.variant}, conntrack.Clean, kernelSysctl{podInterfaces: "kls"}, newMetrics(), clock.RealClock{})
 		next.takeIn(syncInput{facts: testFacts(), services: services})
 		var result iptables.Result
 		var err error

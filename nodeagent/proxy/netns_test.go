@@ -52,9 +52,9 @@ func newLab(t testing.TB) *lab {
 		t.Cleanup(func() { l.run("ip", "netns", "del", l.prefix+name) })
 		l.ip(name, "link set lo up")
 	}
-	l.ip("node", "link add kls0 type bridge")
-	l.ip("node", "addr add 10.244.1.1/24 dev kls0")
-	l.ip("node", "link set kls0 up")
+	l.ip("node", "link add keelson0 type bridge")
+	l.ip("node", "addr add 10.244.1.1/32 dev keelson0")
+	l.ip("node", "link set keelson0 up")
 	l.pod("a", podA)
 	l.pod("b", podB)
 	l.ip("node", "link add eth0 type veth peer name eth0 netns "+l.prefix+"out")
@@ -67,7 +67,7 @@ func newLab(t testing.TB) *lab {
 	l.ip("out", "route add 10.0.0.0/8 via "+nodeIP)
 	l.in("node", func() {
 		l.write("/proc/sys/net/ipv4/ip_forward", "1")
-		for _, name := range []string{"all", "kls0", "eth0"} {
+		for _, name := range []string{"all", "keelson0", "eth0"} {
 			l.write("/proc/sys/net/ipv4/conf/"+name+"/send_redirects", "0")
 		}
 		// The tests ask faster than the kernel likes to refuse.
@@ -80,11 +80,13 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// pod connects a namespace to the bridge so that it sees only the gateway on its link.
+// pod connects a namespace as package network does: an interface of its own on the
+// node, with a route and without an address.
 func (l *lab) pod(name, address string) {
 	l.t.Helper()
-	l.ip("node", fmt.Sprintf("link add veth-%s type veth peer name eth0 netns %s%s", name, l.prefix, name))
-	l.ip("node", "link set veth-"+name+" master kls0 up")
+	l.ip("node", fmt.Sprintf("link add kls%s type veth peer name eth0 netns %s%s", name, l.prefix, name))
+	l.ip("node", "link set kls"+name+" up")
+	l.ip("node", "route add "+address+"/32 dev kls"+name+" src 10.244.1.1")
 	l.ip(name, "addr add "+address+"/32 dev eth0")
 	l.ip(name, "link set eth0 up")
 	l.ip(name, "route add 10.244.1.1 dev eth0 scope link")

@@ -39,6 +39,10 @@ type Options struct {
 	// restart does not close host ports of Pods that are still being adopted.
 	AwaitHostPorts bool
 
+	// PodInterfaces begins the name of every Pod's interface on this machine; on those
+	// alone node ports and host ports are open to 127.0.0.1. Empty means on none.
+	PodInterfaces string
+
 	// MinSyncInterval is the shortest time between two writes; changes in between are
 	// written together. Default 100ms; the first change after a quiet time is written
 	// at once.
@@ -84,7 +88,7 @@ func New(o Options) (*Proxy, error) {
 		options: o, tracker: model.NewTracker(), metrics: newMetrics(),
 		facts: o.Facts, hostPortsSet: make(chan struct{}),
 	}
-	p.syncer = newSyncer(o.Facts, o.IPTables, conntrack.Clean, kernelSysctl{}, p.metrics, o.Clock)
+	p.syncer = newSyncer(o.Facts, o.IPTables, conntrack.Clean, kernelSysctl{podInterfaces: o.PodInterfaces}, p.metrics, o.Clock)
 	p.runner = runner.New(runner.Options{
 		Sync: p.sync, MinInterval: o.MinSyncInterval, CheckInterval: p.checkInterval,
 		MinBackoff: 200 * time.Millisecond, MaxBackoff: 30 * time.Second, Clock: o.Clock,

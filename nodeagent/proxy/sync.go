@@ -77,7 +77,7 @@ func (s *syncer) sync(ctx context.Context, in syncInput) error {
 	s.metrics.observe(result, err, took, s.driver.Rules(), s.clock.Now())
 	if err == nil {
 		logResult(ctx, in.check && len(in.services) == 0 && !s.failed, result, took)
-		err = errors.Join(s.sysctl.allowLoopback(ctx, s.facts.PodCIDR), s.forgetStale(ctx))
+		err = errors.Join(s.sysctl.allowLoopback(ctx), s.forgetStale(ctx))
 	}
 	s.failed = err != nil
 	return err

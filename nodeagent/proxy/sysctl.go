@@ -3,11 +3,12 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"net"
-	"net/netip"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/klog/v2"
 )
@@ -16,61 +17,49 @@ import (
 type sysctl interface {
 	// allowLoopback makes node ports and host ports work on 127.0.0.1. The rule that
 	// guards loopback addresses must be in force.
-	allowLoopback(ctx context.Context, pods netip.Prefix) error
+	allowLoopback(ctx context.Context) error
 }
 
-// kernelSysctl writes to /proc/sys.
-type kernelSysctl struct{}
+// interfaceSettings has a folder for each interface of this network namespace.
+const interfaceSettings = "/proc/sys/net/ipv4/conf"
 
-// allowLoopback implements sysctl. It turns route_localnet on for the interfaces that
-// have an address in the Pod range, that is the Pod bridge, and not for all as
-// kube-proxy does: the setting is gone with the bridge, and other wires stay closed.
-func (kernelSysctl) allowLoopback(ctx context.Context, pods netip.Prefix) error {
-	if !pods.IsValid() {
+// kernelSysctl writes to /proc/sys.
+type kernelSysctl struct {
+	// podInterfaces begins the name of every Pod's interface.
+	podInterfaces string
+}
+
+// allowLoopback implements sysctl. It turns route_localnet on for the interfaces of
+// Pods, and not for all as kube-proxy does: the setting is gone with the Pod, and
+// other wires stay closed.
+func (k kernelSysctl) allowLoopback(ctx context.Context) error {
+	if k.podInterfaces == "" {
 		return nil
 	}
-	names, err := interfacesIn(pods)
+	interfaces, err := os.ReadDir(interfaceSettings)
 	if err != nil {
-		return err
+		return fmt.Errorf("allowing node ports on 127.0.0.1: %w", err)
 	}
-	for _, name := range names {
-		path := filepath.Join("/proc/sys/net/ipv4/conf", name, "route_localnet")
-		now, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("allowing node ports on 127.0.0.1: %w", err)
-		}
-		if bytes.Equal(bytes.TrimSpace(now), []byte("1")) {
+	for _, entry := range interfaces {
+		if !strings.HasPrefix(entry.Name(), k.podInterfaces) {
 			continue
 		}
-		if err := os.WriteFile(path, []byte("1"), 0o644); err != nil {
+		switch changed, err := switchOn(filepath.Join(interfaceSettings, entry.Name(), "route_localnet")); {
+		case errors.Is(err, fs.ErrNotExist): // the Pod is gone
+		case err != nil:
 			return fmt.Errorf("allowing node ports on 127.0.0.1: %w", err)
+		case changed:
+			klog.FromContext(ctx).V(2).Info("Allowed node ports on 127.0.0.1", "interface", entry.Name())
 		}
-		klog.FromContext(ctx).V(2).Info("Allowed node ports on 127.0.0.1", "interface", name)
 	}
 	return nil
 }
 
-func interfacesIn(pods netip.Prefix) ([]string, error) {
-	interfaces, err := net.Interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("listing interfaces: %w", err)
+// switchOn writes 1 to a setting that has another value.
+func switchOn(path string) (changed bool, err error) {
+	now, err := os.ReadFile(path)
+	if err != nil || bytes.Equal(bytes.TrimSpace(now), []byte("1")) {
+		return false, err
 	}
-	var names []string
-	for _, i := range interfaces {
-		addresses, err := i.Addrs()
-		if err != nil {
-			continue // the interface went away
-		}
-		for _, a := range addresses {
-			ipnet, ok := a.(*net.IPNet)
-			if !ok {
-				continue
-			}
-			if ip, ok := netip.AddrFromSlice(ipnet.IP); ok && pods.Contains(ip.Unmap()) {
-				names = append(names, i.Name)
-				break
-			}
-		}
-	}
-	return names, nil
+	return true, os.WriteFile(path, []byte("1"), 0o644)
 }
