@@ -43,8 +43,9 @@ func TestCompareNamesWhatWasLeft(t *testing.T) {
 		}},
 		"a file": {want: "file /var/lib/keelson/leak", leave: func(t *testing.T) {
 			path := filepath.Join("/var/lib/keelson", "leak")
+			must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 			must(t, os.WriteFile(path, nil, 0o600))
-			t.Cleanup(func() { must(t, os.Remove(path)) })
+			t.Cleanup(func() { must(t, os.RemoveAll(filepath.Dir(path))) })
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
