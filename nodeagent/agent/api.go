@@ -88,8 +88,8 @@ func newMapper() meta.RESTMapper {
 
 // stripForCache drops what this program never reads.
 func stripForCache(object any) (any, error) {
-	o, err := meta.Accessor(object)
-	if err != nil {
+	o, ok := object.(metav1.Object)
+	if !ok {
 		return object, nil // a tombstone
 	}
 	o.SetManagedFields(nil)

@@ -33,7 +33,7 @@ func (h *health) serve(ctx context.Context, address string, metrics prometheus.G
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthCloseTimeout)
 		defer cancel()
 		if server.Shutdown(closing) != nil {
-			server.Close()
+			_ = server.Close() // somebody reads slowly: cut it off
 		}
 	})
 	defer stop()

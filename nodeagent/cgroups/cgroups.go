@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 )
 
 const (
@@ -39,7 +40,7 @@ func PodPath(uid types.UID) string { return Root + "/" + podPrefix + string(uid)
 type Manager struct {
 	mount string
 	v2    bool
-	sleep func(time.Duration)
+	clock clock.Clock
 }
 
 // New returns the Manager of the file system at mount, usually /sys/fs/cgroup.
@@ -48,7 +49,7 @@ func New(mount string) (*Manager, error) {
 	if err := unix.Statfs(mount, &fsInfo); err != nil {
 		return nil, fmt.Errorf("reading the cgroup file system at %s: %w", mount, err)
 	}
-	return &Manager{mount: mount, v2: fsInfo.Type == unix.CGROUP2_SUPER_MAGIC, sleep: time.Sleep}, nil
+	return &Manager{mount: mount, v2: fsInfo.Type == unix.CGROUP2_SUPER_MAGIC, clock: clock.RealClock{}}, nil
 }
 
 // Ensure makes the cgroup at path (below Root) with the given CPU weight, in cgroup v1
@@ -180,7 +181,7 @@ func (m *Manager) removeTree(dir string) error {
 		case !errors.Is(err, unix.EBUSY) || try == busyTries:
 			return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
 		}
-		m.sleep(busyPause)
+		m.clock.Sleep(busyPause)
 	}
 }
 

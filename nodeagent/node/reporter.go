@@ -107,7 +107,7 @@ func (r *Reporter) sync(ctx context.Context) error {
 		}
 	}
 	status := computeStatus(node, facts, r.clock.Now())
-	if !mustPost(node.Status, status, heartbeatInterval) {
+	if !mustPost(node.Status, status) {
 		return nil
 	}
 	return r.patchStatus(ctx, node, status)

@@ -98,10 +98,10 @@ func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {
 
 // mustPost says that the API has to hear of after: something other than the heartbeat
 // differs, or the last heartbeat is old.
-func mustPost(before, after keelsonv1.NodeStatus, interval time.Duration) bool {
+func mustPost(before, after keelsonv1.NodeStatus) bool {
 	a, b := before.DeepCopy(), after.DeepCopy()
 	old := takeHeartbeat(a)
-	return takeHeartbeat(b).Sub(old) >= interval || !equality.Semantic.DeepEqual(a, b)
+	return takeHeartbeat(b).Sub(old) >= heartbeatInterval || !equality.Semantic.DeepEqual(a, b)
 }
 
 // takeHeartbeat blanks the heartbeat of the Ready condition and returns it.

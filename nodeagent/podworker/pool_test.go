@@ -186,10 +186,8 @@ func TestFailuresAreRetriedForEverWithACap(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	})
-	wantPauses := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60}
-	for i := range wantPauses {
-		wantPauses[i] *= time.Second
-	}
+	const second, minute = time.Second, time.Minute
+	wantPauses := []time.Duration{second, 2 * second, 4 * second, 8 * second, 16 * second, 32 * second, minute, minute, minute}
 	if diff := cmp.Diff(wantPauses, pauses); diff != "" {
 		t.Errorf("pauses (-want +got):\n%s", diff)
 	}

@@ -104,49 +104,62 @@ func terminalPhase(p corev1.PodPhase) bool {
 	return p == corev1.PodSucceeded || p == corev1.PodFailed
 }
 
-// ComputePhase derives the phase from container states. terminal says that nothing
-// will be restarted any more, whatever the restart policy.
-func ComputePhase(spec *corev1.PodSpec, statuses []corev1.ContainerStatus, terminal bool) corev1.PodPhase {
-	var running, waiting, stopped, succeeded, final, unknown int
+// counts are containers by what they do.
+type counts struct {
+	running, waiting, unknown int
+	// ended are those whose last attempt ended and no other has started; final are the
+	// ended that will not start again, succeeded those that show success.
+	ended, final, succeeded int
+}
+
+func countContainers(spec *corev1.PodSpec, statuses []corev1.ContainerStatus) counts {
+	var n counts
 	for i := range spec.Containers {
 		status := find(statuses, spec.Containers[i].Name)
 		if status == nil {
-			unknown++
+			n.unknown++
 			continue
 		}
-		ended := status.State.Terminated
+		last := status.State.Terminated
 		if status.State.Waiting != nil {
-			ended = status.LastTerminationState.Terminated
+			last = status.LastTerminationState.Terminated
 		}
 		switch {
 		case status.State.Running != nil:
-			running++
-		case ended != nil:
-			stopped++
-			if !ShouldRestart(spec.RestartPolicy, ended.ExitCode) {
-				final++
+			n.running++
+		case last != nil:
+			n.ended++
+			if !ShouldRestart(spec.RestartPolicy, last.ExitCode) {
+				n.final++
 			}
-			if status.State.Terminated != nil && ended.ExitCode == 0 {
-				succeeded++
+			if status.State.Terminated != nil && last.ExitCode == 0 {
+				n.succeeded++
 			}
 		case status.State.Waiting != nil:
-			waiting++
+			n.waiting++
 		default:
-			unknown++
+			n.unknown++
 		}
 	}
+	return n
+}
+
+// ComputePhase derives the phase from container states. terminal says that nothing
+// will be restarted any more, whatever the restart policy.
+func ComputePhase(spec *corev1.PodSpec, statuses []corev1.ContainerStatus, terminal bool) corev1.PodPhase {
+	n := countContainers(spec, statuses)
 	switch {
-	case unknown > 0 || waiting > 0 && !terminal:
+	case n.unknown > 0 || n.waiting > 0 && !terminal:
 		return corev1.PodPending
-	case running > 0:
+	case n.running > 0:
 		return corev1.PodRunning
-	case terminal && succeeded == len(spec.Containers):
+	case terminal && n.succeeded == len(spec.Containers):
 		return corev1.PodSucceeded
 	case terminal:
 		return corev1.PodFailed
-	case stopped != final:
+	case n.ended != n.final:
 		return corev1.PodRunning // some container is about to restart
-	case succeeded == stopped:
+	case n.succeeded == n.ended:
 		return corev1.PodSucceeded
 	default:
 		return corev1.PodFailed

@@ -7,7 +7,7 @@ import (
 // QOSClass is the class that requests and limits put a Pod in, as upstream: only
 // cpu and memory count.
 func QOSClass(spec *corev1.PodSpec) corev1.PodQOSClass {
-	guaranteed, any := true, false
+	guaranteed, asks := true, false
 	for i := range spec.Containers {
 		r := spec.Containers[i].Resources
 		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
@@ -15,14 +15,14 @@ func QOSClass(spec *corev1.PodSpec) corev1.PodQOSClass {
 			if _, ok := r.Requests[name]; !ok {
 				request = limit
 			}
-			any = any || !limit.IsZero() || !request.IsZero()
+			asks = asks || !limit.IsZero() || !request.IsZero()
 			if limit.IsZero() || limit.Cmp(request) != 0 {
 				guaranteed = false
 			}
 		}
 	}
 	switch {
-	case !any:
+	case !asks:
 		return corev1.PodQOSBestEffort
 	case guaranteed:
 		return corev1.PodQOSGuaranteed

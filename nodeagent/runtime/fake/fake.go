@@ -6,6 +6,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -344,7 +345,7 @@ func (r *Runtime) StartContainer(_ context.Context, id string) error {
 		return err
 	}
 	if err := r.enterLocked(CallStartContainer, c.Name); err != nil {
-		if start, ok := err.(*runtime.StartError); ok {
+		if start, ok := errors.AsType[*runtime.StartError](err); ok {
 			c.StartedAt, c.Message = time.Unix(0, 0), start.Message
 			r.exitLocked(c, start.ExitCode, "StartError")
 		}
