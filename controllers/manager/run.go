@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/internal/apidial"
 )
 
 // Run works until ctx ends, the Lease is lost or a part fails. It first waits for
@@ -50,6 +51,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := prepare(ctx, cfg); err != nil {
 		return err
 	}
+	apidial.Patient(cfg, logger)
 	mgr, err := New(cfg, o)
 	if err != nil {
 		return err
