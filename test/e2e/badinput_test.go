@@ -85,7 +85,7 @@ func TestNumbersAsQuantitiesAreAccepted(t *testing.T) {
 
 func TestDefaultsAreUpstreams(t *testing.T) {
 	s := newSpace(t)
-	s.apply("apiVersion: core.keelson.dev/v1\nkind: Pod\nmetadata: {name: d}\nspec:\n  containers: [{name: a, image: " + cluster.image(busyboxImage) + "}]\n")
+	s.apply("apiVersion: core.keelson.dev/v1\nkind: Pod\nmetadata: {name: d}\nspec:\n  containers: [{name: a, image: " + cluster.Image(busyboxImage) + "}]\n")
 	for path, want := range map[string]string{
 		"{.spec.restartPolicy}":                        "Always",
 		"{.spec.dnsPolicy}":                            "ClusterFirst",

@@ -62,7 +62,7 @@ func TestColumnsAreThoseAUserKnows(t *testing.T) {
 // TestCRDsApplyWithPlainKubectl: client-side apply stores the whole object in an
 // annotation, and annotations of one object are limited to 262,144 bytes.
 func TestCRDsApplyWithPlainKubectl(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(cluster.root, "config/crd/bases/*.yaml"))
+	files, err := filepath.Glob(filepath.Join(cluster.Root, "config/crd/bases/*.yaml"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no CRDs found: %v", err)
 	}

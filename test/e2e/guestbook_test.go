@@ -11,14 +11,14 @@ import (
 // TestGuestbook runs the very program behind `make demo`.
 func TestGuestbook(t *testing.T) {
 	demo := exec.CommandContext(t.Context(), "go", "run", "./hack/demo",
-		"--kubectl", cluster.kubectlPath, "--kubeconfig", cluster.kubeconfig(), "--registry", "127.0.0.1:0")
-	demo.Dir = cluster.root
+		"--kubectl", cluster.KubectlPath, "--kubeconfig", cluster.Kubeconfig(), "--registry", "127.0.0.1:0")
+	demo.Dir = cluster.Root
 	demo.Env = os.Environ()
 	out, err := demo.CombinedOutput()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), eventual)
 		defer cancel()
-		if out, err := kubectl(ctx, "", "delete", "-f", cluster.root+"/examples/guestbook/"); err != nil {
+		if out, err := kubectl(ctx, "", "delete", "-f", cluster.Root+"/examples/guestbook/"); err != nil {
 			t.Errorf("delete the Guestbook: %v\n%s", err, out)
 		}
 	})

@@ -49,8 +49,8 @@ func newSpace(t *testing.T) *space {
 
 // kubectl runs stock kubectl as the cluster's administrator.
 func kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, cluster.kubectlPath, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.kubeconfig())
+	cmd := exec.CommandContext(ctx, cluster.KubectlPath, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig())
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -4,15 +4,24 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
+	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
 	"github.com/keelson-dev/keelson/test/env/machine"
 )
 
 // cluster is what every test of this package talks to; TestMain starts it once.
-var cluster *Cluster
+var cluster *envcluster.Cluster
+
+// Test images; their registry address is filled in by cluster.Image.
+const (
+	busyboxImage    = envcluster.BusyboxImage
+	testserverImage = envcluster.TestserverImage
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(machine.Main(func() int { return runAll(m) }))
@@ -20,26 +29,32 @@ func TestMain(m *testing.M) {
 
 // runAll is up, the tests, down, and the search for what was left behind.
 func runAll(m *testing.M) (code int) {
-	c, err := newCluster()
+	root, err := filepath.Abs("../..")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	cluster = c
-	if err := c.up(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: keelson up:", err)
-		c.dumpLogs(os.Stderr)
-		c.close()
+	c, err := envcluster.New(root)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
+	defer c.Close()
+	cluster = c
+	took, err := c.Up()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		c.DumpLogs(os.Stderr)
+		return 1
+	}
+	fmt.Printf("keelson up took %.1f s\n", took.Seconds())
 	code = m.Run()
 	if code != 0 {
-		c.dumpLogs(os.Stderr)
+		c.DumpLogs(os.Stderr)
 	}
-	if err := c.downAndCheckLeaks(); err != nil {
+	if err := errors.Join(c.Down(), c.CheckLeaks()); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: after keelson down:", err)
 		code = 1
 	}
-	c.close()
 	return code
 }

@@ -17,7 +17,7 @@ import (
 func shellPod(name, restartPolicy string, commands ...string) string {
 	var containers strings.Builder
 	for i, command := range commands {
-		fmt.Fprintf(&containers, "  - name: c%d\n    image: %s\n    command: [sh, -c, %q]\n", i, cluster.image(busyboxImage), command)
+		fmt.Fprintf(&containers, "  - name: c%d\n    image: %s\n    command: [sh, -c, %q]\n", i, cluster.Image(busyboxImage), command)
 	}
 	return fmt.Sprintf(`
 apiVersion: core.keelson.dev/v1
@@ -170,7 +170,7 @@ spec:
   - name: client
     image: %[1]s
     command: [sh, -c, "until /testserver fetch http://127.0.0.1:8080/; do sleep 0.1; done; hostname; ls /proc/1/exe; cat /etc/hosts"]
-`, cluster.image(testserverImage)))
+`, cluster.Image(testserverImage)))
 	pod := s.podWhen("duo", "client done", func(pod *keelsonv1.Pod) error {
 		for _, status := range pod.Status.ContainerStatuses {
 			if status.Name == "client" && status.State.Terminated != nil && status.State.Terminated.ExitCode == 0 {
@@ -207,7 +207,7 @@ spec:
     env:
     - {name: NAME, value: world}
     - {name: GREETING, value: "hello $(NAME)"}
-`, cluster.image(busyboxImage)))
+`, cluster.Image(busyboxImage)))
 	pod := s.phase("env", corev1.PodSucceeded)
 	// The shell replaces what expansion left alone: $(NAME) and $(UNKNOWN) are commands that do not exist.
 	if got, want := logs(t, pod, "main"), "hello world|world|||/tmp\n"; !strings.Contains(got, want) {
@@ -227,8 +227,8 @@ spec:
   containers: [{name: main, image: "%s", imagePullPolicy: %s}]
 `, name, image, command)
 	}
-	s.apply(pod("missing", cluster.registry.Host+"/no/such:v1", "IfNotPresent"))
-	s.apply(pod("never", cluster.registry.Host+"/never/pulled:v1", "Never"))
+	s.apply(pod("missing", cluster.Registry.Host+"/no/such:v1", "IfNotPresent"))
+	s.apply(pod("never", cluster.Registry.Host+"/never/pulled:v1", "Never"))
 	s.apply(strings.Replace(shellPod("nocommand", "Never", "x"), "[sh, -c, \"x\"]", "[/no/such/program]", 1))
 
 	waiting := func(name string, reason string) string {
@@ -271,7 +271,7 @@ spec:
     image: %s
     args: [eat, "256"]
     resources: {limits: {memory: 32Mi, cpu: 0.5}}
-`, cluster.image(testserverImage)))
+`, cluster.Image(testserverImage)))
 	pod := s.phase("hungry", corev1.PodFailed)
 	if state := pod.Status.ContainerStatuses[0].State.Terminated; state == nil || state.Reason != "OOMKilled" || state.ExitCode != 137 {
 		t.Errorf("ended as %+v, want OOMKilled with 137", state)
@@ -334,10 +334,10 @@ func TestImageUpdateRestartsTheContainerOnly(t *testing.T) {
 	s.apply(shellPod("update", "Always", "sleep 3600"))
 	before := s.phase("update", corev1.PodRunning)
 	s.run("patch", "kpo", "update", "--type=json", "-p",
-		fmt.Sprintf(`[{"op":"replace","path":"/spec/containers/0/image","value":%q}]`, cluster.image(testserverImage)))
+		fmt.Sprintf(`[{"op":"replace","path":"/spec/containers/0/image","value":%q}]`, cluster.Image(testserverImage)))
 	after := s.podWhen("update", "new image", func(pod *keelsonv1.Pod) error {
 		status := pod.Status.ContainerStatuses[0]
-		if status.RestartCount != 1 || status.State.Running == nil || status.Image != cluster.image(testserverImage) {
+		if status.RestartCount != 1 || status.State.Running == nil || status.Image != cluster.Image(testserverImage) {
 			return fmt.Errorf("%+v", status)
 		}
 		return nil

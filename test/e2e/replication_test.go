@@ -23,7 +23,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - {name: main, image: %[3]s, args: [http, ":8080"], ports: [{name: web, containerPort: 8080}]}
-`, name, replicas, cluster.image(testserverImage))
+`, name, replicas, cluster.Image(testserverImage))
 }
 
 // pods are the names that a selector finds, Pods being deleted left out.

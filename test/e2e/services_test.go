@@ -40,7 +40,7 @@ spec:
   restartPolicy: Never
   terminationGracePeriodSeconds: 0
   containers: [{name: main, image: %s, command: [sh, -c, %q]}]
-`, name, cluster.image(testserverImage), script))
+`, name, cluster.Image(testserverImage), script))
 	pod := s.podWhen(name, "done", func(pod *keelsonv1.Pod) error {
 		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
 			return fmt.Errorf("phase %s", pod.Status.Phase)
@@ -143,7 +143,7 @@ spec:
   containers:
   - {name: server, image: %[1]s, args: [http, ":8080"], ports: [{name: web, containerPort: 8080}]}
   - {name: client, image: %[1]s, command: [sh, -c, "until /testserver fetch http://%[2]s/; do sleep 0.2; done"]}
-`, cluster.image(testserverImage), ip))
+`, cluster.Image(testserverImage), ip))
 	s.podWhen("loop", "client done", func(pod *keelsonv1.Pod) error {
 		for _, status := range pod.Status.ContainerStatuses {
 			if status.Name == "client" && status.State.Terminated != nil {
@@ -170,7 +170,7 @@ metadata: {name: echo-1, labels: {app: echo}}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: main, image: %[1]s, args: [udp, ":9000"]}]
-`, cluster.image(testserverImage)))
+`, cluster.Image(testserverImage)))
 	ip := s.serviceIP("echo")
 	s.endpoints("echo", 1)
 	s.eventually(eventual, "answer", func() error {
@@ -256,7 +256,7 @@ spec:
   containers:
   - {name: server, image: %[1]s, args: [http, ":8080"], ports: [{name: web, containerPort: 8080}]}
   - {name: other, image: %[1]s, command: [sh, -c, "exit 1"]}
-`, cluster.image(testserverImage)))
+`, cluster.Image(testserverImage)))
 	s.eventually(eventual, "not-ready address", func() error {
 		found := &keelsonv1.Endpoints{}
 		if err := s.get(found, "kep", "late"); err != nil {

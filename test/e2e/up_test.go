@@ -10,7 +10,7 @@ import (
 
 func TestSecondUpIsHarmless(t *testing.T) {
 	before := processesOf(t, "kube-apiserver")
-	out, err := cluster.keelson("up")
+	out, err := cluster.Keelson("up")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -28,7 +28,7 @@ func TestUpAfterTheSupervisorWasKilled(t *testing.T) {
 	s.apply(shellPod("stays", "Always", "sleep 3600"))
 	before := identity(s.phase("stays", corev1.PodRunning))
 	kill(t, "keelson", syscall.SIGKILL)
-	if out, err := cluster.keelson("up"); err != nil {
+	if out, err := cluster.Keelson("up"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, program := range []string{"etcd", "kube-apiserver", "keelson-manager", "keelson-node"} {
