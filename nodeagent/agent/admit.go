@@ -5,13 +5,21 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/component-helpers/resource"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/support"
 )
+
+// reasonUnsupported is upstream's reason for a Pod that asks for what its node cannot
+// give.
+const reasonUnsupported = "PodFeatureUnsupported"
 
 // refusal says why a Pod that names this node cannot run on it.
 type refusal struct {
@@ -22,8 +30,14 @@ type refusal struct {
 // whoever wrote spec.nodeName may not have looked at the node. others are the Pods
 // that hold resources here. It returns nil when the Pod fits.
 func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node) *refusal {
+	if r := checkSupport(pod); r != nil {
+		return r
+	}
 	if r := checkResources(pod, others, node.Status.Allocatable); r != nil {
 		return r
+	}
+	if !toleratesExecution(pod, node) {
+		return predicateFailed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 	}
 	if !matchesNode(pod, node) {
 		return predicateFailed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
@@ -34,14 +48,33 @@ func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node)
 	return nil
 }
 
+// checkSupport refuses a Pod with fields that would be without effect here: it came
+// past admission, or from a newer version.
+func checkSupport(pod *keelsonv1.Pod) *refusal {
+	errs := support.CheckPod(&pod.Spec, field.NewPath("spec"))
+	if len(errs) == 0 {
+		return nil
+	}
+	return &refusal{Reason: reasonUnsupported, Message: errs.ToAggregate().Error()}
+}
+
+// toleratesExecution says that no taint of the node ends the Pod at once. Taints that
+// keep new Pods away are the scheduler's business.
+func toleratesExecution(pod *keelsonv1.Pod, node *keelsonv1.Node) bool {
+	noExecute := func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
+	_, untolerated := schedulinghelpers.FindMatchingUntoleratedTaint(
+		logr.Discard(), node.Spec.Taints, pod.Spec.Tolerations, noExecute, false)
+	return !untolerated
+}
+
 func predicateFailed(name, why string) *refusal {
 	return &refusal{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
 }
 
 // checkResources compares requests in millicores and bytes.
 func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable corev1.ResourceList) *refusal {
-	if r := outOf(corev1.ResourcePods, "OutOfpods", 1, int64(len(others)), allocatable.Pods().Value()); r != nil {
-		return r
+	if used, capacity := int64(len(others)), allocatable.Pods().Value(); used+1 > capacity {
+		return outOf(corev1.ResourcePods, 1, used, capacity)
 	}
 	requests := podRequests(pod)
 	used := corev1.ResourceList{}
@@ -67,17 +100,14 @@ func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable cor
 		total := taken.DeepCopy()
 		total.Add(wanted)
 		if total.Cmp(capacity) > 0 {
-			return outOf(name, "OutOf"+string(name), amount(requests), amount(used), amount(allocatable))
+			return outOf(name, amount(requests), amount(used), amount(allocatable))
 		}
 	}
 	return nil
 }
 
-func outOf(name corev1.ResourceName, reason string, requested, used, capacity int64) *refusal {
-	if used+requested <= capacity {
-		return nil
-	}
-	return &refusal{Reason: reason, Message: fmt.Sprintf(
+func outOf(name corev1.ResourceName, requested, used, capacity int64) *refusal {
+	return &refusal{Reason: "OutOf" + string(name), Message: fmt.Sprintf(
 		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
 }
 

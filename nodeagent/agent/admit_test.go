@@ -53,6 +53,22 @@ func TestAdmitPod(t *testing.T) {
 		"fits an empty node":         {pod: podAsking("p", "4", "8Gi")},
 		"asks for nothing":           {pod: podAsking("p", "", ""), others: []*keelsonv1.Pod{podAsking("o", "4", "8Gi")}},
 		"fits exactly beside others": {pod: podAsking("p", "1500m", ""), others: []*keelsonv1.Pod{podAsking("o", "2500m", "")}},
+		"asks for what no Pod gets here": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "", "")
+				pod.Spec.Volumes = []corev1.Volume{{Name: "data"}}
+				pod.Spec.InitContainers = []corev1.Container{{Name: "init"}}
+				pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1}
+				return pod
+			}(),
+			want: &refusal{"PodFeatureUnsupported", "[spec.volumes: Forbidden: not supported by Keelson yet: containers get no volumes, " +
+				"spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run, " +
+				"spec.containers[0].livenessProbe: Forbidden: not supported by Keelson yet: containers are not probed]"},
+		},
+		"too much cpu by less than the message can show": {
+			pod: podAsking("p", "1500m", ""), others: []*keelsonv1.Pod{podAsking("o", "2500100u", "")},
+			want: &refusal{"OutOfcpu", "Node didn't have enough resource: cpu, requested: 1500, used: 2501, capacity: 4000"},
+		},
 		"too much cpu": {
 			pod: podAsking("p", "1501m", ""), others: []*keelsonv1.Pod{podAsking("o", "2500m", "")},
 			want: &refusal{"OutOfcpu", "Node didn't have enough resource: cpu, requested: 1501, used: 2500, capacity: 4000"},
@@ -128,5 +144,36 @@ func TestOptionsNameEveryProblem(t *testing.T) {
 	good.ServiceCIDR = "10.244.128.0/17"
 	if err := good.Validate(); err == nil || !strings.Contains(err.Error(), "overlaps --cluster-cidr") {
 		t.Errorf("overlap: %v", err)
+	}
+}
+
+func TestTaints(t *testing.T) {
+	tests := map[string]struct {
+		effect     corev1.TaintEffect
+		toleration corev1.Toleration
+		want       bool
+	}{
+		"one that ends Pods refuses":            {effect: corev1.TaintEffectNoExecute},
+		"a tolerated one does not":              {effect: corev1.TaintEffectNoExecute, toleration: corev1.Toleration{Key: "k", Operator: corev1.TolerationOpExists}, want: true},
+		"one for the scheduler does not":        {effect: corev1.TaintEffectNoSchedule, want: true},
+		"a toleration of another does not help": {effect: corev1.TaintEffectNoExecute, toleration: corev1.Toleration{Key: "other", Operator: corev1.TolerationOpExists}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			node := &keelsonv1.Node{}
+			node.Status.Allocatable = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("1")}
+			node.Spec.Taints = []corev1.Taint{{Key: "k", Effect: tt.effect}}
+			pod := podAsking("p", "", "")
+			if tt.toleration.Key != "" {
+				pod.Spec.Tolerations = []corev1.Toleration{tt.toleration}
+			}
+			var want *refusal
+			if !tt.want {
+				want = &refusal{"TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"}
+			}
+			if diff := cmp.Diff(want, admitPod(pod, nil, node)); diff != "" {
+				t.Errorf("refusal (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -306,6 +306,35 @@ func TestRefusedPod(t *testing.T) {
 	m.eventuallyGone(pod)
 }
 
+func TestUnsupportedPodNeverRuns(t *testing.T) {
+	m := newMachine(t, "unsupported")
+	m.join()
+	pod := m.makePod("init")
+	pod.Spec.InitContainers = []corev1.Container{{Name: "first", Image: "registry.test/first:1"}}
+
+	got := m.eventuallyShows(m.create(pod), "PodFeatureUnsupported")
+	want := "Pod was rejected: spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run"
+	if got.Status.Phase != corev1.PodFailed || got.Status.Message != want {
+		t.Errorf("phase %s, message %q", got.Status.Phase, got.Status.Message)
+	}
+	if pods, err := m.runtime.List(t.Context()); err != nil || len(pods) > 0 {
+		t.Errorf("the runtime holds %v, %v", pods, err)
+	}
+}
+
+// A Pod may name a node before the Node exists.
+func TestPodBeforeItsNode(t *testing.T) {
+	m := newMachine(t, "before-node")
+	a := newAgent(m.options, settings{name: m.name, machine: node.Machine{CPUs: 2, OS: "linux", Architecture: "amd64"}},
+		dependencies{api: &api{client: m.client}, clock: clock.RealClock{}})
+	if r := admitPod(podAsking("p", "3", ""), nil, a.nodeAnyway()); r == nil || r.Reason != "OutOfcpu" {
+		t.Errorf("admitted more than the machine has: %v", r)
+	}
+	if r := admitPod(withSelector(podAsking("p", "1", ""), corev1.LabelOSStable, "linux"), nil, a.nodeAnyway()); r != nil {
+		t.Errorf("refused: %v", r)
+	}
+}
+
 func TestHostPortsReachTheProxy(t *testing.T) {
 	m := newMachine(t, "ports")
 	m.join()

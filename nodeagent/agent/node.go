@@ -56,10 +56,15 @@ func poke(ch chan struct{}) {
 	}
 }
 
-// withAllocatable returns node with what it will have once its status is written.
-func (a *agent) withAllocatable(n *keelsonv1.Node) *keelsonv1.Node {
-	n = n.DeepCopy()
-	n.Status.Allocatable = node.Allocatable(a.facts())
+// nodeAnyway returns the own Node as it is or, before it is registered, as it will be.
+func (a *agent) nodeAnyway() *keelsonv1.Node {
+	facts := a.facts()
+	n := a.reporter.Node().DeepCopy()
+	if n == nil {
+		n = &keelsonv1.Node{}
+		n.Name, n.Labels = a.settings.name, node.Labels(a.settings.name, facts.Machine)
+	}
+	n.Status.Allocatable = node.Allocatable(facts)
 	return n
 }
 

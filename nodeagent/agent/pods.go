@@ -123,9 +123,8 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 	if terminal(pod) || !pod.DeletionTimestamp.IsZero() {
 		return
 	}
-	node := a.reporter.Node()
-	if pod.Status.StartTime.IsZero() && node != nil {
-		if r := admitPod(pod, a.admitted.list(), a.withAllocatable(node)); r != nil {
+	if pod.Status.StartTime.IsZero() {
+		if r := admitPod(pod, a.admitted.list(), a.nodeAnyway()); r != nil {
 			klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
 			a.manager.Reject(pod.UID, r.Reason, "Pod was rejected: "+r.Message)
 			a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: r.Reason, Message: r.Message})
