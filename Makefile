@@ -46,12 +46,13 @@ demo: deps up ## Install what is missing, start the cluster, run the Guestbook o
 .PHONY: build
 build: bin/pause ## Build our programs into bin/.
 	@mkdir -p bin
-	go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
-	go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
-	go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
+	@echo "Building keelson, keelson-manager and keelson-node $(VERSION) into bin/"
+	@go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
+	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
+	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
 
 bin/pause: build/pause/pause.c build/pause/Makefile
-	$(MAKE) -C build/pause OUT=$(CURDIR)/bin/pause
+	@$(MAKE) --no-print-directory -C build/pause OUT=$(CURDIR)/bin/pause
 
 .PHONY: bin/keelson-present
 bin/keelson-present:

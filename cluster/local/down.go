@@ -29,15 +29,31 @@ const (
 // any state: it does each step whether or not an earlier Down was interrupted.
 func Down(ctx context.Context, o Options, out io.Writer) error {
 	say := teller(out)
-	if _, err := os.Stat(o.DataDir); errors.Is(err, os.ErrNotExist) {
-		say("Nothing to end: there is no %s", o.DataDir)
-		return nil
-	}
 	l, err := newLayout(o.DataDir, o.RunDir)
 	if err != nil {
 		return err
 	}
-	s, known, err := readSettings(l.settingsFile())
+	lost, err := l.lost()
+	if err != nil {
+		return err
+	}
+	if !lost && !exists(l.Data) {
+		say("Nothing to end: there is no %s", o.DataDir)
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("not running as root: run it again with sudo")
+	}
+	if lost {
+		say("The files in %s were removed by hand; ending what still runs", l.Data)
+	}
+	unlock, err := lockCommand(ctx, l, say)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Only now: another command may have changed it.
+	s, known, err := knownSettings(l)
 	if err != nil {
 		return err
 	}
@@ -52,15 +68,20 @@ func Down(ctx context.Context, o Options, out io.Writer) error {
 	if !known {
 		return d.downUnknown(ctx)
 	}
-	if os.Geteuid() != 0 {
-		return errors.New("not running as root: run it again with sudo")
-	}
-	unlock, err := lockCommand(l, say)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	return d.down(ctx)
+}
+
+// knownSettings are those in the data directory or, where it was removed by hand,
+// their copy.
+func knownSettings(l Layout) (Settings, bool, error) {
+	lost, err := l.lost()
+	if err != nil {
+		return Settings{}, false, err
+	}
+	if lost {
+		return readSettings(l.settingsCopy())
+	}
+	return readSettings(l.settingsFile())
 }
 
 // downer carries what the steps of Down share.
@@ -82,13 +103,7 @@ func (d *downer) downUnknown(ctx context.Context) error {
 	if len(ended) == 0 {
 		d.say("Nothing to end: %s holds no cluster", d.layout.Data)
 	}
-	if tenant, err := d.layout.tenant(); err != nil || tenant != d.layout.Data {
-		return err
-	}
-	if err := removeAll(d.layout.tenantFile(), d.layout.supervisorLock(), d.layout.commandLock()); err != nil {
-		return err
-	}
-	return errors.Join(removeIfEmpty(d.layout.Run), removeIfEmpty(d.layout.Data))
+	return d.layout.forget()
 }
 
 func (d *downer) down(ctx context.Context) error {
@@ -166,6 +181,9 @@ func (d *downer) ensureContainerd(ctx context.Context) error {
 	}
 	if err := prepareFolders(d.layout, d.settings); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(d.layout.logDir(), 0o750); err != nil {
+		return fmt.Errorf("create the directory of logs: %w", err)
 	}
 	log, err := os.OpenFile(supervisor.LogFile(d.layout.logDir(), nameContainerd), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {

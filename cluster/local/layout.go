@@ -31,9 +31,11 @@ func newLayout(dataDir, runDir string) (Layout, error) {
 		return Layout{}, fmt.Errorf("--data-dir: %w", err)
 	}
 	// Children are recognised by this path, so it must not depend on how the
-	// person came here. A directory that is not there yet has no links in it.
+	// person came here; one that is not there (yet, or any more) has no link but above it.
 	if resolved, err := filepath.EvalSymlinks(data); err == nil {
 		data = resolved
+	} else if parent, err := filepath.EvalSymlinks(filepath.Dir(data)); err == nil {
+		data = filepath.Join(parent, filepath.Base(data))
 	}
 	return Layout{Data: data, Run: filepath.Clean(runDir)}, nil
 }
@@ -60,8 +62,12 @@ func (l Layout) containerdConfig() string { return filepath.Join(l.configDir(), 
 
 // supervisorLock is in the run directory, because names of interfaces and chains
 // are too: a machine holds one cluster at a time.
-func (l Layout) supervisorLock() string  { return filepath.Join(l.Run, "supervisor.lock") }
-func (l Layout) tenantFile() string      { return filepath.Join(l.Run, "data-dir") }
+func (l Layout) supervisorLock() string { return filepath.Join(l.Run, "supervisor.lock") }
+func (l Layout) tenantFile() string     { return filepath.Join(l.Run, "data-dir") }
+
+// settingsCopy lets `down` end a cluster whose data directory was removed by hand.
+func (l Layout) settingsCopy() string { return filepath.Join(l.Run, "cluster.json") }
+
 func (l Layout) containerdState() string { return filepath.Join(l.Run, "containerd", "state") }
 func (l Layout) containerdSocket() string {
 	return filepath.Join(l.Run, "containerd", "containerd.sock")
@@ -100,9 +106,43 @@ func (l Layout) tenant() (string, error) {
 	return strings.TrimSpace(string(data)), nil
 }
 
+// lost says that this machine runs the cluster of a data directory whose files are
+// not there any more.
+func (l Layout) lost() (bool, error) {
+	tenant, err := l.tenant()
+	return err == nil && tenant == l.Data && !exists(l.settingsFile()) && exists(l.settingsCopy()), err
+}
+
+// checkNotLost refuses to start over what still runs without its files.
+func (l Layout) checkNotLost() error {
+	lost, err := l.lost()
+	if err != nil || !lost {
+		return err
+	}
+	return fmt.Errorf("the files in %s were removed, but their cluster was not ended: run 'keelson down --data-dir %s' first, which removes the rest of it", l.Data, l.Data)
+}
+
+// forget removes what was made for a cluster that did not come to be.
+func (l Layout) forget() error {
+	tenant, err := l.tenant()
+	if err != nil || exists(l.settingsFile()) || exists(l.settingsCopy()) && tenant == l.Data {
+		return err // a cluster of ours: down has something to do
+	}
+	files := []string{l.commandLock()}
+	if tenant == l.Data {
+		files = append(files, l.tenantFile(), l.supervisorLock())
+	}
+	return errors.Join(removeAll(files...), removeIfEmpty(l.Run), removeIfEmpty(l.Data))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 // ownedRun are the files and folders that `up` makes in the run directory.
 func (l Layout) ownedRun() []string {
-	return []string{filepath.Join(l.Run, "containerd"), l.tenantFile(), l.supervisorLock()}
+	return []string{filepath.Join(l.Run, "containerd"), l.settingsCopy(), l.tenantFile(), l.supervisorLock()}
 }
 
 // Programs are the executables that a cluster consists of.

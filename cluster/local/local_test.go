@@ -373,7 +373,13 @@ func TestOneClusterPerMachine(t *testing.T) {
 	if err := claim(second); err == nil || !strings.Contains(err.Error(), "keelson down --data-dir "+first.Data) {
 		t.Errorf("second cluster: %v", err)
 	}
-	if err := os.Remove(first.settingsFile()); err != nil {
+	if err := errors.Join(settings().write(first.settingsCopy()), os.Remove(first.settingsFile())); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(second); err == nil || !strings.Contains(err.Error(), "keelson down --data-dir "+first.Data) {
+		t.Errorf("while the first runs on without its files: %v", err)
+	}
+	if err := os.Remove(first.settingsCopy()); err != nil {
 		t.Fatal(err)
 	}
 	if err := claim(second); err != nil {

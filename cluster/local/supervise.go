@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -98,22 +97,4 @@ func keepCredentials(ctx context.Context, c clock.WithTicker, store *pki.Store, 
 		case <-ticker.C():
 		}
 	}
-}
-
-// lockCommand lets one up or down at a time work on a data directory.
-func lockCommand(l Layout, say func(string, ...any)) (unlock func(), err error) {
-	f, err := os.OpenFile(l.commandLock(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
-	}
-	fd := int(f.Fd())
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		say("Waiting for another keelson command on %s to end", l.Data)
-		err = unix.Flock(fd, unix.LOCK_EX)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil // closing drops the lock
 }

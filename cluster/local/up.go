@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -35,21 +34,18 @@ func Up(ctx context.Context, o Options, out io.Writer) error {
 	if err := examine(ctx, programs, out); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
-		return fmt.Errorf("create the data directory: %w", err)
-	}
 	l, err := newLayout(o.DataDir, o.RunDir)
 	if err != nil {
 		return err
 	}
-	unlock, err := lockCommand(l, say)
+	unlock, err := lockCommand(ctx, l, say)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	u := upper{options: o, layout: l, programs: programs, say: say}
 	if err := u.ensureSupervisor(ctx); err != nil {
-		return err
+		return errors.Join(err, l.forget())
 	}
 	return u.wait(ctx)
 }
@@ -102,7 +98,7 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		return sameCluster(old, u.options)
 	}
 	if !known {
-		if err := u.layout.checkFresh(); err != nil {
+		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost()); err != nil {
 			return err
 		}
 	}
@@ -137,7 +133,8 @@ func (u *upper) claimMachine() error {
 		return err
 	}
 	if other != "" && other != u.layout.Data {
-		if _, err := os.Stat(filepath.Join(other, filepath.Base(u.layout.settingsFile()))); err == nil {
+		theirs := Layout{Data: other, Run: u.layout.Run}
+		if exists(theirs.settingsFile()) || exists(theirs.settingsCopy()) {
 			return fmt.Errorf("this machine runs the cluster in %s, and can run one at a time: end it with 'keelson down --data-dir %s'", other, other)
 		}
 	}
@@ -154,7 +151,7 @@ func (u *upper) prepare(old *Settings) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(u.layout.settingsFile()); err != nil {
+	if err := errors.Join(s.write(u.layout.settingsFile()), s.write(u.layout.settingsCopy())); err != nil {
 		return err
 	}
 	_, err = ensureCredentials(pki.NewStore(u.layout.pkiDir(), clock.RealClock{}), u.layout, s)
@@ -245,13 +242,25 @@ func (u *upper) finish(took time.Duration) {
 	}
 	u.say("  export KUBECONFIG=%s", u.layout.AdminKubeconfig())
 	u.say("  %s get keelson -A", u.programs.Kubectl)
-	u.say("Logs are in %s; 'keelson status' shows the components, 'keelson down' ends everything.", u.layout.logDir())
+	u.say("  %s status%s", u.programs.Keelson, u.dirFlags())
+	u.say("and end everything with")
+	u.say("  %s down%s", u.programs.Keelson, u.dirFlags())
+	u.say("Logs are in %s.", u.layout.logDir())
+}
+
+// dirFlags name this cluster to another command, wherever that is typed.
+func (u *upper) dirFlags() string {
+	flags := " --data-dir " + u.layout.Data
+	if u.layout.Run != NewOptions().RunDir {
+		flags += " --run-dir " + u.layout.Run
+	}
+	return flags
 }
 
 func (u *upper) giveUp(ctx context.Context, state supervisor.State, alive bool) error {
 	if !errors.Is(context.Cause(ctx), errTimeout) {
-		u.say("Interrupted; the cluster goes on starting in the background. 'keelson down' ends it.")
-		return context.Cause(ctx)
+		u.say("Interrupted; the cluster goes on starting in the background; end it with '%s down%s'", u.programs.Keelson, u.dirFlags())
+		return fmt.Errorf("wait until the cluster is ready: %w", context.Cause(ctx))
 	}
 	if !alive {
 		return fmt.Errorf("the supervisor did not start within %s: see %s", u.options.Timeout, u.supervisorLog())

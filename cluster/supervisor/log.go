@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,45 @@ func openLog(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	return f, nil
+}
+
+// sizeOf is 0 for a log that is not there.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// maxLastLine is how much of a log's last line is worth telling.
+const maxLastLine = 400
+
+// lastLine returns the end of what was written to a log beyond the given size, for
+// people to read: "" when there is nothing, or it cannot be read.
+func lastLine(path string, beyond int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	size := sizeOf(path)
+	if size < beyond { // cut meanwhile: all of it is new
+		beyond = 0
+	}
+	const window = 16 << 10
+	from := max(beyond, size-window)
+	text := make([]byte, size-from)
+	n, err := f.ReadAt(text, from)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	text = bytes.TrimSpace(text[:n])
+	line := text[bytes.LastIndexByte(text, '\n')+1:]
+	if len(line) > maxLastLine {
+		line = append(bytes.ToValidUTF8(line[:maxLastLine], nil), "…"...)
+	}
+	return string(line)
 }
 
 // rotateIfLarge copies a log beyond limit to path.1 and cuts it. Because the

@@ -26,6 +26,8 @@ const (
 // runProgram starts the program and returns why it ended. When ctx ends it stops
 // the program, after everything that depends on it.
 func (s *supervisor) runProgram(ctx context.Context, c Component) error {
+	log := LogFile(s.options.LogDir, c.Name)
+	before := sizeOf(log)
 	cmd, err := s.start(c)
 	if err != nil {
 		return err
@@ -42,7 +44,7 @@ func (s *supervisor) runProgram(ctx context.Context, c Component) error {
 
 	select {
 	case err := <-exited:
-		return describeExit(err)
+		return withLastWords(describeExit(err), lastLine(log, before))
 	case <-ctx.Done():
 	}
 	for _, name := range dependents(s.options.Components, c.Name) {
@@ -132,6 +134,16 @@ func (s *supervisor) probeOnce(ctx context.Context, c Component) (again time.Dur
 	return probePeriodReady
 }
 
+// withLastWords adds what a program printed last, which is usually why it ended,
+// unless somebody killed it.
+func withLastWords(err error, words string) error {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if words == "" || ok && !exit.Exited() {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, words)
+}
+
 // describeExit never returns nil: a program that is kept up must not end.
 func describeExit(err error) error {
 	var exit *exec.ExitError
@@ -139,7 +151,7 @@ func describeExit(err error) error {
 	case err == nil:
 		return errors.New("ended by itself with exit code 0")
 	case errors.As(err, &exit):
-		return fmt.Errorf("ended: %s", exit.ProcessState)
+		return fmt.Errorf("ended: %w", exit)
 	default:
 		return fmt.Errorf("wait for its end: %w", err)
 	}

@@ -214,7 +214,7 @@ func TestCrashLoopIsReportedWithItsReason(t *testing.T) {
 	crashing.Ready = func(context.Context) error { return errors.New("not answering") }
 	r := run(t, optionsIn(dir, crashing, program("b", "steady", dir, "a")))
 	s := r.until("in its third start", func(s State) bool { return s.get("a").Starts >= 3 && s.get("a").Phase == BackingOff })
-	if got := s.get("a").Message; got != "ended: exit status 3" {
+	if got := s.get("a").Message; got != "ended: exit status 3: crashing" {
 		t.Errorf("message %q", got)
 	}
 	if got := s.get("b"); got.Phase != Waiting || got.Message != "waits for a" || got.Starts != 0 {
@@ -454,5 +454,31 @@ func TestComponentsAreChecked(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	tests := map[string]struct {
+		log    string
+		beyond int64
+		want   string
+	}{
+		"nothing written":           {},
+		"the last of several":       {log: "a\nb\nwhy\n\n", want: "why"},
+		"only an earlier run wrote": {log: "old\n", beyond: 4},
+		"not the earlier run's":     {log: "old\nnew", beyond: 4, want: "new"},
+		"cut since the start":       {log: "new", beyond: 1000, want: "new"},
+		"a line too long to tell":   {log: strings.Repeat("x", 2*maxLastLine), want: strings.Repeat("x", maxLastLine) + "…"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "log")
+			if err := os.WriteFile(path, []byte(tt.log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := lastLine(path, tt.beyond); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

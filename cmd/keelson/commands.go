@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -40,7 +42,7 @@ Running it again is harmless: it repairs what is missing and says so when the cl
 			if err := o.Validate(); err != nil {
 				return &cli.UsageError{Err: err}
 			}
-			return local.Up(cmd.Context(), *o, cmd.OutOrStdout())
+			return unfinished(local.Up(cmd.Context(), *o, cmd.OutOrStdout()))
 		},
 	}
 	o.AddDirFlags(cmd.Flags())
@@ -60,7 +62,7 @@ network namespaces, interfaces, iptables rules and, unless --keep-data is given,
 			if err := o.Validate(); err != nil {
 				return &cli.UsageError{Err: err}
 			}
-			return local.Down(cmd.Context(), *o, cmd.OutOrStdout())
+			return unfinished(local.Down(cmd.Context(), *o, cmd.OutOrStdout()))
 		},
 	}
 	o.AddDirFlags(cmd.Flags())
@@ -107,6 +109,15 @@ func newVersion() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// unfinished makes an interruption a failure: unlike a server that is told to end, up
+// and down have not done what they were asked for.
+func unfinished(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted: " + err.Error())
+	}
+	return err
 }
 
 // knownCommand sees what is left when no subcommand matched.

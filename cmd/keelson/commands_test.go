@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/keelson-dev/keelson/cmd/internal/cli"
 )
@@ -44,5 +48,18 @@ func TestCommandLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestInterruptedIsNotDone: `keelson up && next` must not go on after Ctrl-C.
+func TestInterruptedIsNotDone(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	cmd := newCommand()
+	cmd.RunE = func(*cobra.Command, []string) error { return unfinished(fmt.Errorf("wait: %w", ctx.Err())) }
+	cmd.SetArgs(nil)
+	var stderr bytes.Buffer
+	if code := cli.Execute(ctx, cmd, &stderr); code != cli.ExitFailure || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("exit code %d: %s", code, stderr.String())
 	}
 }

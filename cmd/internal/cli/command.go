@@ -73,6 +73,7 @@ func New[O any, P interface {
 			return run(cmd, c, args)
 		},
 	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.Flags().AddFlagSet(shown.all)
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
 		printUsage(cmd, shown.groups)

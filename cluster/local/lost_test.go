@@ -1,0 +1,105 @@
+package local
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAClusterWhoseFilesWereRemovedIsStillKnown(t *testing.T) {
+	l := Layout{Data: filepath.Join(t.TempDir(), "data"), Run: t.TempDir()}
+	if err := errors.Join(os.Mkdir(l.Data, 0o755), (&upper{layout: l}).claimMachine()); err != nil {
+		t.Fatal(err)
+	}
+	want := settings()
+	if err := errors.Join(want.write(l.settingsFile()), want.write(l.settingsCopy())); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := l.lost(); lost || err != nil {
+		t.Errorf("with its files it is lost: %v, %v", lost, err)
+	}
+	if err := os.RemoveAll(l.Data); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.checkNotLost(); err == nil || !strings.Contains(err.Error(), "keelson down --data-dir "+l.Data) {
+		t.Errorf("up says %v", err)
+	}
+	got, known, err := knownSettings(l)
+	if err != nil || !known {
+		t.Fatalf("down knows the settings: %v, %v", known, err)
+	}
+	if diff := cmp.Diff(want, got, compareAddr); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+func TestForgetRemovesOnlyWhatCameToNothing(t *testing.T) {
+	tests := map[string]struct {
+		files    []func(Layout) string
+		tenant   func(Layout) string
+		wantData []string
+		wantRun  []string
+	}{
+		"nothing but the lock": {files: []func(Layout) string{Layout.commandLock}},
+		"a machine claimed for nothing": {
+			files: []func(Layout) string{Layout.commandLock}, tenant: func(l Layout) string { return l.Data },
+		},
+		"the machine is another's": {
+			files: []func(Layout) string{Layout.commandLock}, tenant: func(Layout) string { return "/other" }, wantRun: []string{"data-dir"},
+		},
+		"somebody's own files": {
+			files:    []func(Layout) string{Layout.commandLock, func(l Layout) string { return filepath.Join(l.Data, "notes") }},
+			wantData: []string{"notes"},
+		},
+		"a cluster": {
+			files: []func(Layout) string{Layout.commandLock, Layout.settingsFile}, tenant: func(l Layout) string { return l.Data },
+			wantData: []string{"cluster.json", "command.lock"}, wantRun: []string{"data-dir"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			l := Layout{Data: filepath.Join(root, "data"), Run: filepath.Join(root, "run")}
+			if err := errors.Join(os.Mkdir(l.Data, 0o755), os.Mkdir(l.Run, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range tt.files {
+				if err := os.WriteFile(file(l), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.tenant != nil {
+				if err := os.WriteFile(l.tenantFile(), []byte(tt.tenant(l)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := l.forget(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.wantData, namesIn(t, l.Data)); diff != "" {
+				t.Errorf("data directory (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.wantRun, namesIn(t, l.Run)); diff != "" {
+				t.Errorf("run directory (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// namesIn lists a folder: nil when there is none.
+func namesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
