@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,13 @@ import (
 
 // isRace tells whether somebody else wrote the object meanwhile: it is judged again.
 func isRace(err error) bool { return apierrors.IsConflict(err) }
+
+// isGone tells whether the API server says that it has no such object. A server that
+// does not serve the path (a kind that is being taken away, an aggregated API that
+// has no registration for a moment) answers 404 too, and says nothing about objects.
+func isGone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
 
 // collect judges one object and acts.
 func (c *collector) collect(ctx context.Context, uid types.UID) error {
@@ -90,8 +98,12 @@ func (c *collector) finishForeground(ctx context.Context, v view) error {
 	return nil
 }
 
-// orphan takes the object's reference off its dependents, then lets it go.
+// orphan takes the object's reference off its dependents, then lets it go. It must
+// know all dependents: one that turns up later would be collected.
 func (c *collector) orphan(ctx context.Context, v view) error {
+	if unlisted := c.unlisted(); len(unlisted) > 0 {
+		return fmt.Errorf("orphan the dependents of %s: waiting for the list of %s", describe(v.object), strings.Join(unlisted, ", "))
+	}
 	var errs []error
 	for _, dependent := range v.dependents {
 		live, err := c.read(ctx, dependent)
@@ -201,7 +213,7 @@ func (c *collector) judgeOwner(ctx context.Context, o *object, ref metav1.OwnerR
 	}
 	live, err := c.at(&resource, namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err), err == nil && live.UID != ref.UID:
+	case isGone(err), err == nil && live.UID != ref.UID:
 		c.absent.add(key)
 		return absent, nil
 	case err != nil:

@@ -3,6 +3,7 @@ package garbagecollector
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,17 +144,21 @@ func (c *collector) openWhenSynced(ctx context.Context) {
 }
 
 func (c *collector) allSynced() bool {
+	return c.following() > 0 && len(c.unlisted()) == 0
+}
+
+// unlisted names the resources whose objects are not all in the graph yet.
+func (c *collector) unlisted() []string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if len(c.monitors) == 0 {
-		return false
-	}
-	for _, m := range c.monitors {
+	var names []string
+	for gvr, m := range c.monitors {
 		if !m.synced.Load() {
-			return false
+			names = append(names, gvr.GroupResource().String())
 		}
 	}
-	return true
+	slices.Sort(names)
+	return names
 }
 
 func (c *collector) following() int {

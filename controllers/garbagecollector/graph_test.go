@@ -259,7 +259,7 @@ func TestCollectable(t *testing.T) {
 	}) {
 		got = append(got, r.GroupResource().String())
 	}
-	if diff := cmp.Diff([]string{"pods", "pods.core.keelson.dev"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"pods", "leases.coordination.k8s.io", "pods.core.keelson.dev"}, got); diff != "" {
 		t.Errorf("resources (-want +got):\n%s", diff)
 	}
 }

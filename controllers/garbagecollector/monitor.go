@@ -15,11 +15,11 @@ import (
 	"github.com/keelson-dev/keelson/controllers/internal/resources"
 )
 
-// ignored kinds change all the time and own nothing that matters here.
+// ignored kinds change all the time and are kept for an hour only; upstream leaves
+// them out too.
 var ignored = map[schema.GroupResource]bool{
-	{Group: "", Resource: "events"}:                    true,
-	{Group: "events.k8s.io", Resource: "events"}:       true,
-	{Group: "coordination.k8s.io", Resource: "leases"}: true,
+	{Group: "", Resource: "events"}:              true,
+	{Group: "events.k8s.io", Resource: "events"}: true,
 }
 
 // customResources: a change here may mean kinds that come or go.
