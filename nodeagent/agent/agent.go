@@ -82,12 +82,14 @@ func (a *agent) run(ctx context.Context) error {
 }
 
 func (a *agent) work(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
 	a.manager = lifecycle.New(a.lifecycleOptions(ctx))
 	a.pool = podworker.New(ctx, a.manager, a.clock)
 	var loops sync.WaitGroup
 	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
 	defer loops.Wait()
 	defer a.pool.Wait()
+	defer stop() // first: the rest waits for loops that end with ctx
 
 	start(a.writer.Run)
 	start(a.probeRuntime)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -287,6 +288,35 @@ func TestFinalizerTornOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.nothingLeft()
+}
+
+// brokenCache can watch nothing.
+type brokenCache struct{ cache.Cache }
+
+func (brokenCache) GetInformer(context.Context, client.Object, ...cache.InformerGetOption) (cache.Informer, error) {
+	return nil, errors.New("no such kind")
+}
+
+func TestAgentThatCannotWatchEnds(t *testing.T) {
+	m := newMachine(t, "cannot-watch")
+	api, err := newAPI(testEnv.Config, m.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api.cache = brokenCache{}
+	a := newAgent(m.options, settings{name: m.name}, dependencies{
+		api: api, runtime: m.runtime, network: m.network, cgroups: m.cgroups, clock: clock.RealClock{},
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- a.run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err == nil || err.Error() != "watching the Node: no such kind" {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the agent hangs")
+	}
 }
 
 func TestRefusedPod(t *testing.T) {

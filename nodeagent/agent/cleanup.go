@@ -28,6 +28,10 @@ const cleanupWorkers = 8
 // all that the agent and the proxy made: containers, Pod network, rules, cgroups,
 // logs. Neither may run. It may be repeated, and goes on after an error.
 func Cleanup(ctx context.Context, o Options) error {
+	mine, err := claim(ctx, &o)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	if o.Agent {
 		errs = append(errs, cleanupAgent(ctx, &o))
@@ -37,7 +41,7 @@ func Cleanup(ctx context.Context, o Options) error {
 			errs = append(errs, fmt.Errorf("removing the rules of Services: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, mine.release())...)
 }
 
 func cleanupAgent(ctx context.Context, o *Options) error {
@@ -69,6 +73,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 		a.sweepFiles(ctx, nobody),
 		m.cgroups.RemoveRoot(),
 		os.RemoveAll(stateDir(o)),
+		removeEmpty(a.manager.PodsDir()), removeEmpty(o.RunDir), removeRoot(o.RootDir),
 	)
 }
 

@@ -39,6 +39,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	mine, err := claim(ctx, &o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(ctx, o, s), mine.release())
+}
+
+func run(ctx context.Context, o Options, s settings) error {
 	log := klog.FromContext(ctx).WithValues("node", s.name)
 	ctx = klog.NewContext(ctx, log)
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
