@@ -1,37 +1,34 @@
-// Package podgc releases the Pods of Nodes that no longer exist: nobody else would
-// ever take the finalizer keelson.dev/pod off them.
+// Package podgc releases the Pods that no agent will ever end: those of Nodes that
+// no longer exist, and deleted ones that were never bound. Nobody else would take
+// the finalizer keelson.dev/pod off them.
 //
-// A Pod is released only after its Node has been absent for a while and is still
-// absent when read live. It is deleted with its UID as a condition, and only our own
-// finalizer is taken off. It holds no state worth keeping: after a crash the waiting
-// time starts again.
+// A bound Pod is released only after its Node has been absent for a while and is
+// still absent when read live. It is deleted with its UID as a condition, and only
+// our own finalizer is taken off, from the Pod as it was just read. It holds no
+// state worth keeping: after a crash the waiting time starts again.
 package podgc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/summary"
+	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 )
 
 // DefaultQuarantine is how long a Node may be absent before its Pods are released;
@@ -51,9 +48,7 @@ type Options struct {
 
 // Reconciler looks at one Node name at a time.
 type Reconciler struct {
-	client client.Client
-	// live reads past the cache.
-	live    client.Reader
+	releaser
 	options Options
 
 	mu     sync.Mutex
@@ -68,21 +63,27 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	err := mgr.GetFieldIndexer().IndexField(context.Background(), &keelsonv1.Pod{}, byNode, func(o client.Object) []string {
-		if pod, ok := o.(*keelsonv1.Pod); ok && pod.Spec.NodeName != "" {
-			return []string{pod.Spec.NodeName}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &keelsonv1.Pod{}, byNode, nodesOf); err != nil {
 		return fmt.Errorf("index Pods by node: %w", err)
 	}
-	r := &Reconciler{client: mgr.GetClient(), live: mgr.GetAPIReader(), options: o, absent: map[string]time.Time{}}
+	releaser := releaser{client: mgr.GetClient(), live: mgr.GetAPIReader(), clock: o.Clock}
+	if err := addUnbound(mgr, releaser); err != nil {
+		return err
+	}
+	r := &Reconciler{releaser: releaser, options: o, absent: map[string]time.Time{}}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("podgc").
 		For(&keelsonv1.Node{}, builder.WithPredicates(comesOrGoes())).
 		Watches(&keelsonv1.Pod{}, handler.EnqueueRequestsFromMapFunc(toNode), builder.WithPredicates(newlyBound())).
+		WithOptions(controller.Options{RateLimiter: backoff.RateLimiter()}).
 		Complete(r)
+}
+
+func nodesOf(o client.Object) []string {
+	if pod, ok := o.(*keelsonv1.Pod); ok && pod.Spec.NodeName != "" {
+		return []string{pod.Spec.NodeName}
+	}
+	return nil
 }
 
 // comesOrGoes leaves out heartbeats.
@@ -140,9 +141,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	for i := range pods.Items {
 		errs = append(errs, r.release(ctx, &pods.Items[i]))
 	}
-	return ctrl.Result{}, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.present(name) // nothing is left that waits for this Node
+	return ctrl.Result{}, nil
 }
 
+// present forgets how long a Node has been absent.
 func (r *Reconciler) present(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,52 +165,4 @@ func (r *Reconciler) quarantine(name string) time.Duration {
 		r.absent[name] = since
 	}
 	return r.options.Quarantine - r.options.Clock.Since(since)
-}
-
-// release ends a Pod whose agent is gone for good: Failed for whoever watches it,
-// deleted, and without our finalizer.
-func (r *Reconciler) release(ctx context.Context, pod *keelsonv1.Pod) error {
-	if err := r.fail(ctx, pod); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	if pod.DeletionTimestamp == nil {
-		if err := r.client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID}); err != nil {
-			return client.IgnoreNotFound(err)
-		}
-	}
-	klog.FromContext(ctx).Info("Released a Pod of a node that is gone", "pod", klog.KObj(pod))
-	if !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
-		return nil
-	}
-	kept := slices.DeleteFunc(slices.Clone(pod.Finalizers), func(f string) bool { return f == keelsonv1.PodFinalizer })
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID, "finalizers": kept}})
-	if err != nil {
-		return fmt.Errorf("encode the patch: %w", err)
-	}
-	if err := r.client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, patch)); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("take the finalizer off Pod %s: %w", klog.KObj(pod), err)
-	}
-	return nil
-}
-
-func (r *Reconciler) fail(ctx context.Context, pod *keelsonv1.Pod) error {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return nil
-	}
-	updated := pod.DeepCopy()
-	updated.Status.Phase = corev1.PodFailed
-	updated.Status.Conditions = append(slices.DeleteFunc(updated.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.DisruptionTarget
-	}), corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
-		Reason: "DeletionByPodGC", Message: "PodGC: node no longer exists",
-		LastTransitionTime: metav1.NewTime(r.options.Clock.Now()),
-	})
-	updated.Status.Summary = summary.Pod(updated)
-	base := client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{})
-	if err := r.client.Status().Patch(ctx, updated, base); err != nil {
-		return fmt.Errorf("write status of Pod %s: %w", klog.KObj(pod), err)
-	}
-	*pod = *updated
-	return nil
 }
