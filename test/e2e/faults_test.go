@@ -150,7 +150,7 @@ func TestKilledPartsComeBackAndPodsStay(t *testing.T) {
 func TestContainerThatEndsWhileTheAgentIsAway(t *testing.T) {
 	s := newSpace(t)
 	s.apply(shellPod("ends", "Never", "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; exit 9"))
-	pod := s.podWhen("ends", "running with a log", func(pod *keelsonv1.Pod) error {
+	s.podWhen("ends", "running with a log", func(pod *keelsonv1.Pod) error {
 		if pod.Status.Phase != corev1.PodRunning {
 			return fmt.Errorf("phase %s", pod.Status.Phase)
 		}
@@ -170,7 +170,7 @@ func TestContainerThatEndsWhileTheAgentIsAway(t *testing.T) {
 			return nil
 		})
 	})
-	pod = s.phase("ends", corev1.PodFailed)
+	pod := s.phase("ends", corev1.PodFailed)
 	if state := pod.Status.ContainerStatuses[0].State.Terminated; state == nil || state.ExitCode != 9 {
 		t.Errorf("ended as %+v, want exit code 9", state)
 	}

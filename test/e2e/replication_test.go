@@ -173,3 +173,33 @@ metadata:
 	s.run("delete", "configmap", "owner")
 	s.gone("secret", "dependent")
 }
+
+func TestControllerTakesLabelsAndSelectorFromItsTemplate(t *testing.T) {
+	s := newSpace(t)
+	bare := strings.NewReplacer("  replicas: 1\n", "", "  selector: {app: bare}\n", "",
+		"metadata: {labels: {app: bare, version: v1}}", "metadata: {name: ignored, labels: {app: bare, version: v1}}").
+		Replace(controller("bare", 1))
+	s.apply(bare)
+	s.ready("bare", 1)
+	if err := wantIn(s.run("get", "krc", "-l", "app=bare,version=v1", "-o", "wide"), "app=bare,version=v1"); err != nil {
+		t.Error(err)
+	}
+	if names := s.pods("app=bare"); len(names) != 1 || !strings.HasPrefix(names[0], "bare-") {
+		t.Errorf("Pods %v, want one named after the controller, not after the template", names)
+	}
+}
+
+func TestTemplateChangeReachesOnlyNewPods(t *testing.T) {
+	s := newSpace(t)
+	s.apply(controller("web", 1))
+	s.ready("web", 1)
+	old := s.pods("app=web")[0]
+	s.run("patch", "krc", "web", "--type=merge", "-p", `{"spec":{"replicas":2,"template":{"metadata":{"labels":{"version":"v2"}}}}}`)
+	s.ready("web", 2)
+	if got := s.pods("app=web,version=v1"); !slices.Equal(got, []string{old}) {
+		t.Errorf("Pods of the old template: %v, want %s alone", got, old)
+	}
+	if got := s.pods("app=web,version=v2"); len(got) != 1 {
+		t.Errorf("Pods of the new template: %v, want one", got)
+	}
+}

@@ -270,3 +270,74 @@ spec:
 		return fmt.Errorf("subsets %+v", found.Subsets)
 	})
 }
+
+func TestOnePortNumberForTwoProtocols(t *testing.T) {
+	s := newSpace(t)
+	s.apply(fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Service
+metadata: {name: dns}
+spec:
+  clusterIP: 10.254.88.8
+  selector: {app: dns}
+  ports:
+  - {name: dns, port: 53, protocol: UDP, targetPort: dns}
+  - {name: dns-tcp, port: 53, protocol: TCP, targetPort: dns-tcp}
+---
+apiVersion: core.keelson.dev/v1
+kind: Pod
+metadata: {name: dns, labels: {app: dns}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: udp
+    image: %[1]s
+    args: [udp, ":5353"]
+    ports: [{name: dns, containerPort: 5353, protocol: UDP}, {name: dns-tcp, containerPort: 5353, protocol: TCP}]
+  - {name: tcp, image: %[1]s, args: [tcp, ":5353"]}
+`, cluster.Image(testserverImage)))
+	s.endpoints("dns", 1)
+	if err := wantIn(s.run("get", "ksvc", "dns"), "10.254.88.8", "53/UDP,53/TCP"); err != nil {
+		t.Error(err)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		s.eventually(eventual, "answer over "+network, func() error {
+			name := fmt.Sprintf("%s-%d", network, time.Now().UnixNano())
+			return wantIn(s.client(name, "/testserver dial "+network+" 10.254.88.8:53"), "dns ")
+		})
+	}
+}
+
+func TestHeadlessAndHandMadeServices(t *testing.T) {
+	s := newSpace(t)
+	s.apply(controller("web", 1))
+	s.ready("web", 1)
+	s.apply(strings.Replace(service("headless", "clusterIP: None"), "selector: {app: headless}", "selector: {app: web}", 1))
+	s.endpoints("headless", 1)
+	s.eventually(soon, "columns", func() error { return wantIn(s.run("get", "ksvc", "headless"), "ClusterIP", "None") })
+
+	t.Log("A Service without a selector leads where its hand-made Endpoints say")
+	pod := s.phase(s.pods("app=web")[0], corev1.PodRunning)
+	s.apply(fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Service
+metadata: {name: manual}
+spec:
+  ports: [{port: 3306, targetPort: 8080}]
+---
+apiVersion: core.keelson.dev/v1
+kind: Endpoints
+metadata: {name: manual}
+subsets:
+- addresses: [{ip: %s}]
+  ports: [{port: 8080}]
+`, pod.Status.PodIP))
+	if err := wantIn(s.run("get", "kep", "manual"), pod.Status.PodIP+":8080"); err != nil {
+		t.Error(err)
+	}
+	ip := s.serviceIP("manual")
+	s.eventually(eventual, "answer", func() error {
+		name := fmt.Sprintf("manual-%d", time.Now().UnixNano())
+		return wantIn(s.client(name, "/testserver fetch http://"+ip+":3306/"), pod.Name)
+	})
+}
