@@ -35,6 +35,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
+	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 )
 
 // Options are what the controller can be told.
@@ -81,7 +82,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		Named("node").
 		For(&keelsonv1.Node{}).
 		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(toNode), builder.WithPredicates(nodeLeases)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: backoff.RateLimiter()}).
 		Complete(r)
 }
 

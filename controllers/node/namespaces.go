@@ -12,9 +12,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 )
 
 // ownNamespaces are those without which no Lease can be written.
@@ -35,6 +37,7 @@ func addNamespaceKeeper(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node-namespaces").
 		For(&corev1.Namespace{}, builder.WithPredicates(ours)).
+		WithOptions(controller.Options{RateLimiter: backoff.RateLimiter()}).
 		Complete(&namespaceKeeper{client: mgr.GetClient()})
 }
 

@@ -18,9 +18,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 )
 
 // Name is the account that Pods run as when they name none.
@@ -38,6 +41,7 @@ func Add(mgr ctrl.Manager) error {
 		Named("serviceaccount").
 		For(&corev1.Namespace{}).
 		WatchesMetadata(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(toNamespace), builder.WithPredicates(ours)).
+		WithOptions(controller.Options{RateLimiter: backoff.RateLimiter()}).
 		Complete(&Reconciler{client: mgr.GetClient()})
 }
 
