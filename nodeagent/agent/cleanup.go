@@ -25,8 +25,8 @@ import (
 const cleanupWorkers = 8
 
 // Cleanup ends every Pod on this machine, whatever the API says of it, and removes
-// all that the agent and the proxy made: containers, Pod network, rules, cgroups,
-// logs. Neither may run. It may be repeated, and goes on after an error.
+// all that the agent and the proxy made: containers, images, Pod network, rules,
+// cgroups, logs. Neither may run. It may be repeated, and goes on after an error.
 func Cleanup(ctx context.Context, o Options) error {
 	mine, err := claim(ctx, &o)
 	if err != nil {
@@ -68,6 +68,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 		return errors.Join(err, m.engine.Close()) // the network stays while a Pod may use it
 	}
 	return errors.Join(
+		m.engine.RemoveNamespace(ctx),
 		m.engine.Close(),
 		m.network.Remove(ctx),
 		a.sweepFiles(ctx, nobody),

@@ -182,7 +182,7 @@ func TestSomebodyElseRemovesAContainer(t *testing.T) {
 	p.waitExited(id)
 	other, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
 	f.must(err)
-	defer other.Close()
+	defer func() { f.must(other.Close()) }()
 	f.must(other.ContainerService().Delete(t.Context(), id))
 	f.must(other.SnapshotService("overlayfs").Remove(t.Context(), id))
 	pods, err := f.List(t.Context())
@@ -201,7 +201,7 @@ func TestInterruptedStarts(t *testing.T) {
 	// The agent died between creating the task and starting it.
 	other, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
 	f.must(err)
-	defer other.Close()
+	defer func() { f.must(other.Close()) }()
 	mounts, err := other.SnapshotService("overlayfs").Mounts(t.Context(), id)
 	f.must(err)
 	_, err = other.TaskService().Create(t.Context(), &tasks.CreateTaskRequest{

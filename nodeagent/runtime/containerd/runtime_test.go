@@ -170,7 +170,7 @@ func TestPodsShareNamespacesAndOneShim(t *testing.T) {
 	if diff := cmp.Diff("shared\n"+p.output(first), p.output(second)); diff != "" {
 		t.Errorf("namespaces differ:\n%s", diff)
 	}
-	if !strings.HasPrefix(p.output(first), string(p.identity.Name)+"\n") {
+	if !strings.HasPrefix(p.output(first), p.identity.Name+"\n") {
 		t.Errorf("hostname in %q", p.output(first))
 	}
 	if shims := f.daemon.Shims(); len(shims) != 1 {
