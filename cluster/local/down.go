@@ -45,7 +45,7 @@ func Down(ctx context.Context, o Options, out io.Writer) error {
 		return errors.New("not running as root: run it again with sudo")
 	}
 	if lost {
-		say("The files in %s were removed by hand; ending what still runs", l.Data)
+		say("The files in %s are gone, but their cluster was not ended; ending what is left", l.Data)
 	}
 	unlock, err := lockCommand(ctx, l, say)
 	if err != nil {
@@ -111,14 +111,26 @@ func (d *downer) down(ctx context.Context) error {
 	if err := d.endProcesses(ctx); err != nil {
 		return err
 	}
+	if err := d.makeRoom(); err != nil {
+		return err
+	}
 	if err := d.cleanNode(ctx); err != nil {
-		return fmt.Errorf("remove what the node made (nothing else was removed, so 'keelson down' can be run again): %w", err)
+		return fmt.Errorf("remove what the node made (what is needed for it was kept, so 'keelson down' can be run again): %w", err)
 	}
 	if err := d.removeFiles(); err != nil {
 		return err
 	}
 	d.say("The cluster is down, after %.1fs.", time.Since(begin).Seconds())
 	return nil
+}
+
+// makeRoom removes the database first, because containerd cannot forget containers
+// on a disk that is full, which is when people end clusters.
+func (d *downer) makeRoom() error {
+	if d.options.KeepData {
+		return nil
+	}
+	return removeAll(d.layout.etcdDir())
 }
 
 // endProcesses ends the supervisor, which ends its children, and then whatever a
@@ -208,12 +220,21 @@ func (d *downer) ensureContainerd(ctx context.Context) error {
 		}
 		select {
 		case err := <-exited:
-			return fmt.Errorf("containerd ended instead of answering at %s (see %s): %w", d.settings.ContainerdAddress, log.Name(), err)
+			return fmt.Errorf("containerd ended instead of answering at %s: %w\n%s", d.settings.ContainerdAddress, err, tail(log.Name(), 5))
 		case <-ctx.Done():
-			return fmt.Errorf("containerd does not answer at %s (see %s): %w", d.settings.ContainerdAddress, log.Name(), ctx.Err())
+			return fmt.Errorf("containerd does not answer at %s: %w\n%s", d.settings.ContainerdAddress, ctx.Err(), tail(log.Name(), 5))
 		case <-tick.C:
 		}
 	}
+}
+
+// tail is the end of a log, or why it cannot be read.
+func tail(path string, n int) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return path + " ends in:\n" + lastLines(text, n)
 }
 
 func lastLines(text []byte, n int) string {
@@ -246,12 +267,14 @@ func (d *downer) removeFiles() error {
 	return removeIfEmpty(d.layout.Data)
 }
 
-// removeIfEmpty leaves a directory in which somebody else keeps files.
+// removeIfEmpty leaves a directory in which somebody else keeps files, or on which
+// they mounted something.
 func removeIfEmpty(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
-		return fmt.Errorf("remove an empty directory: %w", err)
+	err := os.Remove(dir)
+	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("remove an empty directory: %w", err)
 }
 
 func removeAll(paths ...string) error {

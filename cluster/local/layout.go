@@ -119,10 +119,11 @@ func (l Layout) checkNotLost() error {
 	if err != nil || !lost {
 		return err
 	}
-	return fmt.Errorf("the files in %s were removed, but their cluster was not ended: run 'keelson down --data-dir %s' first, which removes the rest of it", l.Data, l.Data)
+	return fmt.Errorf("the files in %s are gone, but their cluster was not ended: run 'keelson down --data-dir %s' first, which removes the rest of it", l.Data, l.Data)
 }
 
-// forget removes what was made for a cluster that did not come to be.
+// forget removes what little is made before there are settings; what follows from
+// settings is removed by down.
 func (l Layout) forget() error {
 	tenant, err := l.tenant()
 	if err != nil || exists(l.settingsFile()) || exists(l.settingsCopy()) && tenant == l.Data {

@@ -104,6 +104,13 @@ func TestDecideSettings(t *testing.T) {
 		"a host name that cannot be a node's name is said with the flag to use": {
 			machine: func(m *surroundings) { m.hostname = "my_host" }, wantErr: []string{`"my_host"`, "--node-name"},
 		},
+		"an address that this machine does not have": {
+			machine: func(m *surroundings) {
+				m.free = func(netip.Addr, int) bool { return false }
+				m.choose = func(netip.Addr) (int, error) { return 0, errors.New("cannot assign requested address") }
+			},
+			options: func(o *Options) { o.NodeIP = "9.9.9.9" }, wantErr: []string{"--node-ip", "9.9.9.9"},
+		},
 		"a machine without an address": {
 			machine: func(m *surroundings) {
 				m.detectIP = func() (netip.Addr, error) { return netip.Addr{}, errors.New("give one with --node-ip") }
@@ -178,6 +185,11 @@ func TestOptionsAreValidatedAllAtOnce(t *testing.T) {
 	if err := o.Validate(); err != nil {
 		t.Errorf("defaults: %v", err)
 	}
+	o.RunDir = "/run/" + strings.Repeat("x", maxRunDir)
+	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "--run-dir: has") {
+		t.Errorf("a run directory too long for sockets: %v", err)
+	}
+	o = *NewOptions()
 	o.ServiceCIDR = "10.244.0.0/24"
 	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "overlap") {
 		t.Errorf("overlap: %v", err)

@@ -58,14 +58,21 @@ func (o *Options) AddDownFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.KeepData, "keep-data", o.KeepData, "Keep the data folder: the objects are there again after the next up.")
 }
 
+// maxRunDir leaves room for containerd's longest socket, containerd.sock.ttrpc in a
+// folder of its own: it refuses paths beyond 104 characters.
+const maxRunDir = 104 - len("/containerd/containerd.sock.ttrpc")
+
 // Validate returns every problem at once, naming the flags.
 func (o *Options) Validate() error {
 	var errs []error
 	if o.DataDir == "" {
 		errs = append(errs, errors.New("--data-dir: must not be empty"))
 	}
-	if o.RunDir == "" || o.RunDir[0] != '/' {
+	switch {
+	case o.RunDir == "" || o.RunDir[0] != '/':
 		errs = append(errs, fmt.Errorf("--run-dir: %q is not an absolute path", o.RunDir))
+	case len(o.RunDir) > maxRunDir:
+		errs = append(errs, fmt.Errorf("--run-dir: has %d characters, and sockets in it allow %d", len(o.RunDir), maxRunDir))
 	}
 	if o.NodeName != "" {
 		for _, reason := range validation.IsDNS1123Subdomain(o.NodeName) {

@@ -158,6 +158,9 @@ func decidePorts(p Ports, node netip.Addr, m surroundings) (Ports, error) {
 			continue
 		}
 		port, err := m.choose(addr)
+		if err != nil && addr == node {
+			return Ports{}, fmt.Errorf("--node-ip: cannot listen on %s, which must be an address of this machine: %w", addr, err)
+		}
 		if err != nil {
 			return Ports{}, fmt.Errorf("find a free port on %s: %w", addr, err)
 		}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -67,7 +68,11 @@ func prepareFolders(l Layout, s Settings) error {
 	if !s.OwnContainerd {
 		return nil
 	}
-	return files.Replace(l.containerdConfig(), []byte(containerdConfig(l)), 0o600)
+	config := []byte(containerdConfig(l))
+	if now, err := os.ReadFile(l.containerdConfig()); err == nil && bytes.Equal(now, config) {
+		return nil // a full disk must not keep down from starting containerd
+	}
+	return files.Replace(l.containerdConfig(), config, 0o600)
 }
 
 func memoryOfMachine() (uint64, error) {

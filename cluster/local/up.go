@@ -117,6 +117,9 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		before = &old
 	}
 	if err := u.prepare(before); err != nil {
+		if !known { // nothing ran yet, and checkFresh saw that no such files were there
+			err = errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
+		}
 		return err
 	}
 	return u.startSupervisor()
@@ -189,13 +192,7 @@ func (u *upper) supervisorLog() string {
 	return supervisor.LogFile(u.layout.logDir(), nameSupervisor)
 }
 
-func (u *upper) tailOfSupervisorLog() string {
-	text, err := os.ReadFile(u.supervisorLog())
-	if err != nil {
-		return err.Error()
-	}
-	return lastLines(text, 5)
-}
+func (u *upper) tailOfSupervisorLog() string { return tail(u.supervisorLog(), 5) }
 
 // wait returns when every component is ready, and prints each as it becomes so.
 func (u *upper) wait(ctx context.Context) error {
