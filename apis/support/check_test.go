@@ -197,6 +197,7 @@ func TestCheckNode(t *testing.T) {
 		Taints: []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectPreferNoSchedule}}}
 	expectPaths(t, CheckNode(spec, specPath))
 	spec.Taints = append(spec.Taints, corev1.Taint{Key: "b", Effect: corev1.TaintEffectNoExecute})
+	//nolint:staticcheck // a field that upstream removed is refused, too
 	spec.ConfigSource = &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Name: "x"}}
 	expectPaths(t, CheckNode(spec, specPath), "spec.configSource", "spec.taints[1].effect")
 }

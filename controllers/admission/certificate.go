@@ -66,7 +66,7 @@ func planCertificate(data map[string][]byte, names []string, now time.Time) step
 
 // nextLook is the time until planCertificate may say something else.
 func nextLook(data map[string][]byte, now time.Time) time.Duration {
-	first := time.Duration(serverLifetime)
+	first := serverLifetime
 	for key, lifetime := range map[string]time.Duration{corev1.ServiceAccountRootCAKey: caLifetime, corev1.TLSCertKey: serverLifetime} {
 		block, _ := pem.Decode(data[key])
 		if block == nil {

@@ -222,7 +222,7 @@ func (c *collector) waitForKinds(ctx context.Context) bool {
 }
 
 // syncKinds starts and stops monitors so that they match what the server serves.
-func (c *collector) syncKinds(ctx context.Context) (resources.Unknown, error) {
+func (c *collector) syncKinds(ctx context.Context) (resources.UnknownError, error) {
 	all, unknown, err := resources.Discover(ctx, c.server)
 	if err != nil {
 		return nil, err

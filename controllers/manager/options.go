@@ -288,7 +288,7 @@ func (o *Options) enabled(c controller) bool {
 			all = true
 		}
 	}
-	return all && !(c.hygiene && o.Mode == Guest)
+	return all && (!c.hygiene || o.Mode != Guest)
 }
 
 func parseIPv4Range(flag, value string) (netip.Prefix, error) {

@@ -151,7 +151,7 @@ func (r *Reconciler) finalize(ctx context.Context, namespace *corev1.Namespace) 
 type content struct {
 	// discovery and undiscovered: kinds that could not be asked for.
 	discovery    error
-	undiscovered resources.Unknown
+	undiscovered resources.UnknownError
 	// deletion holds one error per resource that could not be emptied.
 	deletion []error
 	// objects counts what remains by "resource.group"; finalizers by finalizer.

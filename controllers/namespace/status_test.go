@@ -38,7 +38,7 @@ func TestConditions(t *testing.T) {
 			trouble{deletion: "ContentDeletionFailed: Failed to delete all resource types, 2 remaining: a, z"},
 		},
 		"a group that does not answer": {
-			content{undiscovered: resources.Unknown{schema.GroupVersion{Group: "g", Version: "v1"}: errors.New("down")}},
+			content{undiscovered: resources.UnknownError{schema.GroupVersion{Group: "g", Version: "v1"}: errors.New("down")}},
 			trouble{discovery: "DiscoveryFailed: Discovery failed for some groups, 1 failing: g/v1: down"},
 		},
 		"a server that does not answer": {
@@ -96,7 +96,7 @@ func TestErrIsNeverLost(t *testing.T) {
 	}
 	for name, found := range map[string]content{
 		"discovery": {discovery: errors.New("x")},
-		"a group":   {undiscovered: resources.Unknown{schema.GroupVersion{Group: "g"}: errors.New("x")}},
+		"a group":   {undiscovered: resources.UnknownError{schema.GroupVersion{Group: "g"}: errors.New("x")}},
 		"deletion":  {deletion: []error{errors.New("x")}},
 	} {
 		if found.err() == nil {

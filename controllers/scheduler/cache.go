@@ -164,11 +164,3 @@ func (c *nodeCache) take(uid types.UID) bool {
 	}
 	return true
 }
-
-// placed tells where a Pod is counted.
-func (c *nodeCache) placed(uid types.UID) (node string, assumed, known bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p, known := c.pods[uid]
-	return p.node, p.assumed, known
-}

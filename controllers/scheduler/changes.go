@@ -23,23 +23,23 @@ const (
 )
 
 // nodeChanges compares two versions of a Node. A heartbeat is no change.
-func nodeChanges(old, new *keelsonv1.Node) change {
+func nodeChanges(before, after *keelsonv1.Node) change {
 	var changes change
-	if old.Spec.Unschedulable != new.Spec.Unschedulable || !equality.Semantic.DeepEqual(old.Spec.Taints, new.Spec.Taints) {
+	if before.Spec.Unschedulable != after.Spec.Unschedulable || !equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints) {
 		changes |= nodeSpecChanged
 	}
-	if !maps.Equal(old.Labels, new.Labels) {
+	if !maps.Equal(before.Labels, after.Labels) {
 		changes |= nodeLabelsChanged
 	}
-	if !maps.EqualFunc(old.Status.Allocatable, new.Status.Allocatable, sameQuantity) {
+	if !maps.EqualFunc(before.Status.Allocatable, after.Status.Allocatable, sameQuantity) {
 		changes |= nodeCapacityChanged
 	}
 	return changes
 }
 
 // specChanged tells whether anything changed that placing the Pod depends on.
-func specChanged(old, new *keelsonv1.Pod) bool {
-	return old.UID != new.UID || old.Generation != new.Generation
+func specChanged(before, after *keelsonv1.Pod) bool {
+	return before.UID != after.UID || before.Generation != after.Generation
 }
 
 func sameQuantity(a, b resource.Quantity) bool { return a.Cmp(b) == 0 }

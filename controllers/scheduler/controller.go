@@ -83,7 +83,7 @@ func (s *scheduler) Start(ctx context.Context) error {
 	for {
 		pod, err := s.queue.pop(ctx)
 		if err != nil {
-			return nil //nolint:nilerr // pop fails only when ctx ends, which is how a runnable stops
+			return nil // pop fails only when ctx ends, which is how a runnable stops
 		}
 		write := s.schedule(ctx, pod)
 		select {

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -88,8 +87,4 @@ func (p hostPort) conflicts(other hostPort) bool {
 // isTerminal tells whether the Pod has ended and holds no resources any more.
 func isTerminal(pod *keelsonv1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-func keyOf(pod *keelsonv1.Pod) types.NamespacedName {
-	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }

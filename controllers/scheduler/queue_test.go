@@ -94,12 +94,13 @@ func TestQueueBacksOffAfterFailedBindings(t *testing.T) {
 		q := newQueue(clock.RealClock{})
 		q.set(makePod("p").info())
 		expect(t, q, time.Second, "p")
-		for _, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+		for _, seconds := range []int{1, 2, 4, 8, 10, 10, 10} {
+			want := time.Duration(seconds) * time.Second
 			start := time.Now()
 			q.retry("uid-p")
 			expect(t, q, time.Minute, "p")
-			if waited := time.Since(start); waited != want*time.Second {
-				t.Fatalf("waited %s, want %s", waited, want*time.Second)
+			if waited := time.Since(start); waited != want {
+				t.Fatalf("waited %s, want %s", waited, want)
 			}
 		}
 	})

@@ -102,7 +102,7 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) (*
 		o.NodePortRange = svcranges.DefaultNodePortRange
 	}
 	if o.IntN == nil {
-		o.IntN = rand.IntN
+		o.IntN = rand.IntN //nolint:forbidigo // the source that is injected outside of tests
 	}
 	r := &Reconciler{client: c, recorder: recorder, ranges: ranges{intN: o.IntN}}
 	var err error

@@ -156,8 +156,8 @@ func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := &store{pullErr: errors.New("not found")}
 		m := NewManager(service, clock.RealClock{})
-		wants := []time.Duration{10, 20, 40, 80, 160, 300, 300}
-		for i, want := range wants {
+		wants := []int{10, 20, 40, 80, 160, 300, 300}
+		for i, seconds := range wants {
 			if _, err := ask(m, byTag, corev1.PullAlways); err.Reason != ReasonErrImagePull {
 				t.Fatalf("try %d: %v", i, err)
 			}
@@ -169,8 +169,8 @@ func TestBackOff(t *testing.T) {
 			if diff := cmp.Diff(wantEvents, events); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
-			if got := time.Until(err.RetryAt); got != want*time.Second {
-				t.Errorf("failure %d: retry in %v, want %vs", i, got, int(want))
+			if got := time.Until(err.RetryAt); got != time.Duration(seconds)*time.Second {
+				t.Errorf("failure %d: retry in %v, want %ds", i, got, seconds)
 			}
 			time.Sleep(time.Until(err.RetryAt))
 		}
@@ -237,7 +237,9 @@ func TestPullEndsWhenNobodyWaits(t *testing.T) {
 		go func() { first <- ensure(alone) }()
 		synctest.Wait()
 		leave()
-		<-first
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("who was alone got %v", err)
+		}
 		synctest.Wait()
 		if service.cancelled != 1 {
 			t.Error("the pull went on for nobody")

@@ -179,7 +179,7 @@ func BenchmarkStreamWriter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer file.Close()
+	b.Cleanup(func() { _ = file.Close() })
 	writer := file.NewStream(Stdout)
 	output := []byte(strings.Repeat(strings.Repeat("x", 99)+"\n", 320))
 	b.SetBytes(int64(len(output)))

@@ -126,7 +126,7 @@ func (l *lab) in(name string, f func()) {
 		if ns, err = netns.GetFromName(l.prefix + name); err != nil {
 			return
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		if err = netns.Set(ns); err == nil {
 			f()
 		}
@@ -174,7 +174,7 @@ func (l *lab) serveUDP(ns, name, address string) (stop func()) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { packets.Close() })
+	l.t.Cleanup(func() { _ = packets.Close() })
 	go func() {
 		buffer := make([]byte, 100)
 		for {
@@ -187,7 +187,7 @@ func (l *lab) serveUDP(ns, name, address string) (stop func()) {
 			}
 		}
 	}()
-	return func() { packets.Close() }
+	return func() { _ = packets.Close() }
 }
 
 func hostOf(a net.Addr) string {

@@ -42,12 +42,12 @@ func (r Resource) Supports(verbs ...string) bool {
 	return true
 }
 
-// Unknown names groups whose kinds could not be found out: an aggregated API that
+// UnknownError names groups whose kinds could not be found out: an aggregated API that
 // is down, for example. What was known of them before may still be true.
-type Unknown map[schema.GroupVersion]error
+type UnknownError map[schema.GroupVersion]error
 
 // Error names each group with its error, in order, so that equal failures read alike.
-func (u Unknown) Error() string {
+func (u UnknownError) Error() string {
 	var parts []string
 	for _, gv := range slices.SortedFunc(maps.Keys(u), func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) }) {
 		parts = append(parts, fmt.Sprintf("%s: %v", gv, u[gv]))
@@ -56,7 +56,7 @@ func (u Unknown) Error() string {
 }
 
 // HasGroup tells whether a version of the group is among the unknown.
-func (u Unknown) HasGroup(group string) bool {
+func (u UnknownError) HasGroup(group string) bool {
 	for gv := range u {
 		if gv.Group == group {
 			return true
@@ -67,9 +67,9 @@ func (u Unknown) HasGroup(group string) bool {
 
 // Discover returns the resources of the server in a fixed order, and the groups it
 // could not ask. The error is for a server that could not be asked at all.
-func Discover(ctx context.Context, server discovery.DiscoveryInterfaceWithContext) ([]Resource, Unknown, error) {
+func Discover(ctx context.Context, server discovery.DiscoveryInterfaceWithContext) ([]Resource, UnknownError, error) {
 	lists, err := discovery.ServerPreferredResourcesWithContext(ctx, server)
-	var unknown Unknown
+	var unknown UnknownError
 	if failed, partial := discovery.GroupDiscoveryFailedErrorGroups(err); partial {
 		unknown = failed
 	} else if err != nil {

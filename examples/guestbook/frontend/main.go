@@ -92,7 +92,7 @@ func command(ctx context.Context, address, name string, args ...any) (any, error
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // the answer is here already
 	return redis.DoContext(conn, ctx, name, args...)
 }
 

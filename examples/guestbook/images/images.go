@@ -5,6 +5,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -87,12 +88,12 @@ func redisSpec() (imagebuild.Spec, error) {
 }
 
 // frontendSpec is an image with nothing but the static page server.
-func frontendSpec(ctx context.Context, moduleRoot string) (imagebuild.Spec, error) {
+func frontendSpec(ctx context.Context, moduleRoot string) (spec imagebuild.Spec, err error) {
 	dir, err := os.MkdirTemp("", "guestbook-")
 	if err != nil {
 		return imagebuild.Spec{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	program := filepath.Join(dir, "frontend")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./examples/guestbook/frontend")
 	build.Dir = moduleRoot

@@ -18,11 +18,11 @@ import (
 // opens its own socket, so that no request waits for another's in user space.
 type handle struct{}
 
-// real adds the namespaces.
-type real struct{ handle }
+// kernel adds the namespaces.
+type kernel struct{ handle }
 
 // New returns the kernel of the process's own network namespace.
-func New() Kernel { return real{} }
+func New() Kernel { return kernel{} }
 
 // maxAttempts bounds the repetition of interrupted calls; a dump is interrupted when
 // the table changed while it was read.

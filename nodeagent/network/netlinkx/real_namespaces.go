@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (real) CreateNamespace(path string) error {
+func (kernel) CreateNamespace(path string) error {
 	bound, err := isBound(path)
 	if err != nil || bound {
 		return wrap(err, "network namespace %s", path)
@@ -50,7 +50,7 @@ func isBound(path string) (bool, error) {
 	return fsInfo.Type == unix.NSFS_MAGIC, err
 }
 
-func (real) DeleteNamespace(path string) error {
+func (kernel) DeleteNamespace(path string) error {
 	for {
 		err := retryErr(func() error { return unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,7 @@ func (real) DeleteNamespace(path string) error {
 	return nil
 }
 
-func (real) ListNamespaces(dir string) ([]string, error) {
+func (kernel) ListNamespaces(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listing network namespaces: %w", err)
@@ -78,7 +78,7 @@ func (real) ListNamespaces(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (real) InNamespace(path string, f func(Handle) error) error {
+func (kernel) InNamespace(path string, f func(Handle) error) error {
 	bound, err := isBound(path)
 	if err != nil {
 		return wrap(err, "network namespace %s", path)

@@ -272,8 +272,7 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 		if len(words) > 1 {
 			value = words[1]
 		}
-		used := 2
-		ok := true
+		used, ok := 2, false
 		switch option {
 		case "-m", "--mode", "--seconds", "--mask":
 			words = words[2:]
@@ -281,25 +280,8 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 		case "--reap", "--rsource":
 			words = words[1:]
 			continue
-		case "-p":
-			ok = value == t.packet.Protocol
-		case "-i":
-			ok = t.packet.In == value || (t.packet.In == "" && value == "lo")
-		case "-s":
-			ok = t.prefix(value).Contains(t.packet.From)
-		case "-d":
-			ok = t.prefix(value).Contains(s.to.Addr())
-		case "--dport":
-			ok = value == strconv.Itoa(int(s.to.Port()))
-		case "--dst-type":
-			ok = value == "LOCAL" && t.local(s.to.Addr())
-		case "--ctstate":
-			ok = t.hasState(value, s)
-		case "--mark":
-			want, mask := t.valueMask(value)
-			ok = s.mark&mask == want
 		case "--probability":
-			chance = t.float(value)
+			chance, ok = t.float(value), true
 		case "--name":
 			var what string
 			ok, what = t.recent(value, words[2:])
@@ -308,8 +290,7 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 			}
 			used = 3
 		default:
-			t.fail("unknown match %q in %q", option, r.text)
-			return state{}, s
+			ok = t.holds(option, value, s)
 		}
 		if ok == not {
 			return state{}, s
@@ -319,6 +300,31 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 	matched.probability *= chance
 	passed.probability *= 1 - chance
 	return matched, passed
+}
+
+// holds tells whether the packet is as one option with one value says.
+func (t *trace) holds(option, value string, s state) bool {
+	switch option {
+	case "-p":
+		return value == t.packet.Protocol
+	case "-i":
+		return t.packet.In == value || (t.packet.In == "" && value == "lo")
+	case "-s":
+		return t.prefix(value).Contains(t.packet.From)
+	case "-d":
+		return t.prefix(value).Contains(s.to.Addr())
+	case "--dport":
+		return value == strconv.Itoa(int(s.to.Port()))
+	case "--dst-type":
+		return value == "LOCAL" && t.local(s.to.Addr())
+	case "--ctstate":
+		return t.hasState(value, s)
+	case "--mark":
+		want, mask := t.valueMask(value)
+		return s.mark&mask == want
+	}
+	t.fail("unknown match %q with value %q", option, value)
+	return false
 }
 
 func (t *trace) recent(list string, rest []string) (ok bool, what string) {

@@ -78,12 +78,11 @@ func (c *Cluster) Keelson(args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(out.Name())
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
 	runErr := cmd.Run()
 	text, err := os.ReadFile(out.Name())
-	return string(text), errors.Join(runErr, err)
+	return string(text), errors.Join(runErr, err, os.Remove(out.Name()))
 }
 
 // Up starts the cluster and returns when it is ready.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,7 +22,7 @@ const (
 
 // PushImages builds the test images and stores them in a registry. The test server is
 // compiled from the module whose folder is root.
-func PushImages(registry *imagebuild.Registry, root string) error {
+func PushImages(registry *imagebuild.Registry, root string) (err error) {
 	busybox, err := imagebuild.Busybox()
 	if err != nil {
 		return err
@@ -30,7 +31,7 @@ func PushImages(registry *imagebuild.Registry, root string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	server, err := testserver(root, folder)
 	if err != nil {
 		return err

@@ -93,7 +93,7 @@ func serveTCP(ctx context.Context, address string) error {
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	for {
 		conn, err := listener.Accept()
-		if ctx.Err() != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
@@ -115,7 +115,7 @@ func serveUDP(ctx context.Context, address string) error {
 	buffer := make([]byte, 1500)
 	for {
 		_, client, err := conn.ReadFrom(buffer)
-		if ctx.Err() != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {

@@ -32,7 +32,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "Cannot make a temporary directory:", err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "Cannot remove the temporary directory:", err)
+		}
+	}()
 	binary = filepath.Join(dir, "keelson-manager")
 	build := exec.Command("go", "build", "-o", binary, "github.com/keelson-dev/keelson/cmd/manager")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -3,6 +3,7 @@ package manager_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -121,7 +122,7 @@ func startReplica(t *testing.T, flags ...string) *replica {
 
 func (r *replica) kill(t *testing.T) {
 	t.Helper()
-	if err := r.cmd.Process.Kill(); err != nil && err != os.ErrProcessDone {
+	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Error(err)
 	}
 	<-r.ended
