@@ -3,6 +3,7 @@ package namespace
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,14 +58,17 @@ func (r *Reconciler) deleteAll(ctx context.Context, namespace string, of []resou
 // deleteResource deletes all objects of one resource and counts what remains.
 func (r *Reconciler) deleteResource(ctx context.Context, namespace string, resource resources.Resource, found *content) error {
 	left, err := r.list(ctx, namespace, resource)
-	if err != nil || len(left) == 0 {
+	if err != nil {
 		return err
 	}
-	if err := r.deleteObjects(ctx, namespace, resource, left); err != nil {
-		return err
-	}
-	if left, err = r.list(ctx, namespace, resource); err != nil {
-		return err
+	// What waits for a finalizer is not deleted again at every look.
+	if slices.ContainsFunc(left, stays) {
+		if err := r.deleteObjects(ctx, namespace, resource, left); err != nil {
+			return err
+		}
+		if left, err = r.list(ctx, namespace, resource); err != nil {
+			return err
+		}
 	}
 	for _, object := range left {
 		found.objects[name(resource)]++
@@ -85,7 +89,7 @@ func (r *Reconciler) deleteObjects(ctx context.Context, namespace string, resour
 		return nil
 	}
 	for _, object := range objects {
-		if object.DeletionTimestamp != nil {
+		if !stays(object) {
 			continue
 		}
 		if err := at.Delete(ctx, object.Name, options); err != nil && !apierrors.IsNotFound(err) {
@@ -94,6 +98,9 @@ func (r *Reconciler) deleteObjects(ctx context.Context, namespace string, resour
 	}
 	return nil
 }
+
+// stays tells whether nobody has deleted the object yet.
+func stays(object metav1.PartialObjectMetadata) bool { return object.DeletionTimestamp == nil }
 
 func (r *Reconciler) list(ctx context.Context, namespace string, resource resources.Resource) ([]metav1.PartialObjectMetadata, error) {
 	at := r.metadata.Resource(resource.GroupVersionResource).Namespace(namespace)
