@@ -98,8 +98,8 @@ func TestDecideSettings(t *testing.T) {
 		},
 		"flags that contradict the running cluster are all refused": {
 			old:     &first,
-			options: func(o *Options) { o.NodeName, o.ServiceCIDR = "b", "10.1.0.0/16" },
-			wantErr: []string{"--node-name: the cluster was made with host-1, not b", "--service-cidr: the cluster was made with 10.254.0.0/16"},
+			options: func(o *Options) { o.NodeName, o.ServiceCIDR, o.RunDir = "b", "10.1.0.0/16", "/run/b" },
+			wantErr: []string{"--run-dir: the cluster was made with /run/keelson, not /run/b", "--node-name: the cluster was made with host-1, not b", "--service-cidr: the cluster was made with 10.254.0.0/16"},
 		},
 		"a host name that cannot be a node's name is said with the flag to use": {
 			machine: func(m *surroundings) { m.hostname = "my_host" }, wantErr: []string{`"my_host"`, "--node-name"},

@@ -127,6 +127,7 @@ func sameCluster(s Settings, o Options) error {
 	defaults := NewOptions()
 	for _, c := range []struct{ flag, given, unset, have string }{
 		{"--node-name", o.NodeName, "", s.NodeName},
+		{"--run-dir", o.RunDir, defaults.RunDir, s.RunDir},
 		{"--service-cidr", o.ServiceCIDR, defaults.ServiceCIDR, s.ServiceCIDR},
 		{"--cluster-cidr", o.ClusterCIDR, defaults.ClusterCIDR, s.ClusterCIDR},
 	} {

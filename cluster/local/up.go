@@ -90,12 +90,18 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if known {
+		if err := sameCluster(old, u.options); err != nil {
+			return err
+		}
+		u.layout.Run = old.RunDir
+	}
 	_, running, err := supervisor.ReadState(u.layout.stateFile())
 	if err != nil {
 		return err
 	}
 	if running && known {
-		return sameCluster(old, u.options)
+		return nil
 	}
 	if !known {
 		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost()); err != nil {
