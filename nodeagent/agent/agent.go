@@ -7,17 +7,14 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 )
 
 const (
@@ -55,6 +52,10 @@ type agent struct {
 	admitted *admittedPods
 
 	condition condition
+	// serviceChange announces changes of Services; serviceAddressWait is how long a
+	// container waits for their addresses.
+	serviceChange      announcement
+	serviceAddressWait time.Duration
 	// configure carries "the Node has changed" to the network loop.
 	configure chan struct{}
 	// sweepNow asks for a sweep before its time.
@@ -62,7 +63,7 @@ type agent struct {
 }
 
 func newAgent(o *Options, s settings, d dependencies) *agent {
-	a := &agent{dependencies: d, options: o, settings: s,
+	a := &agent{dependencies: d, options: o, settings: s, serviceAddressWait: serviceAddressWait,
 		admitted: newAdmittedPods(), configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
 	a.ports = newPortTable(d.proxy)
 	a.writer = status.NewWriter(d.api.client, d.clock)
@@ -125,26 +126,6 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 func (a *agent) podLogDir() string { return filepath.Join(a.options.LogDir, "pods") }
 
 func (a *agent) containerLogDir() string { return filepath.Join(a.options.LogDir, "containers") }
-
-// services implements lifecycle.Services from the cache.
-func (a *agent) services(ctx context.Context, namespace string) ([]keelsonv1.Service, error) {
-	var own keelsonv1.ServiceList
-	if err := a.api.cache.List(ctx, &own, client.InNamespace(namespace)); err != nil {
-		return nil, err
-	}
-	if namespace == "default" {
-		return own.Items, nil
-	}
-	var server keelsonv1.Service
-	err := a.api.cache.Get(ctx, client.ObjectKey{Namespace: "default", Name: "kubernetes"}, &server)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, err
-	}
-	if err == nil {
-		own.Items = append(own.Items, server)
-	}
-	return own.Items, nil
-}
 
 // condition is what decides whether Pods can run here.
 type condition struct {

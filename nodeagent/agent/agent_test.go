@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -49,6 +50,8 @@ type machine struct {
 	options *Options
 	client  client.Client
 	stop    func()
+	// serviceAddressWait replaces the agent's unless it is zero.
+	serviceAddressWait time.Duration
 }
 
 func newMachine(t *testing.T, name string) *machine {
@@ -80,6 +83,7 @@ func (m *machine) boot() *agent {
 		api: api, runtime: m.runtime, runtimeName: "fake", network: m.network, cgroups: m.cgroups, proxy: m.proxy,
 		images: images.NewManager(m.runtime, clock.RealClock{}), clock: clock.RealClock{},
 	})
+	a.serviceAddressWait = cmp.Or(m.serviceAddressWait, a.serviceAddressWait)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Background()))
 	var parts sync.WaitGroup
 	parts.Go(func() {

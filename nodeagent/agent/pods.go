@@ -20,8 +20,8 @@ import (
 // followPods hands every Pod of this node to its worker: first all that the API has
 // now, then each change. It returns when the first list is handed over.
 func (a *agent) followPods(ctx context.Context) error {
-	if _, err := a.api.cache.GetInformer(ctx, &keelsonv1.Service{}, cache.BlockUntilSynced(false)); err != nil {
-		return fmt.Errorf("watching Services: %w", err)
+	if err := a.followServices(ctx); err != nil {
+		return err
 	}
 	pods, err := a.api.cache.GetInformer(ctx, &keelsonv1.Pod{}, cache.BlockUntilSynced(false))
 	if err != nil {

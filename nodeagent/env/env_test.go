@@ -2,6 +2,7 @@ package env
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -117,6 +118,46 @@ func TestServices(t *testing.T) {
 			got := Services(tt.services, "app", !tt.noLinks)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("variables (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAwaitedServices(t *testing.T) {
+	const second = time.Second
+	born := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	http := port("", "TCP", 80)
+	at := func(s keelsonv1.Service, offset time.Duration) keelsonv1.Service {
+		s.CreationTimestamp = metav1.NewTime(born.Add(offset))
+		return s
+	}
+	external := at(makeService("app", "external", "", http), -second)
+	external.Spec.Type = corev1.ServiceTypeExternalName
+	deleted := at(makeService("app", "deleted", "", http), -second)
+	deleted.DeletionTimestamp = new(metav1.NewTime(born))
+	api := at(makeService("default", "kubernetes", "", http), -second)
+	tests := map[string]struct {
+		services []keelsonv1.Service
+		noLinks  bool
+		want     []string
+	}{
+		"older, and of the same second": {
+			services: []keelsonv1.Service{at(makeService("app", "same", "", http), 0), at(makeService("app", "older", "", http), -second)},
+			want:     []string{"older", "same"},
+		},
+		"younger than the Pod":           {services: []keelsonv1.Service{at(makeService("app", "younger", "", http), second)}},
+		"with an address, or never":      {services: []keelsonv1.Service{at(makeService("app", "web", "10.254.0.9", http), -second), at(makeService("app", "headless", "None", http), -second), external}},
+		"without ports nothing is said":  {services: []keelsonv1.Service{at(makeService("app", "portless", ""), -second)}},
+		"being deleted":                  {services: []keelsonv1.Service{deleted}},
+		"the API server, without links":  {services: []keelsonv1.Service{api, at(makeService("app", "web", "", http), -second)}, noLinks: true, want: []string{"kubernetes"}},
+		"of other namespaces, not heard": {services: []keelsonv1.Service{at(makeService("other", "web", "", http), -second)}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", CreationTimestamp: metav1.NewTime(born)}}
+			pod.Spec.EnableServiceLinks = new(!tt.noLinks)
+			if diff := cmp.Diff(tt.want, AwaitedServices(pod, tt.services)); diff != "" {
+				t.Errorf("awaited (-want +got):\n%s", diff)
 			}
 		})
 	}

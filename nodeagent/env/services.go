@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -31,10 +32,7 @@ func Services(services []keelsonv1.Service, namespace string, links bool) []Vari
 		if ip := s.Spec.ClusterIP; ip == "" || ip == corev1.ClusterIPNone || len(s.Spec.Ports) == 0 {
 			continue
 		}
-		switch {
-		case s.Namespace == metav1.NamespaceDefault && s.Name == apiService:
-			announced[s.Name] = s
-		case s.Namespace == namespace && links && announced[s.Name] == nil:
+		if isAPIServer(s) || hears(s, namespace, links) && announced[s.Name] == nil {
 			announced[s.Name] = s
 		}
 	}
@@ -43,6 +41,34 @@ func Services(services []keelsonv1.Service, namespace string, links bool) []Vari
 		variables = append(variables, serviceVariables(announced[name])...)
 	}
 	return variables
+}
+
+// WantsLinks says whether the Pod hears of the Services of its namespace.
+func WantsLinks(pod *keelsonv1.Pod) bool { return ptr.Deref(pod.Spec.EnableServiceLinks, true) }
+
+// AwaitedServices names those of services that are older than pod and would be
+// announced to it if they had their cluster address already, in order.
+func AwaitedServices(pod *keelsonv1.Pod, services []keelsonv1.Service) []string {
+	var names []string
+	for i := range services {
+		s := &services[i]
+		switch {
+		case s.Spec.ClusterIP != "" || s.Spec.Type == corev1.ServiceTypeExternalName || len(s.Spec.Ports) == 0:
+		case !s.DeletionTimestamp.IsZero() || s.CreationTimestamp.After(pod.CreationTimestamp.Time):
+		case isAPIServer(s) || hears(s, pod.Namespace, WantsLinks(pod)):
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func isAPIServer(s *keelsonv1.Service) bool {
+	return s.Namespace == metav1.NamespaceDefault && s.Name == apiService
+}
+
+func hears(s *keelsonv1.Service, namespace string, links bool) bool {
+	return links && s.Namespace == namespace
 }
 
 func serviceVariables(s *keelsonv1.Service) []Variable {

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
@@ -91,12 +90,11 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 }
 
 func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container) (env.Environment, error) {
-	services, err := m.Services(ctx, pod.Namespace)
+	services, err := m.Services(ctx, pod)
 	if err != nil {
 		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
 	}
-	links := ptr.Deref(pod.Spec.EnableServiceLinks, true)
-	return env.Compute(env.Input{Container: c, Services: env.Services(services, pod.Namespace, links)})
+	return env.Compute(env.Input{Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod))})
 }
 
 // removeContainer removes a container that does not run, and its log.

@@ -152,7 +152,7 @@ func withPolicy(pod *keelsonv1.Pod, policy corev1.RestartPolicy) *keelsonv1.Pod 
 	return pod
 }
 
-func noServices(context.Context, string) ([]keelsonv1.Service, error) { return nil, nil }
+func noServices(context.Context, *keelsonv1.Pod) ([]keelsonv1.Service, error) { return nil, nil }
 
 type fakeNetwork struct {
 	mu       sync.Mutex

@@ -78,9 +78,9 @@ type Recorder interface {
 	Record(pod *keelsonv1.Pod, note Note)
 }
 
-// Services returns all Services that a Pod of the namespace may hear of. Its error
-// says that they are not known yet.
-type Services func(ctx context.Context, namespace string) ([]keelsonv1.Service, error)
+// Services returns all Services that the Pod may hear of, and may wait a moment for
+// some to be complete. Its error says that they are not known yet.
+type Services func(ctx context.Context, pod *keelsonv1.Pod) ([]keelsonv1.Service, error)
 
 // Options are what a Manager works with.
 type Options struct {
