@@ -45,8 +45,9 @@ func sizeOf(path string) int64 {
 // maxLastLine is how much of a log's last line is worth telling.
 const maxLastLine = 400
 
-// lastLine returns the end of what was written to a log beyond the given size, for
-// people to read: "" when there is nothing, or it cannot be read.
+// lastLine returns the last line that was written to a log beyond the given size, or
+// the one that begins a Go program's panic, for people to read: "" when there is
+// nothing, or it cannot be read.
 func lastLine(path string, beyond int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -64,12 +65,21 @@ func lastLine(path string, beyond int64) string {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return ""
 	}
-	text = bytes.TrimSpace(text[:n])
-	line := text[bytes.LastIndexByte(text, '\n')+1:]
+	line := lastWords(text[:n])
 	if len(line) > maxLastLine {
 		line = append(bytes.ToValidUTF8(line[:maxLastLine], nil), "…"...)
 	}
 	return string(line)
+}
+
+func lastWords(text []byte) []byte {
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: ")) {
+			return bytes.TrimSpace(line)
+		}
+	}
+	text = bytes.TrimSpace(text)
+	return text[bytes.LastIndexByte(text, '\n')+1:]
 }
 
 // rotateIfLarge copies a log beyond limit to path.1 and cuts it. Because the

@@ -463,12 +463,13 @@ func TestLastLine(t *testing.T) {
 		beyond int64
 		want   string
 	}{
-		"nothing written":           {},
-		"the last of several":       {log: "a\nb\nwhy\n\n", want: "why"},
-		"only an earlier run wrote": {log: "old\n", beyond: 4},
-		"not the earlier run's":     {log: "old\nnew", beyond: 4, want: "new"},
-		"cut since the start":       {log: "new", beyond: 1000, want: "new"},
-		"a line too long to tell":   {log: strings.Repeat("x", 2*maxLastLine), want: strings.Repeat("x", maxLastLine) + "…"},
+		"nothing written":               {},
+		"the last of several":           {log: "a\nb\nwhy\n\n", want: "why"},
+		"a panic rather than its stack": {log: "a\npanic: no space\n\ngoroutine 1:\n\tmain.go:1\n", want: "panic: no space"},
+		"only an earlier run wrote":     {log: "old\n", beyond: 4},
+		"not the earlier run's":         {log: "old\nnew", beyond: 4, want: "new"},
+		"cut since the start":           {log: "new", beyond: 1000, want: "new"},
+		"a line too long to tell":       {log: strings.Repeat("x", 2*maxLastLine), want: strings.Repeat("x", maxLastLine) + "…"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
