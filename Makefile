@@ -100,9 +100,17 @@ generate: bin/controller-gen ## Write the generated Go code and documents again.
 	bin/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./apis/...
 	go run ./hack/supportdoc
 
+# Whose markers (rbac.go) make which role: the hygiene controllers run in standalone
+# mode only.
+HYGIENE_ROLE := ./controllers/garbagecollector;./controllers/namespace;./controllers/serviceaccount
+MANAGER_ROLE := ./controllers/admission;./controllers/endpoints;./controllers/manager;./controllers/node;./controllers/podgc;./controllers/replication;./controllers/scheduler;./controllers/service
+
 .PHONY: manifests
-manifests: bin/controller-gen ## Write the CRDs again.
+manifests: bin/controller-gen ## Write the CRDs and the RBAC roles again.
 	bin/controller-gen crd:maxDescLen=140,generateEmbeddedObjectMeta=true paths=./apis/... output:crd:dir=config/crd/bases
+	bin/controller-gen rbac:roleName=keelson-manager 'paths=$(MANAGER_ROLE)' output:rbac:dir=config/rbac/manager
+	bin/controller-gen rbac:roleName=keelson-manager-hygiene 'paths=$(HYGIENE_ROLE)' output:rbac:dir=config/rbac/hygiene
+	bin/controller-gen rbac:roleName=keelson-node paths=./nodeagent/agent output:rbac:dir=config/rbac/node
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters, which also guard the architecture.

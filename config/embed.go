@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-//go:embed crd/bases/*.yaml namespaces/*.yaml rbac/*.yaml policy/*.yaml
+//go:embed crd/bases/*.yaml namespaces/*.yaml rbac/*/*.yaml policy/*.yaml
 var manifests embed.FS
 
 // Set names one group of manifests: a file, or a folder of files, below config/.
@@ -35,11 +35,11 @@ const (
 	// CRDs are the CustomResourceDefinitions.
 	CRDs Set = "crd/bases"
 	// ManagerRBAC is what the manager needs in both modes.
-	ManagerRBAC Set = "rbac/manager.yaml"
+	ManagerRBAC Set = "rbac/manager"
 	// HygieneRBAC is what the manager needs beyond that in standalone mode.
-	HygieneRBAC Set = "rbac/hygiene.yaml"
+	HygieneRBAC Set = "rbac/hygiene"
 	// NodeRBAC is what node agents need.
-	NodeRBAC Set = "rbac/node.yaml"
+	NodeRBAC Set = "rbac/node"
 	// Policy confines each node agent to its own objects.
 	Policy Set = "policy"
 )

@@ -1,0 +1,13 @@
+package agent
+
+// What a node agent may do in the API. config/policy narrows the writes to its own Node,
+// its own Lease and the Pods bound to it.
+// `make manifests` writes it to config/rbac.
+//
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=pods,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=pods/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes,verbs=get;list;watch;create;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=services;endpoints,verbs=get;list;watch
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch;update
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=keelson-node-lease,resources=leases,verbs=get;create;update;patch
