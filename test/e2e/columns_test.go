@@ -75,3 +75,17 @@ func TestCRDsApplyWithPlainKubectl(t *testing.T) {
 		}
 	}
 }
+
+func TestSamplesAreAccepted(t *testing.T) {
+	s := newSpace(t)
+	samples, err := filepath.Glob(filepath.Join(cluster.Root, "config/samples/*.yaml"))
+	if err != nil || len(samples) == 0 {
+		t.Fatalf("no samples found: %v", err)
+	}
+	for _, sample := range samples {
+		out, err := s.try("apply", "--dry-run=server", "--validate=strict", "-f", sample)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", filepath.Base(sample), err, out)
+		}
+	}
+}
