@@ -8,6 +8,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 DATA_DIR ?= .keelson
+# More flags for `keelson up` and for the demo, see their --help.
+UP_FLAGS ?=
+DEMO_FLAGS ?=
 
 # Programs and tests are compiled the same way, so that each package is compiled
 # once: static, hence without cgo.
@@ -27,7 +30,7 @@ TEST_FLAGS ?=
 
 .PHONY: up
 up: build k8s ## Start a one-node cluster on this machine and wait until it is ready (as root).
-	bin/keelson up --data-dir $(DATA_DIR)
+	bin/keelson up --data-dir $(DATA_DIR) $(UP_FLAGS)
 
 .PHONY: down
 down: bin/keelson-present ## End the cluster and remove every trace of it.
@@ -39,7 +42,7 @@ status: bin/keelson-present ## Show the components of the cluster.
 
 .PHONY: demo
 demo: deps up ## Install what is missing, start the cluster, run the Guestbook on it and drive it.
-	go run ./hack/demo --kubeconfig $(DATA_DIR)/admin.kubeconfig --kubectl "$${KUBEBUILDER_ASSETS:-bin/k8s}/kubectl"
+	@go run ./hack/demo --kubeconfig $(DATA_DIR)/admin.kubeconfig --kubectl "$${KUBEBUILDER_ASSETS:-bin/k8s}/kubectl" $(DEMO_FLAGS)
 
 ##@ Build
 

@@ -71,8 +71,8 @@ func Down(ctx context.Context, o Options, out io.Writer) error {
 	return d.down(ctx)
 }
 
-// knownSettings are those in the data directory or, where it was removed by hand,
-// their copy.
+// knownSettings are those in the data directory or, where they were removed by hand
+// or damaged, their copy.
 func knownSettings(l Layout) (Settings, bool, error) {
 	lost, err := l.lost()
 	if err != nil {
@@ -81,7 +81,15 @@ func knownSettings(l Layout) (Settings, bool, error) {
 	if lost {
 		return readSettings(l.settingsCopy())
 	}
-	return readSettings(l.settingsFile())
+	s, known, err := readSettings(l.settingsFile())
+	if err == nil {
+		return s, known, nil
+	}
+	tenant, tenantErr := l.tenant()
+	if tenantErr != nil || tenant != l.Data || !exists(l.settingsCopy()) {
+		return Settings{}, false, errors.Join(err, tenantErr)
+	}
+	return readSettings(l.settingsCopy())
 }
 
 // downer carries what the steps of Down share.

@@ -37,6 +37,50 @@ func TestAClusterWhoseFilesWereRemovedIsStillKnown(t *testing.T) {
 	}
 }
 
+func TestDownKnowsASettingsFileThatWasDamaged(t *testing.T) {
+	l := Layout{Data: t.TempDir(), Run: t.TempDir()}
+	if err := errors.Join((&upper{layout: l}).claimMachine(), settings().write(l.settingsCopy()), os.WriteFile(l.settingsFile(), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	got, known, err := knownSettings(l)
+	if err != nil || !known {
+		t.Fatalf("with a copy: %v, %v", known, err)
+	}
+	if diff := cmp.Diff(settings(), got, compareAddr); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if err := os.Remove(l.settingsCopy()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := knownSettings(l); err == nil || !strings.Contains(err.Error(), l.settingsFile()) {
+		t.Errorf("without a copy: %v", err)
+	}
+}
+
+func TestFlagsThatARunningClusterCannotTake(t *testing.T) {
+	s := settings()
+	for name, tt := range map[string]struct {
+		options Options
+		want    []string
+	}{
+		"none":          {},
+		"the same":      {options: Options{NodeIP: s.NodeIP.String()}},
+		"all different": {options: Options{NodeIP: "10.0.0.9", NoFsync: true}, want: []string{"--node-ip", "--unsafe-no-fsync", "--keep-data"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := sameWhileRunning(s, tt.options)
+			if (err != nil) != (len(tt.want) > 0) {
+				t.Fatalf("error %v", err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %v lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
 func TestForgetRemovesOnlyWhatCameToNothing(t *testing.T) {
 	tests := map[string]struct {
 		files    []func(Layout) string

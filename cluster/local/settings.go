@@ -63,7 +63,7 @@ func readSettings(path string) (s Settings, ok bool, err error) {
 		return Settings{}, false, fmt.Errorf("read the cluster's settings: %w", err)
 	}
 	if err := json.Unmarshal(data, &s); err != nil {
-		return Settings{}, false, fmt.Errorf("decode the cluster's settings in %s: %w", path, err)
+		return Settings{}, false, fmt.Errorf("decode the cluster's settings in %s: %w (correct the file, or end the cluster with 'keelson down', which knows a copy until the machine restarts)", path, err)
 	}
 	return s, true, nil
 }
@@ -134,6 +134,19 @@ func sameCluster(s Settings, o Options) error {
 		if c.given != c.unset && c.given != c.have {
 			errs = append(errs, fmt.Errorf("%s: the cluster was made with %s, not %s: run 'keelson down' first", c.flag, c.have, c.given))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// sameWhileRunning refuses flags that would take a restart.
+func sameWhileRunning(s Settings, o Options) error {
+	const how = "end it with 'keelson down --keep-data' first"
+	var errs []error
+	if o.NodeIP != "" && o.NodeIP != s.NodeIP.String() {
+		errs = append(errs, fmt.Errorf("--node-ip: the cluster runs on %s: %s", s.NodeIP, how))
+	}
+	if o.NoFsync && !s.NoFsync {
+		errs = append(errs, fmt.Errorf("--unsafe-no-fsync: the cluster runs without: %s", how))
 	}
 	return errors.Join(errs...)
 }

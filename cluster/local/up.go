@@ -101,7 +101,7 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		return err
 	}
 	if running && known {
-		return nil
+		return sameWhileRunning(old, u.options)
 	}
 	if !known {
 		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost()); err != nil {
@@ -271,7 +271,11 @@ func (u *upper) giveUp(ctx context.Context, state supervisor.State, alive bool) 
 	var missing []error
 	for _, c := range state.Components {
 		if c.Phase != supervisor.Ready {
-			missing = append(missing, fmt.Errorf("  %s: %s (log: %s)", c.Name, describe(c), supervisor.LogFile(u.layout.logDir(), c.Name)))
+			line := "  " + c.Name + ": " + describe(c)
+			if log := supervisor.LogFile(u.layout.logDir(), c.Name); exists(log) {
+				line += " (log: " + log + ")"
+			}
+			missing = append(missing, errors.New(line))
 		}
 	}
 	return fmt.Errorf("not ready after %s; it goes on trying in the background, 'keelson down' ends it:\n%w", u.options.Timeout, errors.Join(missing...))

@@ -55,7 +55,7 @@ func (d *demo) steps() []step {
 func (d *demo) pushImages(ctx context.Context) error {
 	registry, err := imagebuild.StartRegistry(d.options.registry, nil)
 	if err != nil {
-		return fmt.Errorf("%w (another address: --registry 127.0.0.1:PORT)", err)
+		return fmt.Errorf("%w (another address: make demo DEMO_FLAGS='--registry 127.0.0.1:PORT')", err)
 	}
 	d.registry = registry
 	refs, err := images.Push(ctx, registry, d.root)
