@@ -7,6 +7,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# Prerequisites are steps in order here: what is missing is installed before it is
+# used. The compiler runs in parallel by itself.
+.NOTPARALLEL:
+
 DATA_DIR ?= .keelson
 # More flags for `keelson up` and for the demo, see their --help.
 UP_FLAGS ?=
@@ -91,6 +95,17 @@ test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
 .PHONY: test-e2e
 test-e2e: build k8s ## Run the tests against a whole cluster, in namespaces of their own.
 	go test $(TEST_FLAGS) -count=1 -timeout 40m ./test/e2e/...
+
+# BENCH_FLAGS="--stock bin/stock" measures stock Kubernetes instead, built by `make stock`.
+BENCH_FLAGS ?=
+
+.PHONY: bench
+bench: build k8s ## Measure Pod starts and the cost of the processes, in namespaces of their own (as root).
+	go run ./test/bench $(BENCH_FLAGS)
+
+.PHONY: stock
+stock: ## Build the kubelet and the other stock programs that bench compares with.
+	hack/build-kubernetes.sh stock
 
 .PHONY: requirements
 requirements: ## Print how many requirements work, by file and status.

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
 # Builds kube-apiserver, etcd and kubectl into bin/k8s from the modules pinned in
-# hack/tools/kubernetes, unless they are there in that version already.
+# hack/tools/kubernetes, unless they are there in that version already. With the
+# argument "stock": the rest of Kubernetes, which only test/bench needs, into bin/stock.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [[ -n "${KUBEBUILDER_ASSETS:-}" ]]; then
+what=${1:-control-plane}
+if [[ "${what}" == control-plane && -n "${KUBEBUILDER_ASSETS:-}" ]]; then
 	echo "Using the control plane in ${KUBEBUILDER_ASSETS} (KUBEBUILDER_ASSETS)"
 	exit 0
 fi
 
 module=hack/tools/kubernetes
 out=${PWD}/bin/k8s
+if [[ "${what}" == stock ]]; then
+	out=${PWD}/bin/stock
+fi
 
 version_of() { (cd "${module}" && go list -m -f '{{.Version}}' "$1"); }
 
@@ -34,6 +39,19 @@ build() {
 }
 
 mkdir -p "${out}"
-build etcd go.etcd.io/etcd/server/v3 go.etcd.io/etcd/server/v3
-build kube-apiserver k8s.io/kubernetes k8s.io/kubernetes/cmd/kube-apiserver
-build kubectl k8s.io/kubernetes k8s.io/kubernetes/cmd/kubectl
+case "${what}" in
+control-plane)
+	build etcd go.etcd.io/etcd/server/v3 go.etcd.io/etcd/server/v3
+	build kube-apiserver k8s.io/kubernetes k8s.io/kubernetes/cmd/kube-apiserver
+	build kubectl k8s.io/kubernetes k8s.io/kubernetes/cmd/kubectl
+	;;
+stock)
+	for name in kubelet kube-proxy kube-controller-manager kube-scheduler; do
+		build "${name}" k8s.io/kubernetes "k8s.io/kubernetes/cmd/${name}"
+	done
+	;;
+*)
+	echo "usage: $0 [control-plane|stock]" >&2
+	exit 2
+	;;
+esac
