@@ -8,6 +8,19 @@ set -euo pipefail
 # What test images are made of: busybox-static, redis-server.
 packages=(containerd runc iptables conntrack iproute2 gcc git busybox-static redis-server)
 
+# Elsewhere than on Debian and its kin, look for the programs themselves.
+if ! command -v dpkg-query apt-get >/dev/null; then
+	missing=()
+	for program in containerd containerd-shim-runc-v2 runc iptables conntrack ip gcc git busybox redis-server; do
+		command -v "${program}" >/dev/null || missing+=("${program}")
+	done
+	if [[ ${#missing[@]} -gt 0 ]]; then
+		echo "This system has no apt-get; install what provides: ${missing[*]}" >&2
+		exit 1
+	fi
+	exit 0
+fi
+
 missing=()
 for package in "${packages[@]}"; do
 	if [[ "$(dpkg-query -W -f '${Status}' "${package}" 2>/dev/null)" != "install ok installed" ]]; then
