@@ -94,6 +94,9 @@ func (p *Pool) Update(pod *keelsonv1.Pod) {
 		w = &worker{identity: runtime.PodIdentity{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name}}
 		p.workers[pod.UID] = w
 	}
+	if w.pod == nil {
+		w.gone = false // the API has what was taken for an orphan
+	}
 	changed := significant(w.pod, pod)
 	w.pod = pod
 	w.deleted = w.deleted || !pod.DeletionTimestamp.IsZero()
@@ -292,10 +295,10 @@ func (p *Pool) completeSyncLocked(w *worker, result Result) {
 	}
 }
 
-// dropOrphanLocked forgets a removed orphan, unless the API has named it meanwhile.
+// dropOrphanLocked forgets a removed orphan, unless the API has named it meanwhile:
+// then it is worked on from the start.
 func (p *Pool) dropOrphanLocked(w *worker) {
 	if w.pod != nil {
-		w.facts = facts{deleted: w.deleted}
 		w.pending = true
 		return
 	}

@@ -226,6 +226,47 @@ func TestOrphan(t *testing.T) {
 	})
 }
 
+func TestOrphanThatTheAPINames(t *testing.T) {
+	orphan := runtime.PodIdentity{UID: uid, Name: "p"}
+	tests := map[string]struct {
+		fail  []error
+		story func(p *Pool)
+		want  []string
+	}{
+		"runs afresh": {
+			story: func(p *Pool) { p.Update(makePod(1)) },
+			want:  []string{"orphan p", "sync generation 1"},
+		},
+		"runs although its removal failed": {
+			fail:  []error{errors.New("boom")},
+			story: func(p *Pool) { p.Update(makePod(1)) },
+			want:  []string{"orphan p", "sync generation 1"},
+		},
+		"is gone again": {
+			story: func(p *Pool) {
+				p.Update(makePod(1))
+				p.Gone(uid)
+			},
+			want: []string{"orphan p", "stop 30s", "finish forget"},
+		},
+		"is being deleted": {
+			story: func(p *Pool) { p.Update(deleted(makePod(1))) },
+			want:  []string{"orphan p", "stop 30s", "finish forget"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := &script{fail: map[string][]error{"orphan": tt.fail}, take: map[string]time.Duration{"orphan": time.Second}}
+			play(t, s, tt.want, func(p *Pool) {
+				p.Orphan(orphan)
+				synctest.Wait()
+				tt.story(p)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
 func TestOrphanWithAWorkerIsLeftAlone(t *testing.T) {
 	play(t, &script{}, []string{"sync generation 1"}, func(p *Pool) {
 		p.Update(makePod(1))
