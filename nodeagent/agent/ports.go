@@ -49,7 +49,11 @@ func (t *portTable) setPod(pod *keelsonv1.Pod) {
 			delete(t.pods, pod.UID)
 			return
 		}
+		_, known := t.pods[pod.UID]
 		t.pods[pod.UID] = pod
+		if known {
+			return // setIP has the truth
+		}
 		if ip, err := netip.ParseAddr(pod.Status.PodIP); err == nil && !t.ips[pod.UID].IsValid() {
 			t.ips[pod.UID] = ip // an earlier agent attached it
 		}
@@ -59,6 +63,7 @@ func (t *portTable) setPod(pod *keelsonv1.Pod) {
 func (t *portTable) forget(uid types.UID) {
 	t.change(func() {
 		delete(t.pods, uid)
+		delete(t.ips, uid)
 	})
 }
 
