@@ -32,14 +32,14 @@ func (m *Manager) startContainer(ctx context.Context, pod *keelsonv1.Pod, step s
 		return m.startFailed(ctx, pod, name, reasonCreateError, err)
 	}
 	m.Recorder.Record(pod, Note{name, corev1.EventTypeNormal, eventCreated, "Container created"})
+	if err := m.linkLog(identity(pod), name, id, config.LogPath); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot link the container's log", "container", name)
+	}
 	if err := m.Runtime.StartContainer(ctx, id); err != nil {
 		return m.startFailed(ctx, pod, name, reasonRunError, err)
 	}
 	m.Recorder.Record(pod, Note{name, corev1.EventTypeNormal, eventStarted, "Container started"})
 	klog.FromContext(ctx).V(2).Info("Started container", "container", name, "containerID", id, "attempt", step.Attempt)
-	if err := m.linkLog(identity(pod), name, id, config.LogPath); err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot link the container's log", "container", name)
-	}
 	return nil
 }
 
@@ -97,11 +97,9 @@ func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1
 	return env.Compute(env.Input{Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod))})
 }
 
-// removeContainer removes a container that does not run, and its log.
+// removeContainer removes a container that does not run, and its log. The container
+// goes last: the names of the rest follow from it.
 func (m *Manager) removeContainer(ctx context.Context, id runtime.PodIdentity, c runtime.Container) error {
-	if err := m.Runtime.RemoveContainer(ctx, c.ID); err != nil {
-		return fmt.Errorf("removing container %s: %w", c.Name, err)
-	}
 	for _, path := range []string{c.LogPath, m.logLink(id, c.Name, c.ID), c.TerminationMessageHostPath} {
 		if path == "" {
 			continue
@@ -109,6 +107,9 @@ func (m *Manager) removeContainer(ctx context.Context, id runtime.PodIdentity, c
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing what container %s left: %w", c.Name, err)
 		}
+	}
+	if err := m.Runtime.RemoveContainer(ctx, c.ID); err != nil {
+		return fmt.Errorf("removing container %s: %w", c.Name, err)
 	}
 	return nil
 }

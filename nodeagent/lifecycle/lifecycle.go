@@ -187,6 +187,7 @@ func (m *Manager) forget(pod *keelsonv1.Pod) {
 	for i := range pod.Spec.Containers {
 		m.backoff.DeleteEntry(backoffKey(pod, &pod.Spec.Containers[i]))
 	}
+	m.backoff.GC() // entries of images that Pods no longer have
 	m.Images.Forget(pod.UID)
 	m.Status.Forget(pod.UID)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -280,6 +281,53 @@ func TestContainerLostWhileAwayIsCounted(t *testing.T) {
 		c := m.container(pod, "a")
 		if c.State.Running == nil || c.RestartCount != 1 {
 			t.Errorf("got %+v", c)
+		}
+	})
+}
+
+func TestContainerLostWhileAwayRunsOnceOnly(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(withPolicy(makePod("once", "done", "running"), corev1.RestartPolicyNever))
+		m.exit(pod, "done", 0)
+		pod.Status.PodStatus = m.statusOf(pod)
+		m.stop()
+		m.runtime = fake.New(m.manager.Clock) // the machine was wiped
+		m.status.forgetLocal()
+		m.boot(m.manager.RootDir)
+		m.run(pod)
+
+		if calls := m.runtime.Calls(); slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, string(fake.CallCreateContainer)) }) {
+			t.Errorf("a container runs a second time: %v", calls)
+		}
+		s := m.statusOf(pod)
+		if s.Phase != corev1.PodFailed {
+			t.Errorf("phase is %s", s.Phase)
+		}
+		if c := m.container(pod, "done"); c.State.Terminated == nil || c.State.Terminated.ExitCode != 0 {
+			t.Errorf("the one that had ended: %+v", c.State)
+		}
+		if c := m.container(pod, "running"); c.State.Terminated == nil || c.State.Terminated.Reason != "ContainerStatusUnknown" {
+			t.Errorf("the one that ran: %+v", c.State)
+		}
+	})
+}
+
+func TestBackOffOfFormerImagesIsForgotten(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(makePod("web", "a"))
+		m.exit(pod, "a", 1)
+		former := backoffKey(pod, &pod.Spec.Containers[0])
+		if m.manager.backoff.Get(former) == 0 {
+			t.Fatal("the restart is not counted")
+		}
+		pod = pod.DeepCopy()
+		pod.Spec.Containers[0].Image, pod.Generation = "image-b", 2
+		m.run(pod)
+		m.after(time.Hour)
+
+		m.run(deleted(m.run(makePod("other", "a"))))
+		if delay := m.manager.backoff.Get(former); delay != 0 {
+			t.Errorf("still kept: %v", delay)
 		}
 	})
 }

@@ -104,7 +104,9 @@ func (p *plan) planSandbox(pod *keelsonv1.Pod, state runtime.PodState) {
 func (p *plan) planContainer(pod *keelsonv1.Pod, c *corev1.Container, state runtime.PodState, previous corev1.PodStatus, backoff holdOff) (kept bool) {
 	newest := newestOf(state.Containers, c.Name)
 	if newest == nil {
-		p.start(c, nil, firstAttempt(previous, c.Name))
+		if !hasRunForGood(pod.Spec.RestartPolicy, previous, c.Name) {
+			p.start(c, nil, firstAttempt(previous, c.Name))
+		}
 		return false
 	}
 	switch {
@@ -169,6 +171,25 @@ func (p *plan) planRemovals(state runtime.PodState) {
 		if i > 0 || p.NewSandbox && len(p.Start) > 0 {
 			p.RemoveSandboxes = append(p.RemoveSandboxes, s.ID)
 		}
+	}
+}
+
+// hasRunForGood says of a container of which the runtime holds nothing that it has run
+// before and must not run again. One that was lost while it ran counts as failed.
+func hasRunForGood(policy corev1.RestartPolicy, previous corev1.PodStatus, name string) bool {
+	i := slices.IndexFunc(previous.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
+	if i < 0 {
+		return false
+	}
+	switch s := previous.ContainerStatuses[i]; {
+	case s.State.Running != nil:
+		return !status.ShouldRestart(policy, status.ExitCodeUnknown)
+	case s.State.Terminated != nil:
+		return !status.ShouldRestart(policy, s.State.Terminated.ExitCode)
+	case s.LastTerminationState.Terminated != nil:
+		return !status.ShouldRestart(policy, s.LastTerminationState.Terminated.ExitCode)
+	default:
+		return false
 	}
 }
 

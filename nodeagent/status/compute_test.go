@@ -148,6 +148,13 @@ func TestContainerStates(t *testing.T) {
 					ExitCode: 137, Reason: "ContainerStatusUnknown", StartedAt: metav1.NewTime(start), ContainerID: "fake://gone",
 					Message: "The container could not be located when the pod was deleted.  The container used to be Running"}}},
 		},
+		"never ran, and the Pod ends": {
+			terminal: true,
+			want: corev1.ContainerStatus{Name: "a", Image: "image", Started: new(false),
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+					ExitCode: 137, Reason: "ContainerStatusUnknown",
+					Message: "The container could not be located when the pod was terminated"}}},
+		},
 		"ran, and is lost while the Pod ends": {
 			previous: lastRunning, terminal: true,
 			want: corev1.ContainerStatus{Name: "a", Image: "image", ImageID: "image@sha256:1", ContainerID: "fake://gone", RestartCount: 2, Started: new(false),
@@ -166,6 +173,27 @@ func TestContainerStates(t *testing.T) {
 			got := Compute(in).ContainerStatuses
 			if diff := cmp.Diff([]corev1.ContainerStatus{tt.want}, got); diff != "" {
 				t.Errorf("status (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMessagesAreValidText(t *testing.T) {
+	tests := map[string]struct {
+		text  string
+		limit int
+		want  string
+	}{
+		"short text stays":              {"äöü", 6, "äöü"},
+		"long text is cut":              {"abcdef", 3, "abc"},
+		"no letter is cut in two":       {"abä", 3, "ab"},
+		"what is no text is replaced":   {"a\xffb", 10, "a\uFFFDb"},
+		"the replacement is cut as one": {"a\xff", 3, "a"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := validText(tt.text, tt.limit); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
 	}

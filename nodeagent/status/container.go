@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,12 +14,18 @@ import (
 const (
 	reasonContainerCreating = "ContainerCreating"
 	reasonStatusUnknown     = "ContainerStatusUnknown"
-	exitCodeUnknown         = 137
+
+	messageLost        = "The container could not be located when the pod was terminated"
+	messageLostRunning = "The container could not be located when the pod was deleted.  The container used to be Running"
 
 	// maxTerminationMessages bounds the termination messages of one Pod together, in
 	// bytes, as upstream.
 	maxTerminationMessages = 12 * 1024
 )
+
+// ExitCodeUnknown is the exit code of a container of which nothing is known but that it
+// does not run any more.
+const ExitCodeUnknown = 137
 
 // computeContainer derives one container's status from its attempts, newest first.
 func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
@@ -35,6 +42,9 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 		} else if previous != nil && previous.RestartCount == s.RestartCount {
 			s.LastTerminationState = previous.LastTerminationState
 		}
+	}
+	if in.Terminal && s.State.Waiting != nil {
+		s.State = corev1.ContainerState{Terminated: lost(messageLost)}
 	}
 	if waiting, ok := in.Waiting[spec.Name]; ok && s.State.Running == nil && !in.Terminal {
 		if s.State.Terminated != nil {
@@ -82,7 +92,7 @@ func stateOf(in Input, c *runtime.Container) corev1.ContainerState {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 			ExitCode:    c.ExitCode,
 			Reason:      c.Reason,
-			Message:     truncate(c.Message, maxTerminationMessages/len(in.Pod.Spec.Containers)),
+			Message:     validText(c.Message, maxTerminationMessages/len(in.Pod.Spec.Containers)),
 			StartedAt:   seconds(c.StartedAt),
 			FinishedAt:  seconds(c.FinishedAt),
 			ContainerID: containerID(in, c),
@@ -110,19 +120,24 @@ func statusWithoutContainer(in Input, spec *corev1.Container, previous *corev1.C
 	if previous.State.Running == nil {
 		return s
 	}
-	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-		ExitCode: exitCodeUnknown, Reason: reasonStatusUnknown, ContainerID: previous.ContainerID,
-		StartedAt: previous.State.Running.StartedAt,
-	}}
+	gone := lost(messageLostRunning)
 	if in.Terminal {
-		lost.Terminated.Message = "The container could not be located when the pod was terminated"
-		s.State, s.ImageID, s.ContainerID = lost, previous.ImageID, previous.ContainerID
+		gone.Message = messageLost
+	}
+	gone.ContainerID, gone.StartedAt = previous.ContainerID, previous.State.Running.StartedAt
+	if in.Terminal {
+		s.State.Waiting, s.State.Terminated = nil, gone
+		s.ImageID, s.ContainerID = previous.ImageID, previous.ContainerID
 		return s
 	}
-	lost.Terminated.Message = "The container could not be located when the pod was deleted.  The container used to be Running"
-	s.LastTerminationState = lost
+	s.LastTerminationState = corev1.ContainerState{Terminated: gone}
 	s.RestartCount++
 	return s
+}
+
+// lost is the end of a container that nobody saw.
+func lost(message string) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{ExitCode: ExitCodeUnknown, Reason: reasonStatusUnknown, Message: message}
 }
 
 func setResources(s *corev1.ContainerStatus, spec *corev1.Container) {
@@ -135,9 +150,12 @@ func setResources(s *corev1.ContainerStatus, spec *corev1.Container) {
 
 func seconds(t time.Time) metav1.Time { return *new(metav1.NewTime(t).Rfc3339Copy()) }
 
-func truncate(s string, limit int) string {
+// validText cuts s to at most limit bytes of valid UTF-8: the API holds no other text,
+// and what is sent must be equal to what comes back.
+func validText(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= limit {
 		return s
 	}
-	return s[:limit]
+	return strings.ToValidUTF8(s[:limit], "")
 }
