@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
+	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 	"github.com/keelson-dev/keelson/controllers/internal/resources"
 )
 
@@ -77,7 +78,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
 		For(&corev1.Namespace{}, builder.WithPredicates(terminating)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: backoff.RateLimiter()}).
 		Complete(NewReconciler(mgr.GetClient(), contents, discovery.ToDiscoveryInterfaceWithContext(server), o))
 }
 
