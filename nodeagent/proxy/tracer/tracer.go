@@ -272,7 +272,8 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 		if len(words) > 1 {
 			value = words[1]
 		}
-		used, ok := 2, false
+		var ok bool
+		used := 2
 		switch option {
 		case "-m", "--mode", "--seconds", "--mask":
 			words = words[2:]
