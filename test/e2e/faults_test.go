@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -193,6 +194,37 @@ func TestPodDeletedWhileTheAgentIsAwayIsSwept(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestNodeWithoutItsContainerdSaysSo(t *testing.T) {
+	s := newSpace(t)
+	s.apply(shellPod("stays", "Always", "sleep 3600"))
+	before := identity(s.phase("stays", corev1.PodRunning))
+	ready := func(want string, parts ...string) func() error {
+		return func() error {
+			out, err := s.try("get", "kno", "-o", `jsonpath={range .items[0].status.conditions[?(@.type=="Ready")]}{.status} {.reason} {.message}{end}`)
+			if err == nil && !strings.HasPrefix(out, want+" ") {
+				err = fmt.Errorf("Ready is %s", out)
+			}
+			for _, part := range parts {
+				err = errors.Join(err, wantIn(out, part))
+			}
+			return err
+		}
+	}
+	withoutSupervisor(t, func() {
+		kill(t, "containerd", syscall.SIGKILL)
+		eventually(t, eventual, "the node is not Ready and says why", ready("False", "KubeletNotReady", "container runtime is down"))
+		if out := s.run("get", "kno"); !strings.Contains(out, "NotReady") {
+			t.Errorf("kubectl get kno prints\n%s", out)
+		}
+	})
+	s.eventually(eventual, "the node is Ready", ready("True"))
+	if now := identity(s.phase("stays", corev1.PodRunning)); now != before {
+		t.Errorf("was %s, is %s", before, now)
+	}
+	s.apply(shellPod("works", "Never", "exit 0"))
+	s.phase("works", corev1.PodSucceeded)
 }
 
 func TestAPIServerOutage(t *testing.T) {
