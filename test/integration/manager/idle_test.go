@@ -1,0 +1,188 @@
+package manager_test
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/test/builders"
+	"github.com/keelson-dev/keelson/test/env"
+)
+
+const (
+	// quietFirst is how long nothing must be written for a cluster to count as settled.
+	quietFirst = 3 * time.Second
+	// idleWindow is longer than every short period of the manager: its looks at hanging
+	// namespaces (15 s), for new kinds (30 s).
+	idleWindow = 35 * time.Second
+)
+
+// What a cluster holds while nothing happens in it must not make the manager write:
+// every object is in a state in which a controller keeps looking at it.
+func TestIdleManagerWritesNothingButItsLease(t *testing.T) {
+	install(t)
+	ns := testEnv.Namespace(t)
+	t.Cleanup(func() { release(t, ns) })
+	readyNode(t, "idle")
+	create(t, web(ns, 3))
+	create(t, builders.MakeService("web").Namespace(ns).Selector("app", "web").Type(corev1.ServiceTypeNodePort).Port("http", 80, 8080).Obj())
+	create(t, builders.MakeService("peers").Namespace(ns).Selector("app", "web").Headless().Port("http", 80, 8080).Obj())
+	create(t, builders.MakeService("empty").Namespace(ns).Selector("app", "none").Port("http", 80, 8080).Obj())
+	hopeless := builders.MakePod("hopeless").Namespace(ns).Obj()
+	hopeless.Spec.NodeSelector = map[string]string{"disk": "none"}
+	create(t, hopeless)
+	hangingNamespace(t)
+	leader := startReplica(t, "--node-monitor-grace-period=1h", "--kubernetes-service-endpoints=192.0.2.1:6443")
+	leader.becomesReady(t)
+	becomesLeader(t, leader)
+	env.Eventually(t, func() string { return runAll(t, ns, 3) })
+	ending := create(t, builders.MakePod("ending").Namespace(ns).Node("idle").Finalizer(keelsonv1.PodFinalizer).Obj())
+	if err := testEnv.Client.Delete(t.Context(), ending); err != nil {
+		t.Fatal(err)
+	}
+	settled := settle(t)
+
+	time.Sleep(idleWindow) // the window is what is measured
+
+	if written := difference(writes(t), settled); len(written) > 0 {
+		t.Errorf("written in %s:\n%s", idleWindow, strings.Join(written, "\n"))
+	}
+}
+
+// settle waits until nothing is written for a while and returns the counts.
+func settle(t *testing.T) map[string]int {
+	t.Helper()
+	counts, since := writes(t), time.Now()
+	env.Eventually(t, func() string {
+		now := writes(t)
+		if written := difference(now, counts); len(written) > 0 {
+			counts, since = now, time.Now()
+			return "still writing: " + strings.Join(written, ", ")
+		}
+		if time.Since(since) < quietFirst {
+			return "quiet, but not for long enough"
+		}
+		return ""
+	})
+	return counts
+}
+
+// runAll plays the agent that has started every placed Pod, want of them.
+func runAll(t *testing.T, ns string, want int) (complaint string) {
+	t.Helper()
+	pods := &keelsonv1.PodList{}
+	if err := testEnv.Client.List(t.Context(), pods, client.InNamespace(ns)); err != nil {
+		return err.Error()
+	}
+	running := 0
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Spec.NodeName == "" {
+			continue
+		}
+		running++
+		if pod.Status.Phase == corev1.PodRunning {
+			continue
+		}
+		status := fmt.Sprintf(`{"status":{"phase":"Running","podIP":"10.244.0.%[1]d","podIPs":[{"ip":"10.244.0.%[1]d"}],"conditions":[{"type":"Ready","status":"True"}]}}`, 10+i)
+		if err := testEnv.Client.Status().Patch(t.Context(), pod, merge(status)); err != nil {
+			return err.Error()
+		}
+	}
+	if running != want {
+		return fmt.Sprintf("%d Pods are placed, want %d", running, want)
+	}
+	return ""
+}
+
+// hangingNamespace is deleted but holds an object that stays.
+func hangingNamespace(t *testing.T) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "hanging-"}}
+	if err := testEnv.Client.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "held", Finalizers: []string{"example.com/hold"}}})
+	if err := testEnv.Client.Delete(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	requests = regexp.MustCompile(`(?m)^apiserver_request_total\{(.*)\} (\d+)$`)
+	label    = regexp.MustCompile(`(\w+)="([^"]*)"`)
+	// mutating are the verbs under which the API server counts writes.
+	mutating = []string{"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"}
+)
+
+// writes counts the API server's write requests so far, by verb and resource, those
+// that changed nothing and those that failed included. Leases are left out, and the
+// API server's own reports on its flow schemas.
+func writes(t *testing.T) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for _, line := range requests.FindAllStringSubmatch(apiServerMetrics(t), -1) {
+		labels := map[string]string{}
+		for _, pair := range label.FindAllStringSubmatch(line[1], -1) {
+			labels[pair[1]] = pair[2]
+		}
+		if !slices.Contains(mutating, labels["verb"]) || labels["resource"] == "leases" || labels["group"] == "flowcontrol.apiserver.k8s.io" {
+			continue
+		}
+		count, err := strconv.Atoi(line[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[fmt.Sprintf("%s %s.%s/%s %s", labels["verb"], labels["resource"], labels["group"], labels["subresource"], labels["code"])] += count
+	}
+	if len(counts) == 0 {
+		t.Fatal("the API server counts no writes at all: is the metric still called apiserver_request_total?")
+	}
+	return counts
+}
+
+func apiServerMetrics(t *testing.T) string {
+	t.Helper()
+	server, err := rest.HTTPClientFor(testEnv.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := url.JoinPath(testEnv.Config.Host, "metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := server.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("read %s: %s %v", address, response.Status, err)
+	}
+	return string(body)
+}
+
+func difference(now, before map[string]int) []string {
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(now)) {
+		if more := now[key] - before[key]; more > 0 {
+			lines = append(lines, fmt.Sprintf("%d × %s", more, key))
+		}
+	}
+	return lines
+}
