@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Layout is where a cluster keeps its files.
@@ -104,6 +106,23 @@ func (l Layout) tenant() (string, error) {
 		return "", fmt.Errorf("find out whose the run directory is: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
+}
+
+// minSpace is what a new cluster takes before it does anything: etcd alone reserves
+// 64 MiB for each of two files of its log.
+const minSpace = 256 << 20
+
+// checkSpace refuses a disk on which a new cluster could not even start: etcd says
+// only that it cannot make its log.
+func (l Layout) checkSpace(needed uint64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(l.Data, &fs); err != nil {
+		return fmt.Errorf("find out how much space there is at %s: %w", l.Data, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < needed {
+		return fmt.Errorf("--data-dir: only %d MiB are free at %s, and a new cluster needs %d MiB: make room, or choose a folder on another disk", free>>20, l.Data, needed>>20)
+	}
+	return nil
 }
 
 // lost says that this machine runs the cluster of a data directory whose files are

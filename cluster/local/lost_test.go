@@ -81,6 +81,16 @@ func TestFlagsThatARunningClusterCannotTake(t *testing.T) {
 	}
 }
 
+func TestAFullDiskIsRefused(t *testing.T) {
+	l := Layout{Data: t.TempDir()}
+	if err := l.checkSpace(1); err != nil {
+		t.Errorf("one byte: %v", err)
+	}
+	if err := l.checkSpace(1 << 62); err == nil || !strings.Contains(err.Error(), "--data-dir: only") {
+		t.Errorf("more than any disk has: %v", err)
+	}
+}
+
 func TestForgetRemovesOnlyWhatCameToNothing(t *testing.T) {
 	tests := map[string]struct {
 		files    []func(Layout) string

@@ -104,7 +104,7 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		return sameWhileRunning(old, u.options)
 	}
 	if !known {
-		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost()); err != nil {
+		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost(), u.layout.checkSpace(minSpace)); err != nil {
 			return err
 		}
 	}
