@@ -117,8 +117,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := measure(ctx, t, o, result); err != nil {
 		return err
 	}
-	result.print(os.Stdout)
-	return result.write(o.json)
+	return errors.Join(result.print(os.Stdout), result.write(o.json))
 }
 
 func newTarget(root, stock string) (target, error) {

@@ -85,7 +85,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // print writes the tables that a person reads.
-func (r *Result) print(w io.Writer) {
+func (r *Result) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s (%s)\n", r.Target, r.Machine)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\nSeconds\tmedian\tp90\tmax\t\n")
@@ -106,13 +106,18 @@ func (r *Result) print(w io.Writer) {
 		fmt.Fprintf(t, "all ready\t%.2f\t\t\t\n", s.AllReady)
 		fmt.Fprintf(t, "all deleted\t%.2f\t\t\t\n", s.Gone)
 	}
-	t.Flush()
-	for _, interval := range r.Costs {
-		interval.print(w)
+	if err := t.Flush(); err != nil {
+		return err
 	}
+	for _, interval := range r.Costs {
+		if err := interval.print(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (i Interval) print(w io.Writer) {
+func (i Interval) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\n%s, %.0f s\tprocesses\tRSS MiB\tPSS MiB\tCPU s\tCPU %%\t\n", i.What, i.Seconds)
 	total := Usage{Program: "all but workload"}
@@ -126,7 +131,7 @@ func (i Interval) print(w io.Writer) {
 		}
 	}
 	row(total)
-	t.Flush()
+	return t.Flush()
 }
 
 func mib(bytes uint64) float64 { return float64(bytes) / (1 << 20) }
