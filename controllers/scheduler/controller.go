@@ -137,10 +137,10 @@ func (s *scheduler) bind(ctx context.Context, logger klog.Logger, pod *PodInfo, 
 
 func (s *scheduler) refuse(ctx context.Context, logger klog.Logger, pod *PodInfo, refusal *Refusal) {
 	message := refusal.Message()
-	eventFailedScheduling(s.recorder, pod.Pod, message)
 	err := s.applyUnschedulable(ctx, pod.Pod, message)
 	switch {
 	case err == nil:
+		eventFailedScheduling(s.recorder, pod.Pod, message)
 		s.queue.refuse(pod.Pod.UID, refusal.helpedBy)
 	case apierrors.IsNotFound(err):
 		s.queue.remove(pod.Pod.UID)

@@ -7,6 +7,10 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
+// maxError keeps a note below the limit of events.k8s.io/v1 (1024 bytes); a longer
+// one would be refused.
+const maxError = 600
+
 func eventScheduled(recorder events.EventRecorder, pod *keelsonv1.Pod, node string) {
 	recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding",
 		"Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
@@ -17,5 +21,5 @@ func eventFailedScheduling(recorder events.EventRecorder, pod *keelsonv1.Pod, me
 }
 
 func eventFailedBinding(recorder events.EventRecorder, pod *keelsonv1.Pod, err error) {
-	recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Binding", "binding rejected: %v", err)
+	recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Binding", "binding rejected: %.*s", maxError, err.Error())
 }
