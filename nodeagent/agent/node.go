@@ -68,27 +68,35 @@ func (a *agent) nodeAnyway() *keelsonv1.Node {
 	return n
 }
 
-// keepNetwork configures the Pod network when the Node has a Pod range, and again
-// when that fails or changes.
+// keepNetwork configures the Pod network when the Node has a Pod range, when that
+// changes or failed, and now and then, because others (systemd-networkd when it
+// restarts) take routes away that are not theirs.
 func (a *agent) keepNetwork(ctx context.Context) {
-	var configured string
+	var tried string
 	failures := 0
-	for {
-		var retry <-chan time.Time
-		if wanted := podCIDR(a.reporter.Node()); wanted != "" && wanted != configured {
+	timer := a.clock.NewTimer(relistInterval)
+	defer timer.Stop()
+	for due := false; ; {
+		if wanted := podCIDR(a.reporter.Node()); wanted != "" && (due || wanted != tried) {
+			pause := relistInterval
 			if err := a.configureNetwork(ctx, wanted); err != nil {
 				klog.FromContext(ctx).Error(err, "Cannot set up the Pod network, will retry", "podCIDR", wanted)
-				retry = a.clock.After(min(networkRetryFirst<<min(failures, 10), networkRetryMax))
+				pause = min(networkRetryFirst<<min(failures, 10), networkRetryMax)
 				failures++
 			} else {
-				configured, failures = wanted, 0
+				failures = 0
 			}
+			tried = wanted
+			timer.Reset(pause)
 		}
+		due = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.configure:
-		case <-retry:
+		case <-timer.C():
+			due = true
+			timer.Reset(relistInterval)
 		}
 	}
 }
@@ -106,10 +114,11 @@ func (a *agent) configureNetwork(ctx context.Context, text string) error {
 	if err != nil {
 		problem = fmt.Sprintf("container runtime network not ready: %v", err)
 	}
-	if a.condition.set(func(c *condition) { c.networkProblem = problem }) {
+	changed := a.condition.set(func(c *condition) { c.networkProblem = problem })
+	if changed {
 		a.reporter.Poke()
 	}
-	if err != nil {
+	if err != nil || !changed {
 		return err
 	}
 	klog.FromContext(ctx).Info("The Pod network is ready", "podCIDR", text)

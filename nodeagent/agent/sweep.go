@@ -42,8 +42,9 @@ func (a *agent) sweepLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.sweepNow:
-		case <-ticker.C():
-			a.pool.WakeAll() // the safety net under the runtime's events
+		case <-ticker.C(): // the safety net under the runtime's events
+			a.manager.RecheckNetworks()
+			a.pool.WakeAll()
 		}
 	}
 }

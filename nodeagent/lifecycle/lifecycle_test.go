@@ -332,6 +332,25 @@ func TestBackOffOfFormerImagesIsForgotten(t *testing.T) {
 	})
 }
 
+func TestNetworkIsRepaired(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(makePod("web", "a"))
+		clear(m.network.attached) // somebody took it away
+
+		m.pool.WakeAll()
+		m.settle()
+		if len(m.network.attached) > 0 {
+			t.Error("each sync asks the network: that is more work than needed")
+		}
+		m.manager.RecheckNetworks()
+		m.pool.WakeAll()
+		m.settle()
+		if got := m.network.attached[pod.UID]; got.String() != m.statusOf(pod).PodIP || m.container(pod, "a").RestartCount != 0 {
+			t.Errorf("attached with %v; %+v", got, m.statusOf(pod))
+		}
+	})
+}
+
 func TestImageTrouble(t *testing.T) {
 	onMachine(t, func(m *machine) {
 		for range 2 {

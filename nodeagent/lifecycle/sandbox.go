@@ -79,6 +79,16 @@ func (m *Manager) attach(ctx context.Context, pod *keelsonv1.Pod) (Attachment, e
 	return attachment, nil
 }
 
+// RecheckNetworks makes the next sync of each Pod ask the network again, which repairs
+// what somebody took away.
+func (m *Manager) RecheckNetworks() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pods {
+		p.attachment = nil
+	}
+}
+
 func (m *Manager) removeSandbox(ctx context.Context, id string) error {
 	if err := m.Runtime.StopSandbox(ctx, id); err != nil {
 		return fmt.Errorf("stopping sandbox %s: %w", id, err)
