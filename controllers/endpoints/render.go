@@ -48,7 +48,8 @@ func endpointsLabels(service *keelsonv1.Service) map[string]string {
 		labels = map[string]string{}
 	}
 	delete(labels, corev1.IsHeadlessService)
-	if service.Spec.ClusterIP == "" || service.Spec.ClusterIP == corev1.ClusterIPNone {
+	// A Service without an address yet is about to get one.
+	if service.Spec.ClusterIP == corev1.ClusterIPNone {
 		labels[corev1.IsHeadlessService] = ""
 	}
 	labels[ManagedByLabel] = managedByValue

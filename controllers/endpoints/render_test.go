@@ -69,6 +69,10 @@ func TestRenderEndpointsLabelsAndAnnotations(t *testing.T) {
 	if _, ok := headless.Labels[corev1.IsHeadlessService]; !ok {
 		t.Error("the Endpoints of a headless Service lack their label")
 	}
+	fresh := renderEndpoints(builders.MakeService("web").Obj(), &keelsonv1.Endpoints{}, nil)
+	if _, ok := fresh.Labels[corev1.IsHeadlessService]; ok {
+		t.Error("a Service that has no address yet counts as headless")
+	}
 	if headless.Annotations[corev1.EndpointsOverCapacity] != truncated {
 		t.Error("truncated Endpoints lack their annotation")
 	}
