@@ -24,7 +24,7 @@ func TestCommandLine(t *testing.T) {
 		"no command shows the help":                 {wantStdout: "Start the cluster in the background"},
 		"the version":                               {args: []string{"version"}, wantStdout: "keelson v0.0.0-dev"},
 		"a command that does not exist":             {args: []string{"upp"}, wantCode: cli.ExitUsage, wantStderr: []string{`unknown command "upp"`, "up", "down", "status"}},
-		"a flag that does not exist":                {args: []string{"up", "--nodes=3"}, wantCode: cli.ExitUsage, wantStderr: []string{"--nodes"}},
+		"a flag that does not exist":                {args: []string{"up", "--nodes=3"}, wantCode: cli.ExitUsage, wantStderr: []string{"--nodes", "See 'keelson up --help'"}},
 		"an argument where none belongs":            {args: []string{"down", "now"}, wantCode: cli.ExitUsage, wantStderr: []string{`unexpected argument "now"`}},
 		"bad values are all named":                  {args: []string{"up", "--node-ip=x", "--timeout=0s"}, wantCode: cli.ExitUsage, wantStderr: []string{"--node-ip", "--timeout"}},
 		"the status of a cluster that is not there": {args: []string{"status", "--data-dir", missing}, wantCode: cli.ExitFailure, wantStderr: []string{"not up", missing}},

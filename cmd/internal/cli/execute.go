@@ -40,14 +40,14 @@ func Main(cmd *cobra.Command) int {
 func Execute(ctx context.Context, cmd *cobra.Command, stderr io.Writer) int {
 	cmd.SilenceErrors = true
 	cmd.SilenceUsage = true
-	err := cmd.ExecuteContext(ctx)
+	called, err := cmd.ExecuteContextC(ctx)
 	code := exitCode(ctx, err)
 	if code == ExitOK {
 		return code
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
 	if code == ExitUsage {
-		fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
+		fmt.Fprintf(stderr, "See '%s --help'.\n", called.CommandPath())
 	}
 	return code
 }
