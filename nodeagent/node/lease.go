@@ -70,6 +70,9 @@ func (k *LeaseKeeper) renew(ctx context.Context) error {
 	k.fill(lease)
 	if err := k.client.Update(ctx, lease); err != nil {
 		k.last = nil // read it again: it was deleted, or somebody else wrote
+		if apierrors.IsConflict(err) {
+			return fmt.Errorf("renewing the Lease: somebody else has renewed it: does another machine run keelson-node with --node-name=%s? %w", k.name, err)
+		}
 		return fmt.Errorf("renewing the Lease: %w", err)
 	}
 	k.last = lease

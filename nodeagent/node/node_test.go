@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,10 +138,9 @@ func TestReporterAfterAnotherWriter(t *testing.T) {
 }
 
 func TestLeaseSurvivesAnOutage(t *testing.T) {
-	failing := 0
+	var failing atomic.Int32
 	c := newClient(t, interceptor.Funcs{Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-		if failing > 0 {
-			failing--
+		if failing.Add(-1) >= 0 {
 			return errors.New("connection refused")
 		}
 		return c.Update(ctx, o, opts...)
@@ -167,7 +168,7 @@ func TestLeaseSurvivesAnOutage(t *testing.T) {
 		if got := renewed().Sub(first); got != 10*time.Second {
 			t.Errorf("renewed after %v", got)
 		}
-		failing = 3
+		failing.Store(3)
 		time.Sleep(30 * time.Second)
 		if got := renewed().Sub(first); got != 10*time.Second {
 			t.Errorf("renewed during the outage, after %v", got)
@@ -177,6 +178,26 @@ func TestLeaseSurvivesAnOutage(t *testing.T) {
 			t.Errorf("after the outage renewed at %v", got)
 		}
 	})
+}
+
+func TestTwoAgentsOfOneNameAreNoticed(t *testing.T) {
+	c := newClient(t, interceptor.Funcs{})
+	keeper := func() *LeaseKeeper {
+		return NewLeaseKeeper(c, clock.RealClock{}, "n", func() *keelsonv1.Node { return nil })
+	}
+	one, other := keeper(), keeper()
+	for _, k := range []*LeaseKeeper{one, other} {
+		if err := k.renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := one.renew(t.Context())
+	if !apierrors.IsConflict(err) || !strings.Contains(err.Error(), "does another machine run keelson-node with --node-name=n?") {
+		t.Errorf("got %v", err)
+	}
+	if err := one.renew(t.Context()); err != nil {
+		t.Errorf("the one that goes on alone: %v", err)
+	}
 }
 
 func TestParsers(t *testing.T) {
