@@ -77,6 +77,7 @@ func (s *stock) args(name string) []string {
 		return []string{
 			"--kubeconfig=" + s.kubeconfig(name), "--use-service-account-credentials",
 			"--service-account-private-key-file=" + private, "--root-ca-file=" + s.store.AuthorityFile(clusterCA),
+			"--flex-volume-plugin-dir=" + filepath.Join(s.dir, "volume-plugins"),
 		}
 	case "kube-scheduler":
 		return []string{"--kubeconfig=" + s.kubeconfig(name)}
