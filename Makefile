@@ -85,7 +85,7 @@ test: deps build k8s ## Run every test of the project (as root).
 	$(MAKE) test-unit test-integration test-e2e
 
 .PHONY: test-unit
-test-unit: bin/pause ## Run the tests beside the code, also those on the real kernel and containerd.
+test-unit: bin/pause k8s ## Run the tests beside the code, also those on the real kernel and containerd.
 	go test $(TEST_FLAGS) $(UNIT_PACKAGES)
 
 .PHONY: test-integration
