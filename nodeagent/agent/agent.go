@@ -118,7 +118,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		MemoryCapacity: a.settings.machine.MemoryBytes,
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),
-		HostsFile:       "/etc/hosts", ResolverFile: "/etc/resolv.conf",
+		HostsFile:       "/etc/hosts", ResolverFile: chooseResolverFile("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
 		DNS: hostfiles.ClusterDNS{Servers: a.options.ClusterDNS, Domain: a.options.ClusterDomain},
 	}
 }

@@ -2,6 +2,7 @@ package hostfiles
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -57,6 +58,15 @@ func ParseResolver(text string) Resolver {
 		}
 	}
 	return r
+}
+
+// ServesPods says that a Pod can reach a nameserver: one on a loopback address, such as
+// systemd-resolved's 127.0.0.53, is the machine's own.
+func (r Resolver) ServesPods() bool {
+	return slices.ContainsFunc(r.Nameservers, func(server string) bool {
+		ip, err := netip.ParseAddr(server)
+		return err == nil && !ip.IsLoopback()
+	})
 }
 
 // ComputeResolver returns the resolver of pod by its dnsPolicy and dnsConfig.
