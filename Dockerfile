@@ -21,12 +21,12 @@ FROM gcr.io/distroless/static-debian12:nonroot AS manager
 COPY --from=build /out/keelson-manager /keelson-manager
 ENTRYPOINT ["/keelson-manager"]
 
-# The node agent calls iptables and conntrack and needs the machine: run it with
+# The node agent calls iptables and needs the machine: run it with
 # --privileged --network=host --pid=host, with containerd's socket and the folders
 # /run/keelson, /var/lib/keelson and /var/log shared.
 FROM debian:12-slim AS node
 RUN apt-get update \
- && apt-get install -y --no-install-recommends iptables conntrack \
+ && apt-get install -y --no-install-recommends iptables \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/keelson-node /out/pause /usr/local/bin/
 ENTRYPOINT ["keelson-node"]
