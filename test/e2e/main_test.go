@@ -49,6 +49,10 @@ func runAll(m *testing.M) (code int) {
 	}
 	fmt.Printf("keelson up took %.1f s\n", took.Seconds())
 	code = m.Run()
+	if err := c.CheckLogs(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: in the logs:", err)
+		code = 1
+	}
 	if code != 0 {
 		c.DumpLogs(os.Stderr)
 	}

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// alarming lines are those that no log of Keelson's own processes may hold: a write
+// that the policy of node agents refuses, a crash, a race.
+var alarming = regexp.MustCompile(`is forbidden: ValidatingAdmissionPolicy|\bpanic\b|DATA RACE`)
+
+// denied is how the API server words a missing right, with the quotes of a log line.
+// A namespace that is being deleted "forbids" new objects in other words.
+var denied = regexp.MustCompile(`(?: \\?"([^"\\ ]+)\\?" )?is forbidden: User \\?"([^"\\]+)\\?" cannot (\w+) resource \\?"([^"\\]+)\\?" in API group \\?"([^"\\]*)\\?" (?:in the namespace \\?"([^"\\]+)\\?"|at the cluster scope)`)
+
+// right is what somebody was denied.
+type right struct {
+	user, verb, resource, group, namespace, name string
+}
+
+func (r right) String() string {
+	return fmt.Sprintf("%s may not %s %s.%s %q in namespace %q", r.user, r.verb, r.resource, r.group, r.name, r.namespace)
+}
+
+// alarmsShown is how many lines of one log are told.
+const alarmsShown = 5
+
+// CheckLogs looks for alarming lines in the logs of Keelson's own processes, and for
+// rights that they lack. An API server that has just started denies everything for a
+// moment: what it would grant now was not missing.
+func (c *Cluster) CheckLogs() error {
+	rights, err := c.readLogs()
+	errs := []error{err}
+	for r := range rights {
+		if err := c.checkRight(r); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) readLogs() (map[right]bool, error) {
+	files, err := filepath.Glob(filepath.Join(c.DataDir, "logs", "keelson-*.log"))
+	if err != nil {
+		return nil, fmt.Errorf("find the logs: %w", err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no logs of Keelson's processes in %s", filepath.Join(c.DataDir, "logs"))
+	}
+	rights := map[right]bool{}
+	var errs []error
+	for _, file := range files {
+		errs = append(errs, readLog(file, rights))
+	}
+	return rights, errors.Join(errs...)
+}
+
+// readLog collects the rights that were denied, and complains of alarming lines.
+func readLog(file string, rights map[right]bool) error {
+	log, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read a log: %w", err)
+	}
+	defer log.Close()
+	var errs []error
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if alarming.Match(lines.Bytes()) && len(errs) < alarmsShown {
+			errs = append(errs, fmt.Errorf("%s says: %s", filepath.Base(file), lines.Text()))
+		}
+		if m := denied.FindStringSubmatch(lines.Text()); m != nil {
+			rights[right{name: m[1], user: m[2], verb: m[3], resource: m[4], group: m[5], namespace: m[6]}] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		errs = append(errs, fmt.Errorf("read %s: %w", file, err))
+	}
+	return errors.Join(errs...)
+}
+
+// checkRight asks the API server whether the right is missing now.
+func (c *Cluster) checkRight(r right) error {
+	out, err := exec.Command(c.KubectlPath, append([]string{"--kubeconfig", c.Kubeconfig()}, canI(r)...)...).Output()
+	var ended *exec.ExitError
+	switch answer := strings.TrimSpace(string(out)); {
+	case err == nil && answer == "yes":
+		return nil
+	case errors.As(err, &ended) && strings.HasPrefix(answer, "no"):
+		return fmt.Errorf("a right is missing: %s", r)
+	default:
+		return fmt.Errorf("ask whether %s: answer %q, %w", r, answer, err)
+	}
+}
+
+// canI renders the question for kubectl.
+func canI(r right) []string {
+	resource, subresource, _ := strings.Cut(r.resource, "/")
+	if r.group != "" {
+		resource += "." + r.group
+	}
+	if r.name != "" {
+		resource += "/" + r.name
+	}
+	args := []string{"auth", "can-i", r.verb, resource, "--as", r.user, "--as-group", "system:authenticated"}
+	if subresource != "" {
+		args = append(args, "--subresource", subresource)
+	}
+	if strings.HasPrefix(r.user, keelsonv1.NodeUserPrefix) {
+		args = append(args, "--as-group", keelsonv1.NodesGroup)
+	}
+	if r.namespace != "" {
+		return append(args, "--namespace", r.namespace)
+	}
+	return append(args, "--all-namespaces")
+}
