@@ -109,8 +109,8 @@ func (p plan) managerArgs() []string {
 		"--webhook-url=" + p.settings.webhookURL(),
 		"--health-bind-address=" + onLoopback(ports.ManagerHealth),
 		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
-		// Of one manager there is never another to wait for but its own past self.
-		"--leader-elect-lease-duration=4s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=500ms",
+		// There is one manager, and nobody to wait for after its death but its past self.
+		"--leader-elect-identity=keelson-up",
 	}
 }
 

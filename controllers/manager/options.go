@@ -78,6 +78,10 @@ type LeaderElection struct {
 	// Name and Namespace are those of the Lease.
 	Name      string `json:"name,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
+	// Identity is this replica's name in the Lease, unique among replicas; empty means
+	// a new one for each process. A replica that keeps its name leads again at once
+	// after it was killed.
+	Identity string `json:"identity,omitempty"`
 	// LeaseDuration is how long others wait for a silent leader.
 	LeaseDuration metav1.Duration `json:"leaseDuration,omitempty"`
 	// RenewDeadline is how long a leader keeps working without a renewal.
@@ -143,6 +147,7 @@ func (o *Options) addLeaderElectionFlags(fss *cliflag.NamedFlagSets) {
 	fs.BoolVar(&l.Enabled, "leader-elect", l.Enabled, "Work only as the elected leader. Switch off for a single replica only.")
 	fs.StringVar(&l.Name, "leader-elect-resource-name", l.Name, "Name of the Lease.")
 	fs.StringVar(&l.Namespace, "leader-elect-resource-namespace", l.Namespace, "Namespace of the Lease.")
+	fs.StringVar(&l.Identity, "leader-elect-identity", l.Identity, "This replica's name in the Lease, unique among replicas: with it a killed leader leads again as soon as it is back. Empty is a new name for each process.")
 	fs.DurationVar(&l.LeaseDuration.Duration, "leader-elect-lease-duration", l.LeaseDuration.Duration, "How long the others wait for a silent leader.")
 	fs.DurationVar(&l.RenewDeadline.Duration, "leader-elect-renew-deadline", l.RenewDeadline.Duration, "How long a leader works on without a renewal; less than the lease duration.")
 	fs.DurationVar(&l.RetryPeriod.Duration, "leader-elect-retry-period", l.RetryPeriod.Duration, "Time between two attempts to get or renew the Lease.")

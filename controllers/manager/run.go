@@ -66,7 +66,11 @@ func New(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(cfg, managerOptions(scheme, o))
+	options := managerOptions(scheme, o)
+	if options.LeaderElectionResourceLockInterface, err = electionLock(cfg, o.LeaderElection); err != nil {
+		return nil, err
+	}
+	mgr, err := ctrl.NewManager(cfg, options)
 	if err != nil {
 		return nil, fmt.Errorf("set up the manager: %w", err)
 	}

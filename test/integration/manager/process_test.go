@@ -286,6 +286,21 @@ func TestAnotherReplicaTakesOverFromAKilledLeader(t *testing.T) {
 	}
 }
 
+// TestKilledLeaderLeadsAgainAtOnce: without its own name it would have to wait for the
+// end of its own Lease, ten minutes here.
+func TestKilledLeaderLeadsAgainAtOnce(t *testing.T) {
+	install(t)
+	flags := []string{"--leader-elect-identity=the-one", "--leader-elect-lease-duration=10m", "--leader-elect-renew-deadline=9m", "--leader-elect-resource-name=named"}
+	first := startReplica(t, flags...)
+	first.becomesReady(t)
+	becomesLeader(t, first)
+	first.kill(t)
+
+	second := startReplica(t, flags...)
+	second.becomesReady(t)
+	becomesLeader(t, second)
+}
+
 func TestManagerWithoutAPIServerWaitsAndSaysFor(t *testing.T) {
 	r := startReplica(t, "--kubeconfig", unreachable(t))
 	env.Eventually(t, func() string {
