@@ -108,9 +108,11 @@ func (r *Reconciler) list(ctx context.Context, namespace string, resource resour
 	options := metav1.ListOptions{Limit: listChunk}
 	for {
 		page, err := at.List(ctx, options)
-		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-			return nil, nil // the kind is going, and its objects with it
+		if apierrors.IsMethodNotSupported(err) {
+			return nil, nil
 		}
+		// A 404 is an error too: the kind may be going, or its server may be starting.
+		// The next round asks again what there is.
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", name(resource), err)
 		}

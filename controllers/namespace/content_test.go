@@ -1,14 +1,17 @@
 package namespace
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2/ktesting"
 
 	"github.com/keelson-dev/keelson/controllers/internal/resources"
@@ -84,5 +87,21 @@ func TestOnlyWhatStaysIsDeletedAgain(t *testing.T) {
 				t.Errorf("found %v with finalizers %v, want %d", found.objects, found.finalizers, tc.wantLeft)
 			}
 		})
+	}
+}
+
+func TestAKindThatIsNotServedIsNoEmptyKind(t *testing.T) {
+	_, ctx := ktesting.NewTestContext(t)
+	gvr := schema.GroupVersionResource{Version: "v1", Resource: "things"}
+	client := fake.NewSimpleMetadataClient(fake.NewTestScheme())
+	client.PrependReactor("list", "things", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewGenericServerResponse(http.StatusNotFound, "list", gvr.GroupResource(), "", "404 page not found", 0, true)
+	})
+	found := content{objects: map[string]int{}, finalizers: map[string]int{}}
+
+	err := (&Reconciler{metadata: client}).deleteResource(ctx, "ns", resources.New(gvr, "Thing", true, "list", "delete"), &found)
+
+	if err == nil {
+		t.Error("the namespace would be let go with what it holds")
 	}
 }
