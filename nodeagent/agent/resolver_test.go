@@ -7,14 +7,14 @@ import (
 )
 
 func TestChooseResolverFile(t *testing.T) {
-	const stub, real = "nameserver 127.0.0.53\noptions edns0\n", "nameserver 192.0.2.53\n"
+	const stub, upstream = "nameserver 127.0.0.53\noptions edns0\n", "nameserver 192.0.2.53\n"
 	tests := map[string]struct {
 		etc, systemd string
 		want         string
 	}{
-		"an ordinary machine":                  {real, "", "etc"},
-		"systemd-resolved":                     {stub, real, "systemd"},
-		"a server of each kind":                {stub + real, real, "etc"},
+		"an ordinary machine":                  {upstream, "", "etc"},
+		"systemd-resolved":                     {stub, upstream, "systemd"},
+		"a server of each kind":                {stub + upstream, upstream, "etc"},
 		"a resolver of its own on the machine": {stub, "", "etc"},
 		"no resolver at all":                   {"", "", "etc"},
 		"no server is an address":              {"nameserver here\n", "nameserver ::1\n", "etc"},
