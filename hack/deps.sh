@@ -3,15 +3,15 @@
 # missing only. Needs root when something is missing.
 set -euo pipefail
 
-# What runs a cluster: containerd runc iptables conntrack iproute2.
+# What runs a cluster: containerd runc iptables. What its tests call: iproute2.
 # What builds and checks: gcc (the pause program), git.
 # What test images are made of: busybox-static, redis-server.
-packages=(containerd runc iptables conntrack iproute2 gcc git busybox-static redis-server)
+packages=(containerd runc iptables iproute2 gcc git busybox-static redis-server)
 
 # Elsewhere than on Debian and its kin, look for the programs themselves.
 if ! command -v dpkg-query apt-get >/dev/null; then
 	missing=()
-	for program in containerd containerd-shim-runc-v2 runc iptables conntrack ip gcc git busybox redis-server; do
+	for program in containerd containerd-shim-runc-v2 runc iptables ip gcc git busybox redis-server; do
 		command -v "${program}" >/dev/null || missing+=("${program}")
 	done
 	if [[ ${#missing[@]} -gt 0 ]]; then

@@ -34,7 +34,6 @@ var tools = []Tool{
 	{"iptables", "iptables"},
 	{"iptables-save", "iptables"},
 	{"iptables-restore", "iptables"},
-	{"conntrack", "conntrack"},
 	{"ip", "iproute2"},
 }
 

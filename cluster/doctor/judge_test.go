@@ -28,10 +28,10 @@ func TestJudge(t *testing.T) {
 		},
 		"programs of one package are one problem": {
 			change: func(f *Facts) {
-				f.MissingTools = []Tool{{"iptables", "iptables"}, {"iptables-save", "iptables"}, {"conntrack", "conntrack"}}
+				f.MissingTools = []Tool{{"iptables", "iptables"}, {"iptables-save", "iptables"}, {"crun", "crun"}}
 			},
 			want: []Problem{
-				{"conntrack not found in PATH", "apt-get install conntrack"},
+				{"crun not found in PATH", "apt-get install crun"},
 				{"iptables, iptables-save not found in PATH", "apt-get install iptables"},
 			},
 		},
@@ -79,15 +79,15 @@ func TestJudge(t *testing.T) {
 func TestRenderNamesEveryFixAndOneCommandForAllPackages(t *testing.T) {
 	f := healthy()
 	f.Root = false
-	f.MissingTools = []Tool{{"runc", "runc"}, {"conntrack", "conntrack"}}
+	f.MissingTools = []Tool{{"runc", "runc"}, {"crun", "crun"}}
 	want := `This machine cannot run a cluster yet (3 to fix):
   - not running as root: containers, network namespaces and iptables need it
       fix: run it again with sudo
-  - conntrack not found in PATH
-      fix: apt-get install conntrack
+  - crun not found in PATH
+      fix: apt-get install crun
   - runc not found in PATH
       fix: apt-get install runc
-All packages at once: apt-get install conntrack runc
+All packages at once: apt-get install crun runc
 `
 	if diff := cmp.Diff(want, Render(Judge(f))); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
