@@ -14,7 +14,8 @@ ENV CGO_ENABLED=0
 RUN LDFLAGS="-s -w -X github.com/keelson-dev/keelson/version.gitVersion=${VERSION} -X github.com/keelson-dev/keelson/version.gitCommit=${COMMIT}" \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-manager ./cmd/manager \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-node ./cmd/nodeagent \
- && make -C build/pause OUT=/out/pause
+ && make -C build/pause OUT=/out/pause \
+ && make -C build/logger OUT=/out/keelson-logger
 
 # The manager needs nothing but itself and runs as nobody in particular.
 FROM gcr.io/distroless/static-debian12:nonroot AS manager
@@ -28,5 +29,5 @@ FROM debian:12-slim AS node
 RUN apt-get update \
  && apt-get install -y --no-install-recommends iptables \
  && rm -rf /var/lib/apt/lists/*
-COPY --from=build /out/keelson-node /out/pause /usr/local/bin/
+COPY --from=build /out/keelson-node /out/pause /out/keelson-logger /usr/local/bin/
 ENTRYPOINT ["keelson-node"]

@@ -51,7 +51,7 @@ demo: deps up ## Install what is missing, start the cluster, run the Guestbook o
 ##@ Build
 
 .PHONY: build
-build: bin/pause ## Build our programs into bin/.
+build: bin/pause bin/keelson-logger ## Build our programs into bin/.
 	@mkdir -p bin
 	@echo "Building keelson, keelson-manager and keelson-node $(VERSION) into bin/"
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
@@ -60,6 +60,9 @@ build: bin/pause ## Build our programs into bin/.
 
 bin/pause: build/pause/pause.c build/pause/Makefile
 	@$(MAKE) --no-print-directory -C build/pause OUT=$(CURDIR)/bin/pause
+
+bin/keelson-logger: build/logger/logger.c build/logger/system.h build/logger/Makefile
+	@$(MAKE) --no-print-directory -C build/logger OUT=$(CURDIR)/bin/keelson-logger
 
 .PHONY: bin/keelson-present
 bin/keelson-present:
@@ -85,7 +88,7 @@ test: deps build k8s ## Run every test of the project (as root).
 	$(MAKE) test-unit test-integration test-e2e
 
 .PHONY: test-unit
-test-unit: bin/pause k8s ## Run the tests beside the code, also those on the real kernel and containerd.
+test-unit: bin/pause bin/keelson-logger k8s ## Run the tests beside the code, also those on the real kernel and containerd.
 	go test $(TEST_FLAGS) $(UNIT_PACKAGES)
 
 .PHONY: test-integration

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # What runs a cluster: containerd runc iptables. What its tests call: iproute2.
-# What builds and checks: gcc (the pause program), git.
+# What builds and checks: gcc (the pause and logger programs), git.
 # What test images are made of: busybox-static, redis-server.
 packages=(containerd runc iptables iproute2 gcc git busybox-static redis-server)
 

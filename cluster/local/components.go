@@ -127,6 +127,7 @@ func (p plan) nodeArgs() []string {
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
 		"--cluster-domain=" + clusterDomain,
 		"--pause-binary=" + p.programs.Pause,
+		"--logger-binary=" + p.programs.Logger,
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
 	}
 }

@@ -167,9 +167,9 @@ func (l Layout) ownedRun() []string {
 
 // Programs are the executables that a cluster consists of.
 type Programs struct {
-	Etcd, APIServer, Kubectl      string
-	Manager, Node, Pause, Keelson string
-	Containerd                    string
+	Etcd, APIServer, Kubectl     string
+	Manager, Node, Pause, Logger string
+	Keelson, Containerd          string
 }
 
 // findPrograms looks where `make` puts them: our own beside this one, the control
@@ -187,6 +187,7 @@ func findPrograms(self string, getenv func(string) string) Programs {
 		Manager:    filepath.Join(bin, "keelson-manager"),
 		Node:       filepath.Join(bin, "keelson-node"),
 		Pause:      filepath.Join(bin, "pause"),
+		Logger:     filepath.Join(bin, "keelson-logger"),
 		Keelson:    self,
 		Containerd: "containerd",
 	}

@@ -235,7 +235,7 @@ func TestCommandLines(t *testing.T) {
 			program: nameNode, wantPath: "/opt/bin/keelson-node",
 			has: []string{
 				"--node-name=host-1", "--node-ip=198.18.0.2", "--containerd-address=/run/keelson/containerd/containerd.sock",
-				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause",
+				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause", "--logger-binary=/opt/bin/keelson-logger",
 			},
 		},
 	}

@@ -30,10 +30,12 @@ type Options struct {
 	Agent bool `json:"agent"`
 	Proxy bool `json:"proxy"`
 
-	// ContainerdAddress is containerd's socket, PauseBinary the static pause program;
-	// empty means "pause" beside this executable.
+	// ContainerdAddress is containerd's socket, PauseBinary the static pause program,
+	// LoggerBinary the static program that writes containers' logs; empty means "pause"
+	// and "keelson-logger" beside this executable.
 	ContainerdAddress string `json:"containerdAddress"`
 	PauseBinary       string `json:"pauseBinary,omitempty"`
+	LoggerBinary      string `json:"loggerBinary,omitempty"`
 
 	// RootDir holds what survives a reboot, RunDir what does not, LogDir the logs.
 	RootDir string `json:"rootDir"`
@@ -80,6 +82,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs = fss.FlagSet("containers")
 	fs.StringVar(&o.ContainerdAddress, "containerd-address", o.ContainerdAddress, "Socket of containerd.")
 	fs.StringVar(&o.PauseBinary, "pause-binary", o.PauseBinary, "Static program that holds a Pod's namespaces. Default: \"pause\" beside this program.")
+	fs.StringVar(&o.LoggerBinary, "logger-binary", o.LoggerBinary, "Static program that writes the log of a container; containerd must find it under the same path. Default: \"keelson-logger\" beside this program.")
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")

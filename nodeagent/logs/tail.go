@@ -121,7 +121,7 @@ func parseEntry(line []byte) (entry, bool) {
 		return entry{}, false
 	}
 	stream, rest, ok := bytes.Cut(rest, []byte(" "))
-	if !ok || (string(stream) != string(Stdout) && string(stream) != string(Stderr)) {
+	if !ok || (string(stream) != stdout && string(stream) != stderr) {
 		return entry{}, false
 	}
 	tags, text, ok := bytes.Cut(rest, []byte(" "))

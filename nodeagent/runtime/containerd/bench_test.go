@@ -1,9 +1,13 @@
 package containerd_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -82,4 +86,51 @@ func (f *fixture) removeAll(b *testing.B) {
 		all.Go(func() { f.removePod(context.Background(), pod) })
 	}
 	all.Wait()
+}
+
+// BenchmarkOutput measures how fast a container's output reaches its log: text in long
+// writes, and the same in one write per line.
+func BenchmarkOutput(b *testing.B) {
+	const size = 64 << 20
+	line := strings.Repeat("x", 99)
+	for name, script := range map[string]string{
+		"long writes":        fmt.Sprintf("yes %s | head -c %d", line, size),
+		"one write per line": fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo %s; i=$((i+1)); done", size/16/100, line),
+	} {
+		b.Run(name, func(b *testing.B) {
+			f := newFixture(b)
+			p := f.newPod()
+			var written int64
+			before := f.cpuTime()
+			b.ResetTimer()
+			for range b.N {
+				id := p.shell("talks", script)
+				p.waitExited(id)
+				info, err := os.Stat(p.container(id).LogPath)
+				f.must(err)
+				written += info.Size()
+				f.must(os.Remove(p.container(id).LogPath))
+			}
+			b.ReportMetric(float64(written)/1e6/b.Elapsed().Seconds(), "logMB/s")
+			b.ReportMetric(float64((f.cpuTime()-before).Microseconds())/(float64(written)/1e6), "us-CPU/logMB")
+		})
+	}
+}
+
+// cpuTime is what this process, which is the agent, and the shims have used, with all
+// that the shims have started and waited for: loggers, runc and the containers.
+func (f *fixture) cpuTime() time.Duration {
+	pids := append(f.daemon.Shims(), os.Getpid())
+	var ticks int64
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		f.must(err)
+		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+		for _, field := range fields[11:15] { // utime, stime, cutime, cstime
+			n, err := strconv.ParseInt(field, 10, 64)
+			f.must(err)
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 
-	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -145,21 +144,18 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	if err := r.prepareRootfs(ctx, o); err != nil {
 		return err
 	}
-	if err := r.openPumpOf(o, true); err != nil {
-		return err
-	}
 	request := &tasks.CreateTaskRequest{ContainerID: o.id, Rootfs: o.rootfs}
-	if o.pump != nil {
-		request.Stdout = pipePath(r.pipeDir(o.id), logs.Stdout)
-		request.Stderr = pipePath(r.pipeDir(o.id), logs.Stderr)
+	if path := o.record.LogPath; path != "" {
+		if err := makeLog(path); err != nil {
+			return fmt.Errorf("start container %s: %w", o.id, err)
+		}
+		uri := outputURI(r.options.LoggerBinary, path)
+		request.Stdout, request.Stderr = uri, uri
 	}
 	o.taskLeft = true
 	created, err := r.client.TaskService().Create(ctx, request)
 	if err != nil {
 		return &taskError{"failed to create containerd task", native(err)}
-	}
-	if o.pump != nil {
-		o.pump.connected()
 	}
 	// The start is stored while it happens: the two take about the same time, and a
 	// running task without it is adopted all the same.
@@ -211,10 +207,6 @@ func (r *Runtime) recordStartError(ctx context.Context, o *object, err error) er
 	failure := &runtime.StartError{ExitCode: startErrorCode, Message: err.Error()}
 	if err := r.killAndDeleteTask(ctx, o); err != nil {
 		return errors.Join(failure, err)
-	}
-	if o.pump != nil {
-		o.pump.stop(false)
-		o.pump = nil
 	}
 	now := r.options.Clock.Now()
 	after := status{StartedAt: now, FinishedAt: now, ExitCode: startErrorCode, Reason: reasonStartError, Message: failure.Message}

@@ -14,9 +14,6 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-// drainTimeout bounds the wait for the last output of a container that has ended.
-const drainTimeout = 5 * time.Second
-
 // Reasons of an exit, as the kubelet and containerd's CRI plug-in name them.
 const (
 	reasonCompleted     = "Completed"
@@ -62,34 +59,23 @@ func computeExit(before status, e ended, oomKills int, now time.Time) status {
 	return after
 }
 
-// settle records the end of an object and deletes its task. The object is busy.
+// settle records the end of an object, deletes its task and then announces the end, in
+// this order: what is announced is stored, and its output is in the log, because the
+// shim answers to the deletion when the logger has ended. The object is busy.
 func (r *Runtime) settle(ctx context.Context, o *object, e ended) error {
 	if r.objects.facts(o).status.finished() {
 		return r.deleteTask(ctx, o)
 	}
 	if o.record.Kind == kindContainer {
-		if err := r.recordExit(ctx, o, e); err != nil {
-			return err
-		}
-	} else {
-		// A sandbox without a task has ended: nothing to store.
-		r.objects.change(o, func(f *facts) { f.running, f.pid, f.status.FinishedAt = false, 0, r.options.Clock.Now() })
-		r.events.publish(runtime.Event{Type: runtime.SandboxExited, PodUID: o.record.UID, ContainerID: o.id})
+		return r.recordExit(ctx, o, e)
 	}
+	// A sandbox without a task has ended: nothing to store.
+	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status.FinishedAt = false, 0, r.options.Clock.Now() })
+	r.events.publish(runtime.Event{Type: runtime.SandboxExited, PodUID: o.record.UID, ContainerID: o.id})
 	return r.deleteTask(ctx, o)
 }
 
 func (r *Runtime) recordExit(ctx context.Context, o *object, e ended) error {
-	if o.pump != nil {
-		all, err := o.pump.drain(ctx, r.options.Clock.After(drainTimeout))
-		o.pump = nil
-		if err != nil {
-			return err
-		}
-		if !all {
-			r.options.Log.Info("Output of an ended container did not end, the rest is dropped", "container", o.id, "log", o.record.LogPath)
-		}
-	}
 	kills, err := r.machine.oomKills(o.record.CgroupPath)
 	if err != nil && !e.lost && e.code != 0 {
 		r.options.Log.V(2).Info("Cannot tell whether a container was out of memory", "container", o.id, "reason", err.Error())
@@ -98,9 +84,11 @@ func (r *Runtime) recordExit(ctx context.Context, o *object, e ended) error {
 	if err := r.store(ctx, o, after); err != nil {
 		return err
 	}
+	// What is stored has happened, whether the task could be deleted or not.
+	err = r.deleteTask(ctx, o)
 	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = false, 0, after })
 	r.events.publish(runtime.Event{Type: runtime.ContainerExited, PodUID: o.record.UID, ContainerID: o.id})
-	return nil
+	return err
 }
 
 // store writes a container's status to containerd. A container that is gone needs none.

@@ -111,31 +111,6 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-func TestOutputWaitsForTheNextAgent(t *testing.T) {
-	f := newFixture(t)
-	p := f.newPod()
-	// More than a pipe of the usual size holds, while no agent reads; then it waits for a word.
-	flag := filepath.Join(t.TempDir(), "go")
-	config := p.config("chatty", "sh", "-c", "echo ready; while [ ! -e /flags/go ]; do sleep 0.05; done; i=0; while [ $i -lt 2000 ]; do echo line $i of the container that talks while nobody listens; i=$((i+1)); done; touch /flags/done; sleep 1000")
-	config.Mounts = []runtime.Mount{{HostPath: filepath.Dir(flag), ContainerPath: "/flags"}}
-	id := p.run(config)
-	p.waitOutput(id, "ready")
-	f.must(f.Close())
-	f.must(os.WriteFile(flag, nil, 0o600))
-	f.eventually("the container has said it all without an agent", func() bool {
-		_, err := os.Stat(filepath.Join(filepath.Dir(flag), "done"))
-		return err == nil
-	})
-	f.connect()
-	p.waitOutput(id, "line 1999 ")
-	lines := strings.Split(strings.TrimSpace(p.output(id)), "\n")
-	for i, line := range lines[1:] {
-		if !strings.HasPrefix(line, fmt.Sprintf("line %d of", i)) {
-			t.Fatalf("line %d is %q", i, line)
-		}
-	}
-}
-
 func TestStartsAreRepeatable(t *testing.T) {
 	f := newFixture(t)
 	p := f.newPod()

@@ -31,7 +31,7 @@ type fixture struct {
 	t        testing.TB
 	daemon   *containerdtest.Daemon
 	registry *imagebuild.Registry
-	pause    string
+	programs string // folder of pause and the logger
 	stateDir string
 	cgroups  string
 	busybox  runtime.Image
@@ -43,9 +43,11 @@ func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, daemon: containerdtest.Start(t)}
 	f.cgroups = "/" + filepath.Base(f.daemon.Dir())
-	f.pause = filepath.Join(f.daemon.Dir(), "pause")
-	if out, err := exec.Command("make", "-C", "../../../build/pause", "OUT="+f.pause).CombinedOutput(); err != nil {
-		t.Fatalf("build the pause program: %v\n%s", err, out)
+	f.programs = f.daemon.Dir()
+	for folder, program := range map[string]string{"pause": f.pause(), "logger": f.logger()} {
+		if out, err := exec.Command("make", "-C", "../../../build/"+folder, "OUT="+program).CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", program, err, out)
+		}
 	}
 	f.stateDir = filepath.Join(f.daemon.Dir(), "agent")
 	registry, err := imagebuild.StartRegistry("127.0.0.1:0", nil)
@@ -60,12 +62,15 @@ func newFixture(t testing.TB) *fixture {
 	return f
 }
 
+func (f *fixture) pause() string  { return filepath.Join(f.programs, "pause") }
+func (f *fixture) logger() string { return filepath.Join(f.programs, "keelson-logger") }
+
 // connect replaces the runtime, as a restart of the agent does.
 func (f *fixture) connect() {
 	f.t.Helper()
 	logger, _ := ktesting.NewTestContext(f.t)
 	r, err := containerd.New(context.Background(), containerd.Options{
-		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause, Log: logger,
+		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause(), LoggerBinary: f.logger(), Log: logger,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -95,11 +100,10 @@ func (f *fixture) checkNothingLeft() {
 	if mounts := f.daemon.Mounts(); len(mounts) > 0 {
 		f.t.Errorf("mounts left: %v", mounts)
 	}
-	for _, parent := range []string{"sandboxes", "pipes"} {
-		entries, err := os.ReadDir(filepath.Join(f.stateDir, parent))
-		if err != nil || len(entries) > 0 {
-			f.t.Errorf("files left in %s: %v, %v", parent, entries, err)
-		}
+	// Those of containers that failed to start end with their shim, a moment later.
+	f.eventually("all loggers have ended", func() bool { return len(f.loggers()) == 0 })
+	if entries, err := os.ReadDir(filepath.Join(f.stateDir, "sandboxes")); err != nil || len(entries) > 0 {
+		f.t.Errorf("files left of sandboxes: %v, %v", entries, err)
 	}
 	// The agent removes the Pods' cgroups; the containers' own must be gone.
 	for _, uid := range f.pods {
@@ -118,6 +122,9 @@ func (f *fixture) checkNothingLeft() {
 		f.t.Errorf("close: %v", err)
 	}
 }
+
+// loggers are the processes that write logs of this test.
+func (f *fixture) loggers() []int { return f.daemon.Processes(f.logger() + " log") }
 
 func (f *fixture) removePod(ctx context.Context, pod runtime.PodState) {
 	for _, container := range pod.Containers {

@@ -17,11 +17,14 @@ type Options struct {
 	// Namespace is the containerd namespace of everything this package creates;
 	// default "keelson".
 	Namespace string
-	// StateDir holds the pipes of logs and the shared memory of Pods; it need not survive
-	// a reboot. Everything in it belongs to this package.
+	// StateDir holds the shared memory of Pods; it need not survive a reboot. Everything in
+	// it belongs to this package.
 	StateDir string
 	// PauseBinary is the static pause program; default "pause" beside this executable.
 	PauseBinary string
+	// LoggerBinary is the static program that writes the log of a container; default
+	// "keelson-logger" beside this executable.
+	LoggerBinary string
 	// Snapshotter holds images and containers' file systems; default "overlayfs".
 	Snapshotter string
 	// Clock is for tests.
@@ -46,18 +49,27 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log.IsZero() {
 		o.Log = logr.Discard()
 	}
-	if o.PauseBinary == "" {
-		executable, err := os.Executable()
-		if err != nil {
-			return o, fmt.Errorf("find this executable, to look for the pause program beside it: %w", err)
-		}
-		o.PauseBinary = filepath.Join(filepath.Dir(executable), "pause")
-	}
 	var err error
-	if o.PauseBinary, err = filepath.Abs(o.PauseBinary); err != nil {
+	if o.PauseBinary, err = programPath(o.PauseBinary, "pause"); err != nil {
 		return o, fmt.Errorf("PauseBinary: %w", err)
 	}
+	if o.LoggerBinary, err = programPath(o.LoggerBinary, "keelson-logger"); err != nil {
+		return o, fmt.Errorf("LoggerBinary: %w", err)
+	}
 	return o, o.validate()
+}
+
+// programPath is the absolute path of a program that lies beside this executable
+// unless it is named.
+func programPath(named, name string) (string, error) {
+	if named != "" {
+		return filepath.Abs(named)
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this executable, to look for %s beside it: %w", name, err)
+	}
+	return filepath.Join(filepath.Dir(executable), name), nil
 }
 
 func (o Options) validate() error {
@@ -68,10 +80,19 @@ func (o Options) validate() error {
 	if !filepath.IsAbs(o.StateDir) {
 		problems = append(problems, fmt.Errorf("StateDir %q must be an absolute path", o.StateDir))
 	}
-	if info, err := os.Stat(o.PauseBinary); err != nil {
-		problems = append(problems, fmt.Errorf("PauseBinary: %w; build it with make -C build/pause or name it with --pause-binary", err))
-	} else if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-		problems = append(problems, fmt.Errorf("PauseBinary %s is not an executable file", o.PauseBinary))
-	}
+	problems = append(problems,
+		checkProgram("PauseBinary", o.PauseBinary, "make -C build/pause", "--pause-binary"),
+		checkProgram("LoggerBinary", o.LoggerBinary, "make -C build/logger", "--logger-binary"))
 	return errors.Join(problems...)
+}
+
+func checkProgram(field, path, build, flag string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w; build it with %s or name it with %s", field, err, build, flag)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return fmt.Errorf("%s %s is not an executable file", field, path)
+	}
+	return nil
 }

@@ -3,7 +3,7 @@ package containerd
 import (
 	"errors"
 	"fmt"
-	"os"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -360,34 +360,23 @@ func TestEventsDoNotWaitForASlowSubscriber(t *testing.T) {
 	t.Error("the subscriber was not told that it missed events")
 }
 
-func TestPipeBudget(t *testing.T) {
-	const extra = largePipeSize - usualPipeSize
-	pipe := func() *os.File {
-		t.Helper()
-		reader, writer, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _, _ = reader.Close(), writer.Close() })
-		return reader
+func TestOutputURI(t *testing.T) {
+	tests := map[string]struct{ program, path, want string }{
+		"usual paths":              {"/usr/bin/keelson-logger", "/var/log/pods/a_b_c/app/0.log", "binary:///usr/bin/keelson-logger?log=%2Fvar%2Flog%2Fpods%2Fa_b_c%2Fapp%2F0.log"},
+		"paths that need escaping": {"/a b/l?g", "/x&y=z/#1 %.log", "binary:///a%20b/l%3Fg?log=%2Fx%26y%3Dz%2F%231+%25.log"},
 	}
-	first := pipe()
-	b := pipeBudget{limit: 2 * extra}
-	got := []int{b.enlarge(first, true), b.enlarge(pipe(), true), b.enlarge(pipe(), true)}
-	if diff := cmp.Diff([]int{extra, extra, 0}, got); diff != "" {
-		t.Errorf("taken of a budget for two (-want +got):\n%s", diff)
-	}
-	b.release(extra)
-	if got := b.enlarge(pipe(), true); got != extra {
-		t.Errorf("%d taken of what was released", got)
-	}
-	next := pipeBudget{limit: extra}
-	if got := []int{next.enlarge(first, false), next.enlarge(pipe(), true), next.enlarge(pipe(), false)}; !cmp.Equal(got, []int{extra, 0, 0}) {
-		t.Errorf("the next process takes %v", got)
-	}
-	endless := pipeBudget{}
-	if got := endless.enlarge(pipe(), true); got != extra {
-		t.Errorf("%d taken without a limit", got)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := outputURI(test.program, test.path)
+			if got != test.want {
+				t.Errorf("URI %s, want %s", got, test.want)
+			}
+			// What the shim makes of it.
+			uri, err := url.Parse(got)
+			if err != nil || uri.Path != test.program || uri.Query().Get("log") != test.path {
+				t.Errorf("read as %+v, %v", uri, err)
+			}
+		})
 	}
 }
 
@@ -431,8 +420,8 @@ func TestTrust(t *testing.T) {
 }
 
 func TestOptionsThatCannotWork(t *testing.T) {
-	_, err := New(t.Context(), Options{Address: "containerd.sock", StateDir: "state", PauseBinary: "/no/such/pause"})
-	for _, want := range []string{`Address "containerd.sock" must be an absolute path`, `StateDir "state" must be an absolute path`, "/no/such/pause: no such file", "--pause-binary"} {
+	_, err := New(t.Context(), Options{Address: "containerd.sock", StateDir: "state", PauseBinary: "/no/such/pause", LoggerBinary: "/dev/null"})
+	for _, want := range []string{`Address "containerd.sock" must be an absolute path`, `StateDir "state" must be an absolute path`, "/no/such/pause: no such file", "--pause-binary", "LoggerBinary /dev/null is not an executable file"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New = %v, want %q in it", err, want)
 		}

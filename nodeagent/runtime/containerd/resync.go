@@ -25,7 +25,7 @@ type action string
 
 const (
 	actionNone action = "none"
-	// actionAdopt: it runs; follow its output.
+	// actionAdopt: it runs.
 	actionAdopt action = "adopt"
 	// actionEnd: it has ended and that is not stored yet.
 	actionEnd action = "end"
@@ -203,9 +203,6 @@ func (r *Runtime) act(ctx context.Context, o *object, task *tasktypes.Process, d
 		if task != nil && task.ExitedAt != nil {
 			e = ended{code: task.ExitStatus, at: task.ExitedAt.AsTime()}
 		}
-		if err := r.openPumpOf(o, false); err != nil {
-			return err
-		}
 		return r.settle(ctx, o, e)
 	case actionLost:
 		return r.settle(ctx, o, ended{lost: true})
@@ -220,15 +217,10 @@ func (r *Runtime) act(ctx context.Context, o *object, task *tasktypes.Process, d
 // lost, has started.
 func (r *Runtime) adopt(ctx context.Context, o *object, task *tasktypes.Process) error {
 	started := r.objects.facts(o).status
-	if o.record.Kind == kindContainer {
-		if err := r.openPumpOf(o, false); err != nil {
+	if o.record.Kind == kindContainer && started.StartedAt.IsZero() {
+		started.StartedAt = r.options.Clock.Now()
+		if err := r.store(ctx, o, started); err != nil {
 			return err
-		}
-		if started.StartedAt.IsZero() {
-			started.StartedAt = r.options.Clock.Now()
-			if err := r.store(ctx, o, started); err != nil {
-				return err
-			}
 		}
 	}
 	if f := r.objects.facts(o); f.running && f.pid == task.Pid {
@@ -250,35 +242,30 @@ func (r *Runtime) dropIfUnchanged(id string, changes uint64) {
 		return
 	}
 	r.options.Log.Info("Container was removed behind the agent's back", "container", id)
-	if o.pump != nil {
-		o.pump.stop(false)
-		o.pump = nil
-	}
 	if err := r.removeFiles(o); err != nil {
 		r.options.Log.Error(err, "Cannot remove the files of a container, they are swept at the next start", "container", id)
 	}
 	r.objects.remove(o)
 }
 
-// sweepDirs removes, once in a process's life, the files of objects that are gone.
+// sweepDirs removes, once in a process's life, the files of sandboxes that are gone.
 func (r *Runtime) sweepDirs(present map[string]bool) error {
 	if r.swept {
 		return nil
 	}
 	var problems []error
-	for _, parent := range []string{"sandboxes", "pipes"} {
-		entries, err := os.ReadDir(filepath.Join(r.options.StateDir, parent))
-		if err != nil {
-			problems = append(problems, err)
-		}
-		for _, entry := range entries {
-			if !present[entry.Name()] {
-				problems = append(problems, removeDir(filepath.Join(r.options.StateDir, parent, entry.Name())))
-			}
+	parent := filepath.Join(r.options.StateDir, "sandboxes")
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	for _, entry := range entries {
+		if !present[entry.Name()] {
+			problems = append(problems, removeDir(filepath.Join(parent, entry.Name())))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("sweep files of containers that are gone: %w", err)
+		return fmt.Errorf("sweep files of sandboxes that are gone: %w", err)
 	}
 	r.swept = true
 	return nil

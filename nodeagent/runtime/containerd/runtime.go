@@ -7,9 +7,12 @@
 // again (resync) and settles what happened meanwhile. The table in memory only saves
 // asking.
 //
+// It never touches the output of containers: a logger program of each container, which
+// its shim starts, writes that into the log file, whether this process runs or not.
+//
 // The order that makes every crash harmless: a container's object is created before
-// its file system, the exit is stored before the task is deleted, and the object is
-// deleted before its files.
+// its file system, the exit is stored before the task is deleted, announced after
+// that, and the object is deleted before its files.
 package containerd
 
 import (
@@ -47,8 +50,6 @@ type Runtime struct {
 	objects   *table
 	images    imageCache
 	events    broadcaster
-	buffers   sync.Pool
-	pipes     pipeBudget
 
 	// resyncing admits one resync at a time; swept is guarded by it.
 	resyncing sync.Mutex
@@ -69,10 +70,8 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd runtime: %w", err)
 	}
-	for _, dir := range []string{"sandboxes", "pipes"} {
-		if err := os.MkdirAll(filepath.Join(options.StateDir, dir), 0o711); err != nil {
-			return nil, fmt.Errorf("containerd runtime: create state folder: %w", err)
-		}
+	if err := os.MkdirAll(filepath.Join(options.StateDir, "sandboxes"), 0o711); err != nil {
+		return nil, fmt.Errorf("containerd runtime: create state folder: %w", err)
 	}
 	pause, err := makePauseRoot(options.StateDir)
 	if err != nil {
@@ -92,17 +91,14 @@ func New(ctx context.Context, options Options) (*Runtime, error) {
 		options: options, client: c, pauseRoot: pause, machine: readMachine(),
 		objects: newTable(), stop: stop, closed: follow.Done(),
 	}
-	r.pipes.limit = readPipeBudget()
-	r.buffers.New = func() any { return new([readSize]byte) }
 	r.done.Go(func() { r.follow(follow) })
 	return r, nil
 }
 
-// Close stops following. Containers run on; their output waits in pipes.
+// Close stops following. Containers run on, and so do the loggers of their output.
 func (r *Runtime) Close() error {
 	r.stop()
 	r.done.Wait()
-	r.closePumps()
 	return r.client.Close()
 }
 

@@ -157,10 +157,6 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 			return r.explain("remove the file system of container "+o.id, err)
 		}
 	}
-	if o.pump != nil {
-		o.pump.stop(false)
-		o.pump = nil
-	}
 	if err := r.removeFiles(o); err != nil {
 		return err
 	}
@@ -169,10 +165,10 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 }
 
 func (r *Runtime) removeFiles(o *object) error {
-	if o.record.Kind == kindSandbox {
-		return removeDir(r.sandboxDir(o.id))
+	if o.record.Kind != kindSandbox {
+		return nil // its log belongs to the agent
 	}
-	return removeDir(r.pipeDir(o.id))
+	return removeDir(r.sandboxDir(o.id))
 }
 
 // mountShm mounts the shared memory of a Pod's containers.
@@ -186,7 +182,7 @@ func mountShm(path string) error {
 	return nil
 }
 
-// removeDir removes the folder of an object, which may hold a mounted shm.
+// removeDir removes the folder of a sandbox, which may hold a mounted shm.
 func removeDir(dir string) error {
 	shm := filepath.Join(dir, "shm")
 	err := unix.Unmount(shm, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
@@ -194,7 +190,7 @@ func removeDir(dir string) error {
 		return fmt.Errorf("unmount %s: %w", shm, err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove files of a container: %w", err)
+		return fmt.Errorf("remove files of a sandbox: %w", err)
 	}
 	return nil
 }

@@ -18,9 +18,8 @@ type object struct {
 
 	// busy serialises start, exit and removal of this object. It is held over IO.
 	busy sync.Mutex
-	// rootfs, pump, taskLeft and awaited are guarded by busy.
+	// rootfs, taskLeft and awaited are guarded by busy.
 	rootfs []*tasktypes.Mount
-	pump   *pump
 	// taskLeft says that containerd may still hold a task that has ended.
 	taskLeft bool
 	// awaited says that the exit event is expected though the task is gone.

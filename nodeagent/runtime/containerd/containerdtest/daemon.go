@@ -137,6 +137,11 @@ func (d *Daemon) Shims() []int {
 	})
 }
 
+// Processes returns those whose command line begins with the given words.
+func (d *Daemon) Processes(commandLine string) []int {
+	return processes(func(arguments string) bool { return strings.HasPrefix(arguments, commandLine) })
+}
+
 func processes(match func(arguments string) bool) []int {
 	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline") // only a bad pattern fails
 	var found []int
