@@ -147,6 +147,9 @@ func (p *Proxy) SetHostPorts(ports []model.HostPort) {
 // returns an error only when the cache cannot watch Services or Endpoints.
 func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.watch(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // the caches stopped first
+		}
 		return err
 	}
 	if p.options.AwaitHostPorts {
