@@ -146,10 +146,11 @@ func (p *Proxy) SetHostPorts(ports []model.HostPort) {
 // Run keeps the node's rules until ctx ends; the rules stay in force afterwards. It
 // returns an error only when the cache cannot watch Services or Endpoints.
 func (p *Proxy) Run(ctx context.Context) error {
-	if err := p.watch(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // the caches stopped first
-		}
+	err := p.watch(ctx)
+	if ctx.Err() != nil {
+		return nil // the caches may have stopped first
+	}
+	if err != nil {
 		return err
 	}
 	if p.options.AwaitHostPorts {
