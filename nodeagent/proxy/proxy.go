@@ -146,19 +146,20 @@ func (p *Proxy) SetHostPorts(ports []model.HostPort) {
 // Run keeps the node's rules until ctx ends; the rules stay in force afterwards. It
 // returns an error only when the cache cannot watch Services or Endpoints.
 func (p *Proxy) Run(ctx context.Context) error {
-	err := p.watch(ctx)
-	if ctx.Err() != nil {
-		return nil // the caches may have stopped first
-	}
-	if err != nil {
+	// When the context has ended the caches may have stopped first: no error.
+	if err := p.watch(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	if p.options.AwaitHostPorts {
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-p.hostPortsSet:
 		}
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
 	}
 	klog.FromContext(ctx).V(2).Info("Services and Endpoints are known, writing rules")
 	p.runner.Trigger()
