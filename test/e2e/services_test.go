@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -230,9 +231,24 @@ func TestServiceEnvironmentVariables(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	if strings.Contains(out, "LATER_") {
-		t.Errorf("a Service that does not exist yet is in\n%s", out)
+
+	t.Log("A Service made after a Pod started is not added to it")
+	s.apply(shellPod("early", "Never", "while [ ! -e /tmp/go-on ]; do sleep 0.1; done; env"))
+	early := s.phase("early", corev1.PodRunning)
+	s.apply(service("later", ""))
+	s.serviceIP("later")
+	shells := processesOf(t, "sh", "/tmp/go-on")
+	if len(shells) != 1 {
+		t.Fatalf("processes of the Pod: %v", shells)
 	}
+	must(t, os.WriteFile(fmt.Sprintf("/proc/%d/root/tmp/go-on", shells[0]), nil, 0o600))
+	s.phase("early", corev1.PodSucceeded)
+	if printed := logs(t, early, "c0"); !strings.Contains(printed, "FRONT_END_SERVICE_HOST=") || strings.Contains(printed, "LATER_") {
+		t.Errorf("want variables of front-end and none of later in\n%s", printed)
+	}
+	s.eventually(soon, "a newer Pod has them", func() error {
+		return wantIn(s.client(fmt.Sprintf("newer-%d", time.Now().UnixNano()), "env"), "LATER_SERVICE_HOST=")
+	})
 }
 
 func TestKubernetesServiceLeadsToTheAPIServer(t *testing.T) {
