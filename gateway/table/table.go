@@ -1,0 +1,111 @@
+// Package table says which kinds of the plain Kubernetes API are stored as Keelson's
+// custom resources. It is the one place that knows: a kind added to Keelson is one Row
+// more here.
+//
+// A Keelson kind is the upstream kind in another group, with the same plural, kind and
+// JSON. So a row is a rename, and everything that is not in the table is passed to the
+// API server untouched. The package only knows names; it never reads or writes objects.
+package table
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// AuthorizedGroup is the group that a served gateway adds to the identity it
+// impersonates after it has authorized the request on the upstream names. Its role
+// allows everything on Keelson's kinds; nobody but a gateway may impersonate it.
+const AuthorizedGroup = "keelson:gateway:authorized"
+
+// Row is one kind in its two forms.
+type Row struct {
+	// Upstream is the resource as clients name it, such as "", "v1", "pods".
+	Upstream schema.GroupVersionResource
+	// Stored is the custom resource behind it, of the same plural.
+	Stored schema.GroupVersionResource
+	// Kind is the same in both groups.
+	Kind       string
+	Namespaced bool
+	// Scale, Status: the subresources of these names exist.
+	Scale, Status bool
+	// New returns an empty object of the upstream type, NewList of its list: what
+	// strategic merge patches take their metadata from, and protobuf its encoding.
+	New, NewList func() runtime.Object
+	// ReturnsDeleted: the answer to a deletion is the object, not a Status, as
+	// upstream's storage of this kind does.
+	ReturnsDeleted bool
+}
+
+// UpstreamKind is the kind as clients name it.
+func (r Row) UpstreamKind() schema.GroupVersionKind {
+	return r.Upstream.GroupVersion().WithKind(r.Kind)
+}
+
+// StoredKind is the kind of the custom resource.
+func (r Row) StoredKind() schema.GroupVersionKind {
+	return r.Stored.GroupVersion().WithKind(r.Kind)
+}
+
+// Table answers by either name. Its zero value holds no rows.
+type Table struct {
+	rows       []Row
+	byUpstream map[schema.GroupVersionResource]Row
+	byKind     map[schema.GroupVersionKind]Row // both forms
+}
+
+// New makes a table of rows.
+func New(rows ...Row) *Table {
+	t := &Table{
+		rows:       rows,
+		byUpstream: make(map[schema.GroupVersionResource]Row, len(rows)),
+		byKind:     make(map[schema.GroupVersionKind]Row, 2*len(rows)),
+	}
+	for _, row := range rows {
+		t.byUpstream[row.Upstream] = row
+		t.byKind[row.UpstreamKind()] = row
+		t.byKind[row.StoredKind()] = row
+	}
+	return t
+}
+
+// Keelson is the table of every kind that Keelson has.
+func Keelson() *Table {
+	return New(
+		core(Row{Kind: "Pod", Namespaced: true, Status: true, ReturnsDeleted: true,
+			New: func() runtime.Object { return &corev1.Pod{} }, NewList: func() runtime.Object { return &corev1.PodList{} }}, "pods"),
+		core(Row{Kind: "Node", Status: true,
+			New: func() runtime.Object { return &corev1.Node{} }, NewList: func() runtime.Object { return &corev1.NodeList{} }}, "nodes"),
+		core(Row{Kind: "ReplicationController", Namespaced: true, Status: true, Scale: true,
+			New: func() runtime.Object { return &corev1.ReplicationController{} }, NewList: func() runtime.Object { return &corev1.ReplicationControllerList{} }}, "replicationcontrollers"),
+		core(Row{Kind: "Service", Namespaced: true, Status: true, ReturnsDeleted: true,
+			New: func() runtime.Object { return &corev1.Service{} }, NewList: func() runtime.Object { return &corev1.ServiceList{} }}, "services"),
+		core(Row{Kind: "Endpoints", Namespaced: true,
+			New: func() runtime.Object { return &corev1.Endpoints{} }, NewList: func() runtime.Object { return &corev1.EndpointsList{} }}, "endpoints"),
+	)
+}
+
+func core(row Row, plural string) Row {
+	row.Upstream = corev1.SchemeGroupVersion.WithResource(plural)
+	row.Stored = keelsonv1.GroupVersion.WithResource(plural)
+	return row
+}
+
+// Rows returns all rows in the order of the table.
+func (t *Table) Rows() []Row { return slices.Clone(t.rows) }
+
+// Upstream returns the row of a resource as clients name it.
+func (t *Table) Upstream(resource schema.GroupVersionResource) (Row, bool) {
+	row, ok := t.byUpstream[resource]
+	return row, ok
+}
+
+// Kind returns the row of a kind in either form.
+func (t *Table) Kind(kind schema.GroupVersionKind) (Row, bool) {
+	row, ok := t.byKind[kind]
+	return row, ok
+}
