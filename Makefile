@@ -123,7 +123,7 @@ generate: bin/controller-gen ## Write the generated Go code and documents again.
 
 # Whose markers (rbac.go) make which role: the hygiene controllers run in standalone
 # mode only.
-HYGIENE_ROLE := ./controllers/garbagecollector;./controllers/namespace;./controllers/serviceaccount
+HYGIENE_ROLE := ./controllers/garbagecollector;./controllers/namespace;./controllers/rootca;./controllers/serviceaccount
 MANAGER_ROLE := ./controllers/admission;./controllers/endpoints;./controllers/manager;./controllers/node;./controllers/podgc;./controllers/replication;./controllers/scheduler;./controllers/service
 
 .PHONY: manifests

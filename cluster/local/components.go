@@ -103,6 +103,7 @@ func (p plan) managerArgs() []string {
 		"--mode=standalone",
 		"--service-cidr=" + p.settings.ServiceCIDR,
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
+		"--root-ca-file=" + p.store.AuthorityFile(clusterCA),
 		"--kubernetes-service-endpoints=" + p.settings.apiServerAddress(),
 		"--webhook-bind-address=127.0.0.1",
 		"--webhook-port=" + strconv.Itoa(ports.Webhook),

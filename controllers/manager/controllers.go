@@ -12,6 +12,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/podgc"
 	"github.com/keelson-dev/keelson/controllers/replication"
+	"github.com/keelson-dev/keelson/controllers/rootca"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
@@ -62,6 +63,9 @@ func controllers() []controller {
 		}},
 		{name: "serviceaccount", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
 			return serviceaccount.Add(mgr)
+		}},
+		{name: "rootca", hygiene: true, add: func(mgr ctrl.Manager, o Options) error {
+			return rootca.Add(mgr, rootca.Options{File: o.RootCAFile})
 		}},
 	}
 }

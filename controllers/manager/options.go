@@ -22,7 +22,7 @@ type Mode string
 
 const (
 	// Standalone is a bare API server: the manager also runs the hygiene
-	// controllers (namespaces, garbage collection, service accounts).
+	// controllers (namespaces, garbage collection, service accounts, root certificates).
 	Standalone Mode = "standalone"
 	// Guest is a cluster with a controller manager of its own.
 	Guest Mode = "guest"
@@ -52,6 +52,10 @@ type Options struct {
 	// KubernetesServiceEndpoints are the addresses (ip:port) at which Pods reach the
 	// API server; empty means that no "kubernetes" Service is kept.
 	KubernetesServiceEndpoints []string `json:"kubernetesServiceEndpoints,omitempty"`
+
+	// RootCAFile is the PEM bundle by which Pods verify the API server; empty means
+	// the one of the manager's own credentials.
+	RootCAFile string `json:"rootCAFile,omitempty"`
 
 	// NodeMonitorGracePeriod is how long a Node may be silent before its Ready
 	// condition becomes Unknown.
@@ -160,6 +164,7 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.IntVar(&o.NodeCIDRMaskSize, "node-cidr-mask-size", o.NodeCIDRMaskSize, "Prefix length of the Pod range of one Node.")
 	fs.StringVar(&o.NodePortRange, "node-port-range", o.NodePortRange, "Ports for NodePort Services, first-last.")
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
+	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
 	fs.StringVar(&o.SchedulerName, "scheduler-name", o.SchedulerName, "Schedules the Pods whose spec.schedulerName is this.")
 }

@@ -75,8 +75,8 @@ func TestControllersAreSwitched(t *testing.T) {
 		"one only":                           {Standalone, []string{"scheduler"}, []string{"scheduler"}},
 		"nothing":                            {Standalone, nil, nil},
 		"the last word counts":               {Standalone, []string{"-scheduler", "scheduler"}, []string{"scheduler"}},
-		"a guest leaves hygiene to its host": {Guest, []string{"*"}, without("garbagecollector", "namespace", "serviceaccount")},
-		"a guest told otherwise":             {Guest, []string{"*", "namespace"}, without("garbagecollector", "serviceaccount")},
+		"a guest leaves hygiene to its host": {Guest, []string{"*"}, without("garbagecollector", "namespace", "serviceaccount", "rootca")},
+		"a guest told otherwise":             {Guest, []string{"*", "namespace"}, without("garbagecollector", "serviceaccount", "rootca")},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

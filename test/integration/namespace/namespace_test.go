@@ -20,6 +20,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/namespace"
 	"github.com/keelson-dev/keelson/controllers/node"
+	"github.com/keelson-dev/keelson/controllers/rootca"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
@@ -33,6 +34,9 @@ func start(t *testing.T) {
 	t.Helper()
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error {
 		if err := serviceaccount.Add(mgr); err != nil {
+			return err
+		}
+		if err := rootca.Add(mgr, rootca.Options{}); err != nil {
 			return err
 		}
 		if err := node.Add(mgr, node.Options{GracePeriod: time.Minute}); err != nil {
@@ -170,6 +174,57 @@ func TestEveryNamespaceHasADefaultServiceAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	appears(account.UID)
+
+	deleteNamespace(t, ns)
+	becomesGone(t, ns)
+}
+
+// The certificates come in every namespace, and come back whatever happens to them.
+func TestEveryNamespaceHasTheRootCertificates(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	current := func() *corev1.ConfigMap {
+		t.Helper()
+		published := &corev1.ConfigMap{}
+		env.Eventually(t, func() string {
+			if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Namespace: ns, Name: "kube-root-ca.crt"}, published); err != nil {
+				return err.Error()
+			}
+			if got := published.Data["ca.crt"]; got != string(testEnv.Config.CAData) || len(published.Data) != 1 {
+				return fmt.Sprintf("published are %v", published.Data)
+			}
+			if published.Annotations["kubernetes.io/description"] == "" {
+				return "the description is missing"
+			}
+			return ""
+		})
+		return published
+	}
+	first := current()
+
+	changes := map[string]string{
+		"other certificates": `{"data":{"ca.crt":"forged"}}`,
+		"another key":        `{"data":{"more":"x"}}`,
+		"no description":     `{"metadata":{"annotations":null}}`,
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			patch := client.RawPatch(types.MergePatchType, []byte(change))
+			if err := testEnv.Client.Patch(t.Context(), current(), patch); err != nil {
+				t.Fatal(err)
+			}
+			if got := current(); got.UID != first.UID {
+				t.Errorf("the ConfigMap was replaced")
+			}
+		})
+	}
+
+	if err := testEnv.Client.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if got := current(); got.UID == first.UID {
+		t.Error("the ConfigMap is still the old one")
+	}
 
 	deleteNamespace(t, ns)
 	becomesGone(t, ns)
