@@ -10,6 +10,7 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=nodes,scope=Cluster,shortName=kno,categories=keelson
+// +kubebuilder:selectablefield:JSONPath=`.spec.unschedulable`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.summary.status`
 // +kubebuilder:printcolumn:name="Roles",type=string,JSONPath=`.status.summary.roles`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

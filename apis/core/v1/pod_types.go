@@ -10,9 +10,14 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=pods,shortName=kpo,categories=keelson
+// +kubebuilder:selectablefield:JSONPath=`.spec.hostNetwork`
 // +kubebuilder:selectablefield:JSONPath=`.spec.nodeName`
+// +kubebuilder:selectablefield:JSONPath=`.spec.restartPolicy`
 // +kubebuilder:selectablefield:JSONPath=`.spec.schedulerName`
+// +kubebuilder:selectablefield:JSONPath=`.spec.serviceAccountName`
+// +kubebuilder:selectablefield:JSONPath=`.status.nominatedNodeName`
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
+// +kubebuilder:selectablefield:JSONPath=`.status.podIP`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.summary.ready`,description="Ready containers of all containers."
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.summary.status`,description="The phase, or the reason why a container waits or ended."
 // +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.summary.restarts`,description="Container restarts, all containers together."

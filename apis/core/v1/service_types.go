@@ -10,6 +10,8 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=services,shortName=ksvc,categories=keelson
+// +kubebuilder:selectablefield:JSONPath=`.spec.clusterIP`
+// +kubebuilder:selectablefield:JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Cluster-IP",type=string,JSONPath=`.status.summary.clusterIP`
 // +kubebuilder:printcolumn:name="External-IP",type=string,JSONPath=`.status.summary.externalIP`
