@@ -123,7 +123,8 @@ func newParts(ctx context.Context, o *Options, s settings) (parts, error) {
 	}
 	engine, err := containerd.New(ctx, containerd.Options{
 		Address: o.ContainerdAddress, Namespace: "keelson", StateDir: stateDir(o),
-		PauseBinary: o.PauseBinary, LoggerBinary: o.LoggerBinary, Log: klog.FromContext(ctx).WithName("containerd"),
+		PauseBinary: o.PauseBinary, LoggerBinary: o.LoggerBinary, RegistryConfigDir: o.RegistryConfigDir,
+		Log: klog.FromContext(ctx).WithName("containerd"),
 	})
 	if err != nil {
 		return parts{}, err

@@ -36,6 +36,9 @@ type Options struct {
 	ContainerdAddress string `json:"containerdAddress"`
 	PauseBinary       string `json:"pauseBinary,omitempty"`
 	LoggerBinary      string `json:"loggerBinary,omitempty"`
+	// RegistryConfigDir is containerd's folder of registry configurations; empty: ask
+	// registries themselves.
+	RegistryConfigDir string `json:"registryConfigDir"`
 
 	// RootDir holds what survives a reboot, RunDir what does not, LogDir the logs.
 	RootDir string `json:"rootDir"`
@@ -61,6 +64,7 @@ func NewOptions() *Options {
 		MaxPods: 110,
 		Agent:   true, Proxy: true,
 		ContainerdAddress: "/run/containerd/containerd.sock",
+		RegistryConfigDir: "/etc/containerd/certs.d",
 		RootDir:           "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
 		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
 		ClusterDomain: "cluster.local",
@@ -83,6 +87,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.ContainerdAddress, "containerd-address", o.ContainerdAddress, "Socket of containerd.")
 	fs.StringVar(&o.PauseBinary, "pause-binary", o.PauseBinary, "Static program that holds a Pod's namespaces. Default: \"pause\" beside this program.")
 	fs.StringVar(&o.LoggerBinary, "logger-binary", o.LoggerBinary, "Static program that writes the log of a container; containerd must find it under the same path. Default: \"keelson-logger\" beside this program.")
+	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml): mirrors and authorities. It need not exist. Empty: ask registries themselves.")
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
@@ -125,6 +130,9 @@ func (o *Options) Validate() error {
 		if !filepath.IsAbs(path) {
 			bad(flag, "%q is not an absolute path", path)
 		}
+	}
+	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
+		bad("registry-config-dir", "%q is not an absolute path", o.RegistryConfigDir)
 	}
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)

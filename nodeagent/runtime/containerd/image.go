@@ -92,7 +92,8 @@ func (r *Runtime) Pull(ctx context.Context, ref string) (runtime.Image, error) {
 	if err != nil {
 		return runtime.Image{}, err
 	}
-	pulled, err := r.client.Pull(ctx, name, client.WithPullUnpack, client.WithPullSnapshotter(r.options.Snapshotter))
+	pulled, err := r.client.Pull(ctx, name, client.WithPullUnpack, client.WithPullSnapshotter(r.options.Snapshotter),
+		client.WithResolver(r.resolver(ctx)))
 	if err != nil {
 		if errdefs.IsUnavailable(err) {
 			return runtime.Image{}, r.explain("pull "+name, err)

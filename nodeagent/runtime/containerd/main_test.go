@@ -65,12 +65,16 @@ func newFixture(t testing.TB) *fixture {
 func (f *fixture) pause() string  { return filepath.Join(f.programs, "pause") }
 func (f *fixture) logger() string { return filepath.Join(f.programs, "keelson-logger") }
 
+// registryConfigs is the folder of registry configurations; it is not there at first.
+func (f *fixture) registryConfigs() string { return filepath.Join(f.daemon.Dir(), "certs.d") }
+
 // connect replaces the runtime, as a restart of the agent does.
 func (f *fixture) connect() {
 	f.t.Helper()
 	logger, _ := ktesting.NewTestContext(f.t)
 	r, err := containerd.New(context.Background(), containerd.Options{
-		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause(), LoggerBinary: f.logger(), Log: logger,
+		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause(), LoggerBinary: f.logger(), RegistryConfigDir: f.registryConfigs(),
+		Log: logger,
 	})
 	if err != nil {
 		f.t.Fatal(err)

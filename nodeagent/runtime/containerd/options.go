@@ -27,6 +27,10 @@ type Options struct {
 	LoggerBinary string
 	// Snapshotter holds images and containers' file systems; default "overlayfs".
 	Snapshotter string
+	// RegistryConfigDir is containerd's folder of registry configurations, such as
+	// /etc/containerd/certs.d: mirrors, authorities. Empty, or without an entry for a
+	// registry: the registry itself is asked.
+	RegistryConfigDir string
 	// Clock is for tests.
 	Clock clock.Clock
 	// Log is silent by default.
@@ -79,6 +83,9 @@ func (o Options) validate() error {
 	}
 	if !filepath.IsAbs(o.StateDir) {
 		problems = append(problems, fmt.Errorf("StateDir %q must be an absolute path", o.StateDir))
+	}
+	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
+		problems = append(problems, fmt.Errorf("RegistryConfigDir %q must be an absolute path", o.RegistryConfigDir))
 	}
 	problems = append(problems,
 		checkProgram("PauseBinary", o.PauseBinary, "make -C build/pause", "--pause-binary"),
