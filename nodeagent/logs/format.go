@@ -1,5 +1,7 @@
 // Package logs knows the log files of containers: their format, CRI's, which
-// `kubectl logs` and log collectors read, and the reader of a file's last lines.
+// `kubectl logs` and log collectors read, and how to read and follow them, rotation
+// included. A reader sees the file at the path; what rotation has put aside before is
+// not looked for.
 //
 // Each line is "<RFC 3339 time with nanoseconds> <stdout|stderr> <F|P> <text>"; P marks
 // a piece of a line longer than MaxLine, F its last or only piece.

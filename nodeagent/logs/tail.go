@@ -106,27 +106,3 @@ func tailText(data []byte, maxLines, maxBytes int) string {
 	}
 	return string(text)
 }
-
-type entry struct {
-	text    []byte
-	partial bool
-}
-
-// parseEntry takes "<time> <stream> <tags> <text>\n"; tags are separated by colons and
-// the first is F or P.
-func parseEntry(line []byte) (entry, bool) {
-	line = bytes.TrimSuffix(line, []byte("\n"))
-	_, rest, ok := bytes.Cut(line, []byte(" "))
-	if !ok {
-		return entry{}, false
-	}
-	stream, rest, ok := bytes.Cut(rest, []byte(" "))
-	if !ok || (string(stream) != stdout && string(stream) != stderr) {
-		return entry{}, false
-	}
-	tags, text, ok := bytes.Cut(rest, []byte(" "))
-	if !ok || len(tags) == 0 || (tags[0] != 'F' && tags[0] != 'P') {
-		return entry{}, false
-	}
-	return entry{text: text, partial: tags[0] == 'P'}, true
-}
