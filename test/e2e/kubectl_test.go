@@ -24,6 +24,21 @@ const pollInterval = 100 * time.Millisecond
 type space struct {
 	t    *testing.T
 	Name string
+	// plain: kubectl sees the plain Kubernetes API, through the gateway.
+	plain bool
+}
+
+// newPlainSpace is newSpace in the plain Kubernetes view.
+func newPlainSpace(t *testing.T) *space {
+	t.Helper()
+	s := newSpace(t)
+	s.plain = true
+	return s
+}
+
+// of is the same namespace for a test's part.
+func (s *space) of(t *testing.T) *space {
+	return &space{t: t, Name: s.Name, plain: s.plain}
 }
 
 // newSpace makes a namespace that ends with the test.
@@ -49,16 +64,34 @@ func newSpace(t *testing.T) *space {
 
 // kubectl runs stock kubectl as the cluster's administrator.
 func kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	return output(command(ctx, cluster.Kubeconfig(), args...), stdin)
+}
+
+// command is stock kubectl with the credentials of a file.
+func command(ctx context.Context, kubeconfig string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, cluster.KubectlPath, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig())
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	return cmd
+}
+
+func output(cmd *exec.Cmd, stdin string) (string, error) {
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
+// command is kubectl in the namespace, for who wants its streams.
+func (s *space) command(args ...string) *exec.Cmd {
+	kubeconfig := cluster.Kubeconfig()
+	if s.plain {
+		kubeconfig = cluster.PlainKubeconfig()
+	}
+	return command(s.t.Context(), kubeconfig, append([]string{"-n", s.Name}, args...)...)
+}
+
 // try runs kubectl in the namespace and returns what it printed, error or not.
 func (s *space) try(args ...string) (string, error) {
-	return kubectl(s.t.Context(), "", append([]string{"-n", s.Name}, args...)...)
+	return output(s.command(args...), "")
 }
 
 // run runs kubectl in the namespace; a failure ends the test.
@@ -83,7 +116,7 @@ func (s *space) apply(manifest string) string {
 
 // tryApply applies manifests and returns what kubectl printed.
 func (s *space) tryApply(manifest string) (string, error) {
-	return kubectl(s.t.Context(), manifest, "-n", s.Name, "apply", "-f", "-")
+	return output(s.command("apply", "-f", "-"), manifest)
 }
 
 // get decodes one object.

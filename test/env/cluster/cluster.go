@@ -69,6 +69,10 @@ func (c *Cluster) Image(name string) string { return c.Registry.Host + "/" + nam
 // Kubeconfig is the file with the administrator's credentials.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.DataDir, "admin.kubeconfig") }
 
+// PlainKubeconfig is the administrator's file for the plain Kubernetes API, through
+// the gateway.
+func (c *Cluster) PlainKubeconfig() string { return filepath.Join(c.DataDir, "kubeconfig") }
+
 // Keelson runs the command with this cluster's data directory and returns what it
 // printed.
 func (c *Cluster) Keelson(args ...string) (string, error) {
