@@ -111,7 +111,7 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := r.sweepDirs(present); err != nil {
+	if err := r.sweep(ctx, present); err != nil {
 		return err
 	}
 	r.trust.end(subscription)
@@ -248,11 +248,13 @@ func (r *Runtime) dropIfUnchanged(id string, changes uint64) {
 	r.objects.remove(o)
 }
 
-// sweepDirs removes, once in a process's life, the files of sandboxes that are gone.
-func (r *Runtime) sweepDirs(present map[string]bool) error {
+// sweep ends and removes, once in a process's life, what an earlier process left:
+// commands in containers, and the files of sandboxes that are gone.
+func (r *Runtime) sweep(ctx context.Context, present map[string]bool) error {
 	if r.swept {
 		return nil
 	}
+	r.sweepExecs(ctx)
 	var problems []error
 	parent := filepath.Join(r.options.StateDir, "sandboxes")
 	entries, err := os.ReadDir(parent)
