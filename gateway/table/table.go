@@ -39,6 +39,10 @@ type Row struct {
 	// ReturnsDeleted: the answer to a deletion is the object, not a Status, as
 	// upstream's storage of this kind does.
 	ReturnsDeleted bool
+	// CreatesOnUpdate: a PUT of an object that is not there creates it.
+	CreatesOnUpdate bool
+	// OrphansByDefault: dependents stay when a deletion names no propagation policy.
+	OrphansByDefault bool
 }
 
 // UpstreamKind is the kind as clients name it.
@@ -80,11 +84,11 @@ func Keelson() *Table {
 			New: func() runtime.Object { return &corev1.Pod{} }, NewList: func() runtime.Object { return &corev1.PodList{} }}, "pods"),
 		core(Row{Kind: "Node", Status: true,
 			New: func() runtime.Object { return &corev1.Node{} }, NewList: func() runtime.Object { return &corev1.NodeList{} }}, "nodes"),
-		core(Row{Kind: "ReplicationController", Namespaced: true, Status: true, Scale: true,
+		core(Row{Kind: "ReplicationController", Namespaced: true, Status: true, Scale: true, OrphansByDefault: true,
 			New: func() runtime.Object { return &corev1.ReplicationController{} }, NewList: func() runtime.Object { return &corev1.ReplicationControllerList{} }}, "replicationcontrollers"),
-		core(Row{Kind: "Service", Namespaced: true, Status: true, ReturnsDeleted: true,
+		core(Row{Kind: "Service", Namespaced: true, Status: true, ReturnsDeleted: true, CreatesOnUpdate: true,
 			New: func() runtime.Object { return &corev1.Service{} }, NewList: func() runtime.Object { return &corev1.ServiceList{} }}, "services"),
-		core(Row{Kind: "Endpoints", Namespaced: true,
+		core(Row{Kind: "Endpoints", Namespaced: true, CreatesOnUpdate: true,
 			New: func() runtime.Object { return &corev1.Endpoints{} }, NewList: func() runtime.Object { return &corev1.EndpointsList{} }}, "endpoints"),
 	)
 }
