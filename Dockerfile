@@ -1,7 +1,8 @@
 # Images of the server programs: one target each.
 #   docker build --target manager -t keelson-manager .
 #   docker build --target node -t keelson-node .
-# keelson-gateway and keelson-dns have no image before they exist.
+#   docker build --target gateway -t keelson-gateway .
+# keelson-dns has no image before it exists.
 
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
@@ -14,6 +15,7 @@ ENV CGO_ENABLED=0
 RUN LDFLAGS="-s -w -X github.com/keelson-dev/keelson/version.gitVersion=${VERSION} -X github.com/keelson-dev/keelson/version.gitCommit=${COMMIT}" \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-manager ./cmd/manager \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-node ./cmd/nodeagent \
+ && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-gateway ./cmd/gateway \
  && make -C build/pause OUT=/out/pause \
  && make -C build/logger OUT=/out/keelson-logger
 
@@ -21,6 +23,11 @@ RUN LDFLAGS="-s -w -X github.com/keelson-dev/keelson/version.gitVersion=${VERSIO
 FROM gcr.io/distroless/static-debian12:nonroot AS manager
 COPY --from=build /out/keelson-manager /keelson-manager
 ENTRYPOINT ["/keelson-manager"]
+
+# So does the gateway.
+FROM gcr.io/distroless/static-debian12:nonroot AS gateway
+COPY --from=build /out/keelson-gateway /keelson-gateway
+ENTRYPOINT ["/keelson-gateway"]
 
 # The node agent calls iptables and needs the machine: run it with
 # --privileged --network=host --pid=host, with containerd's socket and the folders

@@ -53,10 +53,11 @@ demo: deps up ## Install what is missing, start the cluster, run the Guestbook o
 .PHONY: build
 build: bin/pause bin/keelson-logger ## Build our programs into bin/.
 	@mkdir -p bin
-	@echo "Building keelson, keelson-manager and keelson-node $(VERSION) into bin/"
+	@echo "Building keelson, keelson-manager, keelson-node and keelson-gateway $(VERSION) into bin/"
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
+	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-gateway ./cmd/gateway
 
 bin/pause: build/pause/pause.c build/pause/Makefile
 	@$(MAKE) --no-print-directory -C build/pause OUT=$(CURDIR)/bin/pause
@@ -76,6 +77,7 @@ k8s: ## Build kube-apiserver, etcd and kubectl once from their pinned modules (K
 images: ## Build the container images of the server programs (needs docker).
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target manager -t keelson-manager:$(VERSION) .
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target node -t keelson-node:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target gateway -t keelson-gateway:$(VERSION) .
 
 .PHONY: deps
 deps: ## Install the Debian packages that are missing (as root); does nothing when none is.

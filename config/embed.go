@@ -40,6 +40,8 @@ const (
 	HygieneRBAC Set = "rbac/hygiene"
 	// NodeRBAC is what node agents need.
 	NodeRBAC Set = "rbac/node"
+	// GatewayRBAC is what gateways need, and what those may do whom they authorized.
+	GatewayRBAC Set = "rbac/gateway"
 	// Policy confines each node agent to its own objects.
 	Policy Set = "policy"
 )
@@ -48,12 +50,12 @@ const (
 // order in which they can be applied. Webhook registration is not among them: it
 // carries an address that only the installer knows.
 func Standalone() []Set {
-	return []Set{Namespaces, CRDs, ManagerRBAC, HygieneRBAC, NodeRBAC, Policy}
+	return []Set{Namespaces, CRDs, ManagerRBAC, HygieneRBAC, NodeRBAC, GatewayRBAC, Policy}
 }
 
 // Guest returns the sets for a cluster that has a controller manager of its own.
 func Guest() []Set {
-	return []Set{Namespaces, CRDs, ManagerRBAC, NodeRBAC, Policy}
+	return []Set{Namespaces, CRDs, ManagerRBAC, NodeRBAC, GatewayRBAC, Policy}
 }
 
 // Objects decodes the given sets, in that order; within a set files come in name

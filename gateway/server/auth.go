@@ -1,0 +1,182 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/authorization/union"
+	apifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/keelson-dev/keelson/gateway/filters"
+	"github.com/keelson-dev/keelson/gateway/table"
+)
+
+// reviewTimeout bounds one question to the API server, reviewBackoff the tries.
+const reviewTimeout = 10 * time.Second
+
+func reviewBackoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 5}
+}
+
+// newAuthenticator believes client certificates of the authority (nil: none) and tokens
+// that the API server believes: those for its own audiences. There is no anonymous user.
+func newAuthenticator(client kubernetes.Interface, ca dynamiccertificates.CAContentProvider, o Authentication) (authenticator.Request, error) {
+	config := authenticatorfactory.DelegatingAuthenticatorConfig{
+		TokenAccessReviewClient:  client.AuthenticationV1(),
+		TokenAccessReviewTimeout: reviewTimeout,
+		WebhookRetryBackoff:      reviewBackoff(),
+		CacheTTL:                 o.TokenCacheTTL.Duration,
+	}
+	if ca != nil {
+		config.ClientCertificateCAContentProvider = ca
+	}
+	a, _, err := config.New()
+	if err != nil {
+		return nil, fmt.Errorf("set up authentication: %w", err)
+	}
+	return a, nil
+}
+
+// newAuthorizer asks the API server, except about members of system:masters, who may
+// do everything there, too.
+func newAuthorizer(client kubernetes.Interface, o Authorization) (authorizer.Authorizer, error) {
+	asking, err := authorizerfactory.DelegatingAuthorizerConfig{
+		SubjectAccessReviewClient: client.AuthorizationV1(),
+		AllowCacheTTL:             o.AllowCacheTTL.Duration,
+		DenyCacheTTL:              o.DenyCacheTTL.Duration,
+		WebhookRetryBackoff:       reviewBackoff(),
+	}.New()
+	if err != nil {
+		return nil, fmt.Errorf("set up authorization: %w", err)
+	}
+	both, err := union.New(
+		union.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
+		union.NamedAuthorizer{AuthorizerName: "reviews", Authorizer: asking},
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up authorization: %w", err)
+	}
+	return both, nil
+}
+
+// withAuthentication puts the user into the context, or answers 401.
+func withAuthentication(next http.Handler, a authenticator.Request) http.Handler {
+	unauthorized := apifilters.Unauthorized(scheme.Codecs)
+	failed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		filters.NoteRefused(r.Context(), "unauthorized")
+		unauthorized.ServeHTTP(w, r)
+	})
+	known := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, _ := request.UserFrom(r.Context())
+		filters.NoteUser(r.Context(), u)
+		next.ServeHTTP(w, r)
+	})
+	return apifilters.WithAuthentication(known, a, failed, nil, nil)
+}
+
+// withImpersonation lets those act as others who may. Nobody may act as a member of
+// the group that only gateways add to an identity.
+func withImpersonation(next http.Handler, a authorizer.Authorizer) http.Handler {
+	noted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u, ok := request.UserFrom(r.Context()); ok && r.Context().Value(requestorKey{}) != u {
+			filters.NoteImpersonated(r.Context(), u)
+		}
+		next.ServeHTTP(w, r)
+	})
+	impersonating := impersonation.WithConstrainedImpersonation(noted, a, scheme.Codecs)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, _ := request.UserFrom(r.Context())
+		if reserved(u) || reservedGroups(r.Header["Impersonate-Group"]) {
+			filters.Refuse(w, r, apierrors.NewForbidden(schema.GroupResource{Resource: "groups"}, table.AuthorizedGroup,
+				fmt.Errorf("the groups %s… are the gateway's own", table.AuthorizedGroup)))
+			return
+		}
+		impersonating.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestorKey{}, u)))
+	})
+}
+
+// requestorKey is the context key of the user as authenticated.
+type requestorKey struct{}
+
+func reserved(u user.Info) bool { return u != nil && reservedGroups(u.GetGroups()) }
+
+func reservedGroups(groups []string) bool {
+	return slices.Contains(groups, table.AuthorizedGroup)
+}
+
+// withAuthorization asks about the requests that the gateway serves by itself. About
+// all others the API server decides when they get there, in the caller's name.
+func withAuthorization(next http.Handler, a authorizer.Authorizer, served func(*request.RequestInfo) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info, ok := request.RequestInfoFrom(r.Context())
+		if !ok {
+			filters.Refuse(w, r, apierrors.NewInternalError(fmt.Errorf("the request was not understood before it was to be authorized")))
+			return
+		}
+		if !served(info) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		attributes, err := apifilters.GetAuthorizerAttributes(r.Context())
+		if err != nil {
+			filters.Refuse(w, r, apierrors.NewInternalError(err))
+			return
+		}
+		for _, verb := range verbsOf(info) {
+			if err := authorize(r.Context(), a, withVerb{attributes, verb}); err != nil {
+				filters.Refuse(w, r, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// verbsOf are the verbs that a request needs. A stream into a container needs create
+// whatever the method, as upstream since 1.35: WebSockets begin with GET.
+func verbsOf(info *request.RequestInfo) []string {
+	if info.Resource == "pods" && info.APIGroup == "" && info.Verb != "create" {
+		switch info.Subresource {
+		case "exec", "attach", "portforward":
+			return []string{info.Verb, "create"}
+		}
+	}
+	return []string{info.Verb}
+}
+
+type withVerb struct {
+	authorizer.Attributes
+	verb string
+}
+
+func (a withVerb) GetVerb() string  { return a.verb }
+func (a withVerb) IsReadOnly() bool { return a.verb == "get" || a.verb == "list" || a.verb == "watch" }
+
+// authorize returns upstream's error when the answer is no.
+func authorize(ctx context.Context, a authorizer.Authorizer, attributes authorizer.Attributes) error {
+	decision, reason, err := a.Authorize(ctx, attributes)
+	switch {
+	case decision == authorizer.DecisionAllow:
+		return nil
+	case err != nil:
+		return apierrors.NewInternalError(fmt.Errorf("ask the API server whether this is allowed: %w", err))
+	}
+	return responsewriters.ForbiddenStatusError(attributes, reason)
+}
