@@ -108,6 +108,24 @@ BENCH_FLAGS ?=
 bench: build k8s ## Measure Pod starts and the cost of the processes, in namespaces of their own (as root).
 	go run ./test/bench $(BENCH_FLAGS)
 
+# Flags of `go run ./test/conformance run`, such as --focus; see its --help.
+CONFORMANCE_FLAGS ?=
+
+.PHONY: conformance
+conformance: build k8s conformance-images ## Run the conformance tests of Kubernetes (as root; over half an hour).
+	go run ./test/conformance run $(CONFORMANCE_FLAGS)
+
+.PHONY: conformance-check
+conformance-check: build k8s conformance-images ## Run a sample of the conformance tests that must pass (as root).
+	go run ./test/conformance check
+
+.PHONY: conformance-images
+conformance-images: bin/conformance/images/index.json ## Build the conformance tests and their images once (as root; needs the Debian archive).
+
+bin/conformance/images/index.json: hack/build-conformance.sh test/conformance/images.go hack/tools/conformance/go.sum bin/pause
+	hack/build-conformance.sh
+	go run ./test/conformance images
+
 .PHONY: stock
 stock: ## Build the kubelet and the other stock programs that bench compares with.
 	hack/build-kubernetes.sh stock

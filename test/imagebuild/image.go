@@ -7,17 +7,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Spec says what an image holds and runs.
@@ -44,29 +39,11 @@ type File struct {
 // Build assembles an image of one layer. Building the same spec twice gives the
 // same digest.
 func Build(spec Spec, architecture string) (v1.Image, error) {
-	layerBytes, err := layerOf(spec)
+	layer, err := SpecLayer(spec)
 	if err != nil {
 		return nil, err
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(layerBytes)), nil
-	}, tarball.WithMediaType(types.OCILayer))
-	if err != nil {
-		return nil, fmt.Errorf("make layer: %w", err)
-	}
-	base := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	base = mutate.ConfigMediaType(base, types.OCIConfigJSON)
-	image, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		return nil, fmt.Errorf("append layer: %w", err)
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", architecture, spec.Config
-	return mutate.ConfigFile(image, config)
+	return Stack(spec.Config, architecture, layer)
 }
 
 // layerOf writes the tar of a spec: parents before children, sorted, no times.

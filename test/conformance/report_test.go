@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const sampleReport = `[{"SpecReports": [
+ {"LeafNodeType": "SynchronizedBeforeSuite", "State": "passed"},
+ {"ContainerHierarchyTexts": ["[sig-a] Things", "inner"], "LeafNodeType": "It", "LeafNodeText": "should work [Conformance]", "State": "passed", "RunTime": 2000000000},
+ {"ContainerHierarchyTexts": ["[sig-a] Things"], "LeafNodeType": "It", "LeafNodeText": "should break [Conformance]", "State": "failed", "RunTime": 1, "Failure": {"Message": "it broke"}},
+ {"ContainerHierarchyTexts": ["[sig-a] Things"], "LeafNodeType": "It", "LeafNodeText": "should hang [Conformance]", "State": "timedout", "RunTime": 1},
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "should skip itself [Conformance]", "State": "skipped", "RunTime": 5, "Failure": {"Message": "one node"}},
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is not in focus [Conformance]", "State": "skipped"},
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "was cut short [Conformance]", "State": "interrupted", "RunTime": 9},
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is another kind of test", "State": "passed"}
+]}]`
+
+func TestReadReport(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	if err := os.WriteFile(file, []byte(sampleReport), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readReport(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const a, b = "[sig-a] Things", "[sig-b] Others"
+	want := []result{
+		{Name: a + " inner should work [Conformance]", Area: a, Outcome: passed, Took: 2 * time.Second},
+		{Name: a + " should break [Conformance]", Area: a, Outcome: failed, Took: 1, Message: "it broke"},
+		{Name: a + " should hang [Conformance]", Area: a, Outcome: failed, Took: 1},
+		{Name: b + " should skip itself [Conformance]", Area: b, Outcome: declined, Took: 5, Message: "one node"},
+		{Name: b + " is not in focus [Conformance]", Area: b, Outcome: notRun},
+		{Name: b + " was cut short [Conformance]", Area: b, Outcome: notRun, Took: 9},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("results (-want +got):\n%s", diff)
+	}
+}
+
+func TestReadReportTellsWhyNothingRan(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	text := `[{"SpecReports": [{"LeafNodeType": "SynchronizedBeforeSuite", "State": "failed", "Failure": {"Message": "no nodes"}},
+		{"LeafNodeType": "SynchronizedBeforeSuite", "State": "failed", "Failure": {"Message": "It failed on Ginkgo parallel process #1"}}]}]`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readReport(file); err == nil || err.Error() != "SynchronizedBeforeSuite failed: no nodes" {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestMergeKeepsTheLastTimeThatATestRan(t *testing.T) {
+	run := func(outcome string) []result { return []result{{Name: "t", Outcome: outcome}} }
+	tests := map[string]struct {
+		runs [][]result
+		want string
+	}{
+		"failed, then passed":  {runs: [][]result{run(failed), run(passed)}, want: passed},
+		"passed, then failed":  {runs: [][]result{run(passed), run(failed)}, want: failed},
+		"passed, then not run": {runs: [][]result{run(passed), run(notRun)}, want: passed},
+		"not run, then passed": {runs: [][]result{run(notRun), run(passed)}, want: passed},
+		"never run":            {runs: [][]result{run(notRun), run(notRun)}, want: notRun},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := merge(tc.runs...); len(got) != 1 || got[0].Outcome != tc.want {
+				t.Errorf("merged to %v, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestFocusOnMatchesTheNamedTestsOnly(t *testing.T) {
+	pattern := regexp.MustCompile(focusOn([]string{"[sig-a] works (really)", "[sig-b] does"}))
+	for text, want := range map[string]bool{
+		"Kubernetes e2e suite [sig-a] works (really)": true,
+		"Kubernetes e2e suite [sig-b] does":           true,
+		"Kubernetes e2e suite [sig-b] does more":      false,
+		"Kubernetes e2e suite s works really":         false,
+	} {
+		if got := pattern.MatchString(text); got != want {
+			t.Errorf("%q: matches %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestPartsTakeEachTestOnce(t *testing.T) {
+	tests := map[string]struct {
+		options runOptions
+		want    map[string]int // how many parts run a test of that name
+	}{
+		"everything": {
+			options: runOptions{serial: true},
+			want:    map[string]int{"[sig-a] x [Conformance]": 1, "[sig-a] y [Serial] [Conformance]": 1, "[sig-a] z": 0},
+		},
+		"a focus": {
+			options: runOptions{serial: true, focus: "sig-a|sig-c"},
+			want: map[string]int{"[sig-a] x [Conformance]": 1, "[sig-b] x [Conformance]": 0, "[sig-c] x [Conformance]": 1,
+				"[sig-c] y [Conformance] [Serial]": 1, "[sig-b] y [Conformance] [Serial]": 0},
+		},
+		"without some": {
+			options: runOptions{serial: true, skip: "sig-a"},
+			want:    map[string]int{"[sig-a] x [Conformance]": 0, "[sig-b] x [Conformance]": 1, "[sig-b] y [Serial] [Conformance]": 1},
+		},
+		"without the serial part": {
+			options: runOptions{}, want: map[string]int{"[sig-a] x [Conformance]": 1, "[sig-a] y [Serial] [Conformance]": 0},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			for test, want := range tc.want {
+				got := 0
+				for _, p := range tc.options.parts() {
+					if regexp.MustCompile(p.focus).MatchString(test) && (p.skip == "" || !regexp.MustCompile(p.skip).MatchString(test)) {
+						got++
+					}
+				}
+				if got != want {
+					t.Errorf("%q runs %d times, want %d", test, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestJudge(t *testing.T) {
+	results := []result{{Name: "good", Outcome: passed}, {Name: "bad", Outcome: failed, Message: "broke"}, {Name: "cut", Outcome: notRun}}
+	tests := map[string]struct {
+		names []string
+		code  int
+		says  string
+	}{
+		"all passed":              {names: []string{"good"}, code: 0, says: "1 of 1 passed"},
+		"one failed":              {names: []string{"good", "bad"}, code: 1, says: `failed: bad: "broke"`},
+		"one was not got to":      {names: []string{"cut"}, code: 1, says: "not run: cut"},
+		"one is no test any more": {names: []string{"gone"}, code: 1, says: "unknown: gone"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := judge(&out, tc.names, results); code != tc.code || !strings.Contains(out.String(), tc.says) {
+				t.Errorf("code %d, want %d; says %q, want %q in it", code, tc.code, out.String(), tc.says)
+			}
+		})
+	}
+}
+
+func TestReasonOf(t *testing.T) {
+	tests := map[string]struct{ message, want string }{
+		"the first line": {message: "\n  timed out\nand more", want: `"timed out"`},
+		"a refusal behind other words": {
+			message: "Told to stop:\n{\n s: pods \"pod-12345\" is forbidden: spec.volumes: not supported yet\n}",
+			want:    `"is forbidden: spec.volumes: not supported yet"`,
+		},
+		"what changes from run to run": {
+			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
+			want:    `"pod projected-<n> (uid <uid>) at <address> after <seconds>"`,
+		},
+		"quotes":    {message: `got "a"`, want: `"got 'a'"`},
+		"no words":  {message: "", want: `""`},
+		"very long": {message: strings.Repeat("ä", 500), want: `"` + strings.Repeat("ä", reasonLength) + `…"`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := reasonOf(tc.message); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
+	"github.com/keelson-dev/keelson/test/env/machine"
+)
+
+// runOptions are the flags of run and check.
+type runOptions struct {
+	focus, skip string
+	processes   int
+	timeout     time.Duration
+	serial      bool
+	kubeconfig  string
+	reports     string
+}
+
+func (o *runOptions) addFlags(flags *flag.FlagSet) {
+	flags.IntVar(&o.processes, "procs", 10, "how many tests to run at once")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "kubeconfig", "which of the kubeconfigs in the cluster's data directory to use")
+	flags.StringVar(&o.reports, "reports", "", "folder for reports and logs; by default a new one in bin/conformance/reports")
+}
+
+// runAll runs the conformance tests: first those that stand others beside them, then the rest.
+func runAll(ctx context.Context, args []string) (int, error) {
+	var o runOptions
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	o.addFlags(flags)
+	flags.StringVar(&o.focus, "focus", "", "regular expression; run only tests whose name matches")
+	flags.StringVar(&o.skip, "skip", "", "regular expression; leave out tests whose name matches")
+	flags.DurationVar(&o.timeout, "timeout", 90*time.Minute, "end each of the two parts after this time")
+	flags.BoolVar(&o.serial, "serial", true, "also run the tests that stand no other beside them")
+	if err := flags.Parse(args); err != nil {
+		return 2, err
+	}
+	for name, expression := range map[string]string{"focus": o.focus, "skip": o.skip} {
+		if _, err := regexp.Compile(expression); err != nil {
+			return 2, fmt.Errorf("--%s: %w", name, err)
+		}
+	}
+	return onMachine(ctx, o, func(results []result) int {
+		summarise(os.Stdout, results)
+		return 0
+	}, o.parts()...)
+}
+
+// parts splits a run by Ginkgo's rule for tests that must be alone, which upstream
+// also writes into their names.
+func (o runOptions) parts() []part {
+	const conformance, alone = `\[Conformance\]`, `\[Serial\]|\[Disruptive\]`
+	parallel := part{name: "parallel", focus: conformance, skip: alone, processes: o.processes, timeout: o.timeout}
+	serial := part{name: "serial", focus: `\[Serial\].*\[Conformance\]|\[Conformance\].*\[Serial\]`, processes: 1, timeout: o.timeout}
+	if o.skip != "" {
+		parallel.skip += "|" + o.skip
+		serial.skip = o.skip
+	}
+	if o.focus != "" {
+		parallel.focus = both(conformance, o.focus)
+		serial.focus = both(`\[Serial\]`, o.focus)
+	}
+	if o.serial {
+		return []part{parallel, serial}
+	}
+	return []part{parallel}
+}
+
+// both matches what holds two expressions, in either order.
+func both(a, b string) string {
+	return "(" + a + ").*(" + b + ")|(" + b + ").*(" + a + ")"
+}
+
+// check runs a sample of the tests that must pass.
+func check(ctx context.Context, args []string) (int, error) {
+	var o runOptions
+	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	o.addFlags(flags)
+	seed := flags.String("seed", "", "what the choice of the sample depends on; the commit by default")
+	size := flags.Int("count", 40, "how many tests to run; 0 runs all that must pass")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "end the run after this time")
+	if err := flags.Parse(args); err != nil {
+		return 2, err
+	}
+	l, err := loadLists(listsFolder)
+	if err != nil {
+		return 1, err
+	}
+	names := slices.Sorted(maps.Keys(l.passing))
+	if *size > 0 {
+		if *seed == "" {
+			if *seed, err = commit(); err != nil {
+				return 1, err
+			}
+		}
+		names = l.sample(*seed, *size)
+	}
+	if len(names) == 0 {
+		return 1, fmt.Errorf("%s names no test", passingFile)
+	}
+	sample := part{name: "check", focus: focusOn(names), processes: o.processes, timeout: o.timeout}
+	return onMachine(ctx, o, func(results []result) int { return judge(os.Stdout, names, results) }, sample)
+}
+
+// commit is the checked out one.
+func commit() (string, error) {
+	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask git for the commit, which chooses the sample (--seed does otherwise): %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// judge tells which of the named tests did not pass.
+func judge(w io.Writer, names []string, results []result) int {
+	outcomes := map[string]result{}
+	for _, r := range results {
+		outcomes[r.Name] = r
+	}
+	bad := 0
+	for _, name := range names {
+		r, known := outcomes[name]
+		switch {
+		case !known:
+			bad++
+			fmt.Fprintf(w, "unknown: %s: the suite has no such test; correct %s\n", name, passingFile)
+		case r.Outcome != passed:
+			bad++
+			fmt.Fprintf(w, "%s: %s: %s\n", r.Outcome, name, reasonOf(r.Message))
+		}
+	}
+	fmt.Fprintf(w, "%d of %d passed\n", len(names)-bad, len(names))
+	if bad > 0 {
+		return 1
+	}
+	return 0
+}
+
+// onMachine runs parts against a new cluster on a machine of its own and gives what
+// they came to to tell.
+func onMachine(ctx context.Context, o runOptions, tell func([]result) int, list ...part) (int, error) {
+	root, p, err := folders()
+	if err != nil {
+		return 1, err
+	}
+	if o.reports == "" {
+		// Told to the program's next stages by the environment: they parse the same flags.
+		o.reports = os.Getenv(reportsVariable)
+	}
+	if o.reports == "" {
+		o.reports = filepath.Join(p.conformance, "reports", time.Now().Format("20060102-150405"))
+		if err := os.Setenv(reportsVariable, o.reports); err != nil {
+			return 1, err
+		}
+	}
+	if o.reports, err = filepath.Abs(o.reports); err != nil {
+		return 1, err
+	}
+	code := machine.Main(func() int {
+		results, err := runParts(ctx, o, root, p, list)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			tell(results)
+			return 1
+		}
+		return tell(results)
+	})
+	return code, nil
+}
+
+// reportsVariable keeps the folder of reports the same on the throw-away machine.
+const reportsVariable = "KEELSON_CONFORMANCE_REPORTS"
+
+func runParts(ctx context.Context, o runOptions, root string, p parts, list []part) (results []result, err error) {
+	if err := os.MkdirAll(o.reports, 0o755); err != nil {
+		return nil, err
+	}
+	cluster, err := startTarget(ctx, p, root)
+	if err != nil {
+		return nil, err
+	}
+	defer cluster.Close()
+	s := suite{
+		programs: p.conformance, kubectl: cluster.KubectlPath,
+		kubeconfig: filepath.Join(cluster.DataDir, o.kubeconfig), reports: o.reports,
+	}
+	fmt.Println("Reports and logs:", o.reports)
+	var runs [][]result
+	for _, part := range list {
+		start := time.Now()
+		results, partErr := s.run(ctx, part)
+		err = errors.Join(err, partErr)
+		runs = append(runs, results)
+		fmt.Printf("Part %s took %s: %v\n", part.name, time.Since(start).Round(time.Second), count(results))
+	}
+	return merge(runs...), errors.Join(err, keepLogs(cluster, o.reports), cluster.Down())
+}
+
+// keepLogs copies the logs of the cluster's components to the reports.
+func keepLogs(cluster *envcluster.Cluster, reports string) error {
+	return os.CopyFS(filepath.Join(reports, "cluster-logs"), os.DirFS(filepath.Join(cluster.DataDir, "logs")))
+}
+
+// readReports reads all reports of a run.
+func readReports(dir string) ([]result, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no reports (*.json) in %s", dir)
+	}
+	var runs [][]result
+	for _, file := range files {
+		results, err := readReport(file)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+		}
+		runs = append(runs, results)
+	}
+	return merge(runs...), nil
+}
+
+// summarise prints counts by area and what failed, by reason.
+func summarise(w io.Writer, results []result) {
+	areas := map[string]map[string]int{}
+	reasons := map[string][]string{}
+	for _, r := range results {
+		if areas[r.Area] == nil {
+			areas[r.Area] = map[string]int{}
+		}
+		areas[r.Area][r.Outcome]++
+		if r.Outcome == failed || r.Outcome == declined {
+			reason := reasonOf(r.Message)
+			reasons[reason] = append(reasons[reason], r.Name)
+		}
+	}
+	fmt.Fprintf(w, "%-7s %-7s %-8s %-8s\n", passed, failed, declined, notRun)
+	for _, area := range slices.Sorted(maps.Keys(areas)) {
+		c := areas[area]
+		if c[passed]+c[failed]+c[declined] > 0 {
+			fmt.Fprintf(w, "%-7d %-7d %-8d %-8d %s\n", c[passed], c[failed], c[declined], c[notRun], area)
+		}
+	}
+	order := slices.SortedFunc(maps.Keys(reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(reasons[b]), len(reasons[a])), cmp.Compare(a, b))
+	})
+	for _, reason := range order {
+		fmt.Fprintf(w, "\n%d × %s\n", len(reasons[reason]), reason)
+		for _, name := range reasons[reason] {
+			fmt.Fprintf(w, "    %s\n", name)
+		}
+	}
+}

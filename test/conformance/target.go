@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
+)
+
+// registryConfigs is where keelson-node looks for mirrors of registries.
+const registryConfigs = "/etc/containerd/certs.d"
+
+// etcLayers holds what this machine's /etc differs in from the real one.
+const etcLayers = "/run/conformance-etc"
+
+// startTarget starts a cluster whose node finds the suite's images. It must run on a
+// throw-away machine: it changes /etc.
+func startTarget(ctx context.Context, p parts, root string) (*envcluster.Cluster, error) {
+	cluster, err := envcluster.New(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(loadImages(ctx, p.conformance, cluster.Registry), mirror(cluster.Registry.Host)); err != nil {
+		cluster.Close()
+		return nil, err
+	}
+	if _, err := cluster.Up(); err != nil {
+		cluster.DumpLogs(os.Stderr)
+		cluster.Close()
+		return nil, err
+	}
+	if err := checkNobodyAnswers(ctx); err != nil {
+		return nil, errors.Join(err, cluster.Down())
+	}
+	return cluster, nil
+}
+
+// mirror makes a registry on this machine answer for that of the suite's images.
+func mirror(host string) error {
+	upper, work := filepath.Join(etcLayers, "upper"), filepath.Join(etcLayers, "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir="+upper+",workdir="+work); err != nil {
+		return fmt.Errorf("give the machine its own /etc: %w", err)
+	}
+	dir := filepath.Join(registryConfigs, imagesRegistry)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("server = %q\n", "http://"+host)
+	return os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644)
+}
+
+// silent are addresses where nobody may answer: outside, in the Service range, and in
+// the Pod range. Many tests take a connection for a success.
+var silent = []string{"192.0.2.1:80", "10.254.200.200:80", "10.244.200.200:80"}
+
+// answerTimeout is long beside an answer on this machine.
+const answerTimeout = 2 * time.Second
+
+func checkNobodyAnswers(ctx context.Context) error {
+	dialer := net.Dialer{Timeout: answerTimeout}
+	var answered []string
+	for _, address := range silent {
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			answered = append(answered, address)
+			conn.Close()
+		}
+	}
+	if len(answered) > 0 {
+		return fmt.Errorf("somebody answers at %s, where nobody is: tests would pass by accident", strings.Join(answered, ", "))
+	}
+	return nil
+}
