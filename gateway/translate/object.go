@@ -1,0 +1,195 @@
+package translate
+
+import (
+	"bytes"
+
+	"github.com/keelson-dev/keelson/gateway/table"
+)
+
+// place says where an object stands, which decides whether it names its kind.
+type place int
+
+const (
+	// alone is an object that is an answer, a watch frame's or a Table row's.
+	alone place = iota
+	// listed is an item of a list. Upstream's lists name the kind of their items once,
+	// in the kind of the list.
+	listed
+)
+
+// object is what must be known of an object before its first byte is written.
+type object struct {
+	members []member
+	tail    []byte
+	kind    []byte
+	row     table.Row
+	// stored: the object is of a kind of the table, in its stored form.
+	stored bool
+	// ours: its apiVersion is one of Keelson's, whatever the kind.
+	ours  bool
+	grace gracePeriod
+}
+
+// read scans the object's top level into few.
+func (t *Translator) read(few []member, value []byte) object {
+	members, tail := appendMembers(few, value)
+	o := object{members: members, tail: tail, kind: text(members, "kind")}
+	apiVersion := text(members, "apiVersion")
+	o.row, o.stored = t.names.stored[versionKind{string(apiVersion), string(o.kind)}]
+	_, o.ours = t.names.versions[string(apiVersion)]
+	if o.stored && isPod(o.row) {
+		o.grace = graceOf(members)
+	}
+	return o
+}
+
+func isPod(row table.Row) bool { return row.Kind == "Pod" && row.Upstream.Group == "" }
+
+// appendAny appends the upstream form of a value, which is valid JSON: an object of
+// any kind, a list, a Table or a Status.
+func (t *Translator) appendAny(dst, value []byte, at place) []byte {
+	if !isObject(value) {
+		return append(dst, value...)
+	}
+	var few [fewMembers]member
+	o := t.read(few[:0], value)
+	if string(o.kind) == "Status" && string(text(o.members, "apiVersion")) == "v1" {
+		return t.appendStatus(dst, value)
+	}
+	w := open(dst, '{')
+	for _, m := range o.members {
+		t.appendTopMember(&w, &o, m, at)
+	}
+	return w.close(o.tail, '}')
+}
+
+func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
+	switch string(m.name) {
+	case "apiVersion":
+		if o.stored && at == listed {
+			return
+		}
+		w.next(m.lead)
+		kind := o.kind
+		if !o.stored {
+			kind = nil // a list, which is named like its items
+		}
+		w.dst = appendVersion(w.dst, m.value, kind, t.names.upstreamVersion)
+		return
+	case "kind":
+		if o.stored && at == listed {
+			return
+		}
+	case "metadata":
+		w.next(m.lead)
+		w.dst = t.appendMetadata(w.dst, m.value, o)
+		return
+	case "status":
+		if o.ours {
+			appendStatusMember(w, o, m)
+			return
+		}
+	case "spec":
+		if string(o.kind) == "HorizontalPodAutoscaler" {
+			w.next(m.lead)
+			w.dst = appendNested(w.dst, m.value, "scaleTargetRef", t.names.upstreamVersion)
+			return
+		}
+	case "involvedObject", "regarding", "related":
+		if o.kind == nil || string(o.kind) == "Event" {
+			w.next(m.lead)
+			w.dst = appendReference(w.dst, m.value, t.names.upstreamVersion)
+			return
+		}
+	case "items":
+		w.next(m.lead)
+		w.dst = t.appendArray(w.dst, m.value, t.appendItem)
+		return
+	case "rows":
+		if string(o.kind) == "Table" {
+			w.next(m.lead)
+			w.dst = t.appendArray(w.dst, m.value, t.appendRow)
+			return
+		}
+	}
+	w.member(m)
+}
+
+// appendNested appends an object of which one member is a reference.
+func appendNested(dst, value []byte, name string, rename version) []byte {
+	if !isObject(value) {
+		return append(dst, value...)
+	}
+	var few [fewMembers]member
+	members, tail := appendMembers(few[:0], value)
+	w := open(dst, '{')
+	for _, m := range members {
+		w.next(m.lead)
+		if string(m.name) == name {
+			w.dst = appendReference(w.dst, m.value, rename)
+			continue
+		}
+		w.value(m.value)
+	}
+	return w.close(tail, '}')
+}
+
+func (t *Translator) appendItem(dst, value []byte) []byte { return t.appendAny(dst, value, listed) }
+
+// appendRow appends a row of a Table.
+func (t *Translator) appendRow(dst, value []byte) []byte {
+	if !isObject(value) {
+		return append(dst, value...)
+	}
+	var few [4]member
+	members, tail := appendMembers(few[:0], value)
+	w := open(dst, '{')
+	for _, m := range members {
+		w.next(m.lead)
+		if string(m.name) == "object" {
+			w.dst = t.appendAny(w.dst, m.value, alone)
+			continue
+		}
+		w.value(m.value)
+	}
+	return w.close(tail, '}')
+}
+
+// appendArray appends an array, each element by appendElement.
+func (t *Translator) appendArray(dst, value []byte, appendElement func(dst, value []byte) []byte) []byte {
+	if !isArray(value) {
+		return append(dst, value...)
+	}
+	elements, tail := appendElements(nil, value)
+	w := open(dst, '[')
+	for _, e := range elements {
+		w.next(e.lead)
+		w.dst = appendElement(w.dst, e.value)
+	}
+	return w.close(tail, ']')
+}
+
+// appendStatusMember writes status without summary. Endpoints have no status upstream,
+// so theirs disappears.
+func appendStatusMember(w *writer, o *object, m member) {
+	if !isObject(m.value) {
+		w.member(m)
+		return
+	}
+	var few [fewMembers]member
+	members, tail := appendMembers(few[:0], m.value)
+	if len(members) == 1 && string(members[0].name) == "summary" && string(o.kind) == "Endpoints" {
+		return
+	}
+	w.next(m.lead)
+	inner := open(w.dst, '{')
+	for _, field := range members {
+		if string(field.name) != "summary" {
+			inner.member(field)
+		}
+	}
+	if inner.empty() {
+		tail = bytes.TrimSpace(tail)
+	}
+	w.dst = inner.close(tail, '}')
+}

@@ -1,0 +1,149 @@
+package translate
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keelson-dev/keelson/gateway/table"
+)
+
+func translator() *Translator { return New(table.Keelson()) }
+
+// TestRead translates whole answers, each also one byte at a time, and objects also
+// through AppendObject and as the object of a watch frame.
+func TestRead(t *testing.T) {
+	for name, test := range map[string]struct{ stored, want string }{
+		"a Pod gets its upstream version and loses its summary": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running","summary":{"ready":"1/1"}}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running"}}`,
+		},
+		"the order of members does not matter": {
+			`{"status":{"summary":{"ready":"1/1"},"phase":"Running"},"metadata":{"name":"a"},"kind":"Pod","apiVersion":"core.keelson.dev/v1"}`,
+			`{"status":{"phase":"Running"},"metadata":{"name":"a"},"kind":"Pod","apiVersion":"v1"}`,
+		},
+		"an escaped name is the same name": {
+			`{"api\u0056ersion":"core.keelson.dev\/v1","kind":"Pod","status":{"s\u0075mmary":{}}}`,
+			`{"api\u0056ersion":"v1","kind":"Pod","status":{}}`,
+		},
+		"a status of the summary alone is empty, and gone for Endpoints": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"EndpointsList","metadata":{},"items":[{"apiVersion":"core.keelson.dev/v1","kind":"Endpoints","metadata":{"name":"a"},"status":{"summary":{}}},{"apiVersion":"core.keelson.dev/v1","kind":"Node","status":{"summary":{}}}]}`,
+			`{"apiVersion":"v1","kind":"EndpointsList","metadata":{},"items":[{"metadata":{"name":"a"}},{"status":{}}]}`,
+		},
+		"owners of kinds in the table are renamed, others not": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"ownerReferences":[{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","name":"rc"},{"apiVersion":"core.keelson.dev/v1","kind":"Other"},{"apiVersion":"apps/v1","kind":"ReplicaSet"}]}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ReplicationController","name":"rc"},{"apiVersion":"core.keelson.dev/v1","kind":"Other"},{"apiVersion":"apps/v1","kind":"ReplicaSet"}]}}`,
+		},
+		"managedFields lose what is hidden, and entries that say nothing else": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"managedFields":[` +
+				`{"apiVersion":"core.keelson.dev/v1","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:finalizers":{".":{},"v:\"keelson.dev/pod\"":{}},"f:annotations":{".":{},"f:keelson.dev/deletion-grace-period-seconds":{},"f:a":{}}},"f:status":{"f:phase":{},"f:summary":{"f:ready":{}}}},"manager":"node"},` +
+				`{"apiVersion":"core.keelson.dev/v1","fieldsV1":{"f:status":{"f:summary":{"f:ready":{}}}},"manager":"columns"},` +
+				`{"apiVersion":"core.keelson.dev/v1","fieldsV1":{"f:metadata":{"f:finalizers":{".":{},"v:\"keelson.dev/pod\"":{}}},"f:spec":{"f:nodeName":{}}},"manager":"scheduler"}]}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"managedFields":[` +
+				`{"apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:a":{}}},"f:status":{"f:phase":{}}},"manager":"node"},` +
+				`{"apiVersion":"v1","fieldsV1":{"f:spec":{"f:nodeName":{}}},"manager":"scheduler"}]}}`,
+		},
+		"the finalizer and the grace annotation are hidden with the lists that hold only them": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"keelson.dev/deletion-grace-period-seconds":"5"},"finalizers":["keelson.dev/pod"],"name":"a"}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}`,
+		},
+		"other finalizers and annotations stay": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"a":"keelson.dev/pod","keelson.dev/deletion-grace-period-seconds":"5"},"finalizers":["keelson.dev/pod","x/y"],"name":"a"}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"keelson.dev/pod"},"finalizers":["x/y"],"name":"a"}}`,
+		},
+		"what kubectl applied last names the upstream kind, its other bytes stay": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"core.keelson.dev/v1\", \"kind\":\"Pod\",\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"core.keelson.dev/v1\",\"kind\":\"Node\"}]}}\n"}}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"v1\", \"kind\":\"Pod\",\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"v1\",\"kind\":\"Node\"}]}}\n"}}}`,
+		},
+		"a Pod being deleted is gone after its grace period": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"deletionGracePeriodSeconds":0,"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["keelson.dev/pod"]},"spec":{"terminationGracePeriodSeconds":60}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"deletionGracePeriodSeconds":60,"deletionTimestamp":"2026-01-02T03:05:05Z"},"spec":{"terminationGracePeriodSeconds":60}}`,
+		},
+		"the annotation shortens the grace period": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","spec":{"terminationGracePeriodSeconds":60},"metadata":{"annotations":{"keelson.dev/deletion-grace-period-seconds":"7"},"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["keelson.dev/pod","x/y"]}}`,
+			`{"apiVersion":"v1","kind":"Pod","spec":{"terminationGracePeriodSeconds":60},"metadata":{"deletionTimestamp":"2026-01-02T03:04:12Z","deletionGracePeriodSeconds":7,"finalizers":["x/y"]}}`,
+		},
+		"but never lengthens it, and a negative one is a second": {
+			`{"kind":"PodList","apiVersion":"core.keelson.dev/v1","items":[{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"keelson.dev/deletion-grace-period-seconds":"99"},"deletionTimestamp":"2026-01-02T03:04:05Z","deletionGracePeriodSeconds":0,"finalizers":["keelson.dev/pod"]}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"keelson.dev/deletion-grace-period-seconds":"-9"},"deletionTimestamp":"2026-01-02T03:04:05Z","deletionGracePeriodSeconds":0,"finalizers":["keelson.dev/pod"]}}]}`,
+			`{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{"deletionTimestamp":"2026-01-02T03:04:35Z","deletionGracePeriodSeconds":30}},{"metadata":{"deletionTimestamp":"2026-01-02T03:04:06Z","deletionGracePeriodSeconds":1}}]}`,
+		},
+		"a Pod that the node has let go waits for others, without grace": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"deletionGracePeriodSeconds":0,"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["x/y"]}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"deletionGracePeriodSeconds":0,"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["x/y"]}}`,
+		},
+		"other kinds know no grace": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Service","metadata":{"deletionGracePeriodSeconds":0,"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["x/y"]}}`,
+			`{"apiVersion":"v1","kind":"Service","metadata":{"deletionGracePeriodSeconds":0,"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["x/y"]}}`,
+		},
+		"the items of a list do not name their kind, as upstream's": {
+			`{"apiVersion":"core.keelson.dev/v1","items":[{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"b"}}],"kind":"PodList","metadata":{"continue":"x","resourceVersion":"7"}}`,
+			`{"apiVersion":"v1","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}],"kind":"PodList","metadata":{"continue":"x","resourceVersion":"7"}}`,
+		},
+		"an empty list": {
+			`{"items":[],"kind":"PodList","apiVersion":"core.keelson.dev/v1"}`,
+			`{"items":[],"kind":"PodList","apiVersion":"v1"}`,
+		},
+		"a Table's rows hold metadata": {
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["a"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a","finalizers":["keelson.dev/pod"],"managedFields":[{"apiVersion":"core.keelson.dev/v1"}]}}},{"cells":["b"]}]}`,
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["a"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a","managedFields":[{"apiVersion":"v1"}]}}},{"cells":["b"]}]}`,
+		},
+		"or whole objects": {
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{"cells":["a"],"object":{"kind":"Pod","apiVersion":"core.keelson.dev/v1","status":{"summary":{},"phase":"Failed"}}}]}`,
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{"cells":["a"],"object":{"kind":"Pod","apiVersion":"v1","status":{"phase":"Failed"}}}]}`,
+		},
+		"lists of metadata keep their kinds": {
+			`{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"ownerReferences":[{"apiVersion":"core.keelson.dev/v1","kind":"Node"}]}}]}`,
+			`{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Node"}]}}]}`,
+		},
+		"Events speak of upstream kinds": {
+			`{"kind":"EventList","apiVersion":"v1","items":[{"metadata":{"name":"e"},"involvedObject":{"kind":"Pod","apiVersion":"core.keelson.dev/v1"},"related":{"kind":"ConfigMap","apiVersion":"v1"}}]}`,
+			`{"kind":"EventList","apiVersion":"v1","items":[{"metadata":{"name":"e"},"involvedObject":{"kind":"Pod","apiVersion":"v1"},"related":{"kind":"ConfigMap","apiVersion":"v1"}}]}`,
+		},
+		"of either group": {
+			`{"kind":"Event","apiVersion":"events.k8s.io/v1","regarding":{"apiVersion":"core.keelson.dev/v1","kind":"Pod"}}`,
+			`{"kind":"Event","apiVersion":"events.k8s.io/v1","regarding":{"apiVersion":"v1","kind":"Pod"}}`,
+		},
+		"a member of this name in other kinds is theirs": {
+			`{"kind":"Thing","apiVersion":"x/v1","related":{"apiVersion":"core.keelson.dev/v1","kind":"Pod"},"status":{"summary":{}}}`,
+			`{"kind":"Thing","apiVersion":"x/v1","related":{"apiVersion":"core.keelson.dev/v1","kind":"Pod"},"status":{"summary":{}}}`,
+		},
+		"a layout for people stays one": {
+			"{\n  \"apiVersion\": \"core.keelson.dev/v1\",\n  \"items\": [\n    {\n      \"apiVersion\": \"core.keelson.dev/v1\",\n      \"kind\": \"Pod\",\n      \"metadata\": {\n        \"finalizers\": [\n          \"keelson.dev/pod\"\n        ],\n        \"name\": \"a\"\n      }\n    }\n  ],\n  \"kind\": \"PodList\"\n}",
+			"{\n  \"apiVersion\": \"v1\",\n  \"items\": [\n    {\n      \"metadata\": {\n        \"name\": \"a\"\n      }\n    }\n  ],\n  \"kind\": \"PodList\"\n}",
+		},
+		"members of the wrong type are left alone": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":[1],"finalizers":"x","managedFields":{"a":1},"ownerReferences":null},"status":"x","spec":3}`,
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":[1],"finalizers":"x","managedFields":{"a":1},"ownerReferences":null},"status":"x","spec":3}`,
+		},
+		"text that is no object passes": {`[1, "a"]`, `[1, "a"]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "members of the wrong type are left alone" {
+				test.want = strings.Replace(test.want, "core.keelson.dev/v1", "v1", 1)
+			}
+			var whole, slow bytes.Buffer
+			if err := translator().Copy(&whole, strings.NewReader(test.stored)); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want+"\n", whole.String()); diff != "" {
+				t.Errorf("Copy (-want +got):\n%s", diff)
+			}
+			if err := translator().Copy(&slow, iotest.OneByteReader(strings.NewReader(test.stored))); err != nil {
+				t.Fatal(err)
+			}
+			if slow.String() != whole.String() {
+				t.Errorf("one byte at a time: %s\nat once: %s", slow.String(), whole.String())
+			}
+			appended, err := translator().AppendObject([]byte("x"), []byte(test.stored))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff("x"+test.want, string(appended)); diff != "" {
+				t.Errorf("AppendObject (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
