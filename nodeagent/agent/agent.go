@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -29,6 +30,7 @@ const (
 type dependencies struct {
 	api         *api
 	runtime     runtime.Runtime
+	streamer    runtime.Streamer
 	runtimeName string
 	network     podNetwork
 	cgroups     lifecycle.Cgroups
@@ -37,6 +39,9 @@ type dependencies struct {
 	proxy serviceProxy
 	clock clock.WithTickerAndDelayedExecution
 }
+
+// errNotSynced says that nothing is known of the Pods of this node.
+var errNotSynced = errors.New("the Pods of this node have not been read from the API server yet")
 
 // agent runs the Pods of one node.
 type agent struct {
@@ -151,7 +156,7 @@ func (a *agent) facts() node.Facts {
 	defer c.mu.Unlock()
 	f := node.Facts{
 		Machine: a.settings.machine, IP: a.settings.ip.String(), MaxPods: a.options.MaxPods,
-		Version: a.settings.version, RuntimeVersion: c.runtimeVersion,
+		Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
 	}
 	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
 		if p != "" {
@@ -168,7 +173,7 @@ func (a *agent) ready() error {
 	defer c.mu.Unlock()
 	switch {
 	case !c.synced:
-		return fmt.Errorf("the Pods of this node have not been read from the API server yet")
+		return errNotSynced
 	case c.runtimeProblem != "":
 		return fmt.Errorf("%s", c.runtimeProblem)
 	case c.networkProblem != "":

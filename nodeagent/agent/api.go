@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -33,7 +35,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addEvents, addLeases} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addEvents, addLeases, addReviews} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -58,7 +60,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	return &api{client: c, cache: watches, scheme: scheme}, nil
 }
 
-// addEvents and addLeases register only what is used of the big built-in groups.
+// addEvents and its like register only what is used of the big built-in groups.
 func addEvents(s *runtime.Scheme) error {
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{})
 	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
@@ -71,9 +73,18 @@ func addLeases(s *runtime.Scheme) error {
 	return nil
 }
 
+func addReviews(s *runtime.Scheme) error {
+	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenReview{})
+	metav1.AddToGroupVersion(s, authenticationv1.SchemeGroupVersion)
+	s.AddKnownTypes(authorizationv1.SchemeGroupVersion, &authorizationv1.SubjectAccessReview{})
+	metav1.AddToGroupVersion(s, authorizationv1.SchemeGroupVersion)
+	return nil
+}
+
 func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
 		keelsonv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion,
 	})
 	for _, kind := range []string{"Pod", "Service"} {
 		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
@@ -83,6 +94,8 @@ func newMapper() meta.RESTMapper {
 	mapper.Add(keelsonv1.GroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
+	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
+	mapper.Add(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), meta.RESTScopeRoot)
 	return mapper
 }
 

@@ -73,7 +73,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 		m.network.Remove(ctx),
 		a.sweepFiles(ctx, nobody),
 		m.cgroups.RemoveRoot(),
-		os.RemoveAll(stateDir(o)),
+		os.RemoveAll(stateDir(o)), os.RemoveAll(pkiDir(o)),
 		removeEmpty(a.manager.PodsDir()), removeEmpty(o.RunDir), removeRoot(o.RootDir),
 	)
 }

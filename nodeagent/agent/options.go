@@ -53,6 +53,16 @@ type Options struct {
 	ClusterDNS    []string `json:"clusterDNS,omitempty"`
 	ClusterDomain string   `json:"clusterDomain"`
 
+	// ServerAddress and ServerPort are where the node's API is served, port 0 for nowhere.
+	ServerAddress string `json:"serverAddress"`
+	ServerPort    int    `json:"serverPort"`
+	// TLSCertFile and TLSPrivateKeyFile are the certificate of the node's API; without
+	// them the node signs one itself. ClientCAFile holds the authorities whose client
+	// certificates count there.
+	TLSCertFile       string `json:"tlsCertFile,omitempty"`
+	TLSPrivateKeyFile string `json:"tlsPrivateKeyFile,omitempty"`
+	ClientCAFile      string `json:"clientCAFile,omitempty"`
+
 	// HealthAddress is where /healthz, /readyz and /metrics are served; empty switches
 	// them off.
 	HealthAddress string `json:"healthAddress"`
@@ -68,6 +78,7 @@ func NewOptions() *Options {
 		RootDir:           "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
 		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
 		ClusterDomain: "cluster.local",
+		ServerAddress: "0.0.0.0", ServerPort: 10250,
 		HealthAddress: "127.0.0.1:10248",
 	}
 }
@@ -91,6 +102,13 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
+
+	fs = fss.FlagSet("server")
+	fs.StringVar(&o.ServerAddress, "server-address", o.ServerAddress, "Address to serve the node's API at: logs, exec, statistics.")
+	fs.IntVar(&o.ServerPort, "server-port", o.ServerPort, "Port to serve it at. 0: nowhere.")
+	fs.StringVar(&o.TLSCertFile, "tls-cert-file", o.TLSCertFile, "Certificate to serve it with, and those above it. Default: one that the node signs itself, kept in the root folder.")
+	fs.StringVar(&o.TLSPrivateKeyFile, "tls-private-key-file", o.TLSPrivateKeyFile, "Key of --tls-cert-file.")
+	fs.StringVar(&o.ClientCAFile, "client-ca-file", o.ClientCAFile, "Authorities whose client certificates count there. Without it only tokens do.")
 
 	fs = fss.FlagSet("network")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster.")
@@ -134,8 +152,23 @@ func (o *Options) Validate() error {
 	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
 		bad("registry-config-dir", "%q is not an absolute path", o.RegistryConfigDir)
 	}
+	problems = append(problems, o.validateServer()...)
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)
+}
+
+func (o *Options) validateServer() []error {
+	var problems []error
+	if _, err := netip.ParseAddr(o.ServerAddress); err != nil {
+		problems = append(problems, fmt.Errorf("--server-address: %q is not an IP address of this machine; 0.0.0.0 means all", o.ServerAddress))
+	}
+	if o.ServerPort < 0 || o.ServerPort > 65535 {
+		problems = append(problems, fmt.Errorf("--server-port: %d is not a port: use 1 to 65535, or 0 for none", o.ServerPort))
+	}
+	if (o.TLSCertFile == "") != (o.TLSPrivateKeyFile == "") {
+		problems = append(problems, errors.New("--tls-cert-file and --tls-private-key-file: give both, or none"))
+	}
+	return problems
 }
 
 func (o *Options) validateNetwork() []error {

@@ -28,6 +28,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/version"
 )
 
@@ -85,6 +86,9 @@ func run(ctx context.Context, o Options, s settings) error {
 		}
 		health.ready = a.ready
 		running.run("agent", func() error { return a.run(ctx) })
+		if o.ServerPort != 0 {
+			running.run("server", func() error { return a.serveAPI(ctx, registry) })
+		}
 	} else {
 		running.run("node", func() error { return followPodCIDR(ctx, api, s, services) })
 	}
@@ -142,6 +146,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 		api: api, runtime: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
 	}
+	d.streamer, _ = any(m.engine).(runtime.Streamer)
 	if services != nil {
 		d.proxy = services
 	}

@@ -30,6 +30,8 @@ type Facts struct {
 	IP string
 	// MaxPods bounds the Pods of this node.
 	MaxPods int
+	// ServerPort is where the node's API is served, 0 for nowhere.
+	ServerPort int
 	// Version is the agent's; RuntimeVersion is "name://version", empty until known.
 	Version, RuntimeVersion string
 	// Problems say why Pods cannot run here; none means Ready.
@@ -69,6 +71,7 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 		OperatingSystem: f.Machine.OS, Architecture: f.Machine.Architecture,
 		ContainerRuntimeVersion: f.RuntimeVersion, KubeletVersion: f.Version,
 	}
+	status.DaemonEndpoints = corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(f.ServerPort)}}
 	setReady(&status, f.Problems, now)
 
 	rendered := *node
