@@ -13,13 +13,9 @@ import (
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
-// ToUpstream turns a stored object of the row's kind into the form that clients see, in
-// place; it is the tree form of AppendObject, for read-modify-write. An item of a list
-// gets the kind that it does not name.
-func (t *Translator) ToUpstream(row table.Row, stored map[string]any) error {
-	if stored["kind"] == nil && stored["apiVersion"] == nil {
-		stored["apiVersion"], stored["kind"] = row.Stored.GroupVersion().String(), row.Kind
-	}
+// ToUpstream turns a stored object into the form that clients see, in place; it is the
+// tree form of AppendObject, for read-modify-write.
+func (t *Translator) ToUpstream(stored map[string]any) error {
 	shown, err := t.shown(stored)
 	if err != nil {
 		return err
