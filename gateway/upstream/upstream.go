@@ -56,7 +56,11 @@ type Client struct {
 // New returns a Client of the API server at base, which may have a path. The transport
 // adds credentials, by IdentityFrom where it has several.
 func New(base *url.URL, transport http.RoundTripper) *Client {
-	return &Client{base: base, transport: transport}
+	root := *base
+	if root.Path == "" {
+		root.Path = "/" // else JoinPath makes relative paths
+	}
+	return &Client{base: &root, transport: transport}
 }
 
 // URL is where the API server serves path.
