@@ -15,12 +15,13 @@ const (
 	nameAPIServer  = "kube-apiserver"
 	nameManifests  = "manifests"
 	nameManager    = "keelson-manager"
+	nameGateway    = "keelson-gateway"
 	nameAdmission  = "admission"
 	nameNode       = "keelson-node"
 )
 
 // startOrder lists them in the order in which they start.
-var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameAdmission, nameNode}
+var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameGateway, nameAdmission, nameNode}
 
 // plan is what the command lines of a cluster follow from.
 type plan struct {
@@ -38,6 +39,7 @@ func (p plan) commands() map[string]*supervisor.Command {
 		nameEtcd:      {Path: p.programs.Etcd, Args: p.etcdArgs(), Env: p.memoryLimit(8)},
 		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.memoryLimit(4)},
 		nameManager:   {Path: p.programs.Manager, Args: p.managerArgs()},
+		nameGateway:   {Path: p.programs.Gateway, Args: p.gatewayArgs(), Env: p.memoryLimit(8)},
 		nameNode:      {Path: p.programs.Node, Args: p.nodeArgs()},
 	}
 	if p.settings.OwnContainerd {
@@ -104,7 +106,7 @@ func (p plan) managerArgs() []string {
 		"--service-cidr=" + p.settings.ServiceCIDR,
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
 		"--root-ca-file=" + p.store.AuthorityFile(clusterCA),
-		"--kubernetes-service-endpoints=" + p.settings.apiServerAddress(),
+		"--kubernetes-service-endpoints=" + p.settings.kubernetesServiceAddress(),
 		"--webhook-bind-address=127.0.0.1",
 		"--webhook-port=" + strconv.Itoa(ports.Webhook),
 		"--webhook-url=" + p.settings.webhookURL(),
@@ -112,6 +114,22 @@ func (p plan) managerArgs() []string {
 		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
 		// There is one manager, and nobody to wait for after its death but its past self.
 		"--leader-elect-identity=keelson-up",
+	}
+}
+
+// gatewayArgs let it serve on the node's address, where Pods reach it, as the API
+// server does.
+func (p plan) gatewayArgs() []string {
+	ports, serving := p.settings.Ports, p.store.LeafFile(certGateway)
+	return []string{
+		"--kubeconfig=" + p.layout.kubeconfig(certGatewayClient),
+		"--bind-address=" + p.settings.NodeIP.String(),
+		"--secure-port=" + strconv.Itoa(ports.Gateway),
+		"--tls-cert-file=" + serving, "--tls-private-key-file=" + serving,
+		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
+		"--health-bind-address=" + onLoopback(ports.GatewayHealth),
+		"--metrics-bind-address=" + onLoopback(ports.GatewayMetrics),
+		"--drain-timeout=5s",
 	}
 }
 
@@ -162,6 +180,10 @@ func (p plan) components(probes *probes) []supervisor.Component {
 		supervisor.Component{
 			Name: nameManager, Command: commands[nameManager], DependsOn: []string{nameAPIServer, nameManifests},
 			Ready: probes.http("http://" + onLoopback(p.settings.Ports.ManagerHealth) + "/readyz"),
+		},
+		supervisor.Component{
+			Name: nameGateway, Command: commands[nameGateway], DependsOn: []string{nameAPIServer, nameManifests},
+			Ready: probes.http("http://" + onLoopback(p.settings.Ports.GatewayHealth) + "/readyz"), StopTimeout: 15 * time.Second,
 		},
 		supervisor.Component{
 			Name: nameAdmission, Ready: probes.admission, DependsOn: []string{nameManager},

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,7 +29,12 @@ const (
 	certAdmin         = "admin"
 	certManager       = "manager"
 	certNode          = "node"
+	certGateway       = "gateway"
+	certGatewayClient = "gateway-client"
 )
+
+// gatewayUser is bound to its role in config/rbac/gateway.
+const gatewayUser = "keelson:gateway"
 
 // builtinServiceCIDR is the range in which the API server itself gives out
 // addresses for the built-in kind Service. Nobody routes them: it only has to
@@ -48,17 +54,18 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 		}
 		addresses = append(addresses, p.Addr().Next())
 	}
+	// The Service kubernetes may lead to the API server or to the gateway.
+	names := []string{
+		"localhost", s.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain,
+	}
 	return []pki.Leaf{
-		{
-			Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses,
-			DNSNames: []string{
-				"localhost", s.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain,
-			},
-		},
+		{Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses, DNSNames: names},
+		{Name: certGateway, Authority: clusterCA, User: "keelson-gateway", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certAPIServerEtcd, Authority: etcdCA, User: "kube-apiserver", Usage: pki.Client},
 		{Name: certEtcd, Authority: etcdCA, User: "etcd", Usage: pki.Peer, DNSNames: []string{"localhost"}, Addresses: []netip.Addr{loopback}},
 		{Name: certAdmin, Authority: clusterCA, User: "keelson:admin", Groups: []string{"system:masters"}, Usage: pki.Client},
 		{Name: certManager, Authority: clusterCA, User: keelsonv1.ManagerUser, Usage: pki.Client},
+		{Name: certGatewayClient, Authority: clusterCA, User: gatewayUser, Usage: pki.Client},
 		{Name: certNode, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client},
 	}, nil
 }
@@ -78,8 +85,8 @@ func ensureCredentials(store *pki.Store, l Layout, s Settings) ([]pki.Issued, er
 	if err := os.MkdirAll(l.configDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of configuration: %w", err)
 	}
-	for _, component := range []string{certManager, certNode} {
-		config := kubeconfig(s, component)
+	for _, component := range []string{certManager, certNode, certGatewayClient} {
+		config := kubeconfig(s.apiServerAddress(), component)
 		config.Clusters[clusterName].CertificateAuthority = store.AuthorityFile(clusterCA)
 		config.AuthInfos[component].ClientCertificate = store.LeafFile(component)
 		config.AuthInfos[component].ClientKey = store.LeafFile(component)
@@ -87,11 +94,15 @@ func ensureCredentials(store *pki.Store, l Layout, s Settings) ([]pki.Issued, er
 			return nil, err
 		}
 	}
-	return issued, writeAdminKubeconfig(store, l, s)
+	return issued, errors.Join(
+		writeAdminKubeconfig(store, l.AdminKubeconfig(), s.apiServerAddress()),
+		writeAdminKubeconfig(store, l.Kubeconfig(), s.gatewayAddress()),
+	)
 }
 
-// writeAdminKubeconfig writes a file that holds everything, so that it can be copied.
-func writeAdminKubeconfig(store *pki.Store, l Layout, s Settings) error {
+// writeAdminKubeconfig writes a file with the administrator's credentials for the
+// server at address. It holds everything, so that it can be copied.
+func writeAdminKubeconfig(store *pki.Store, path, address string) error {
 	ca, err := os.ReadFile(store.AuthorityFile(clusterCA))
 	if err != nil {
 		return fmt.Errorf("read the authority: %w", err)
@@ -100,18 +111,18 @@ func writeAdminKubeconfig(store *pki.Store, l Layout, s Settings) error {
 	if err != nil {
 		return fmt.Errorf("read the administrator's certificate: %w", err)
 	}
-	config := kubeconfig(s, certAdmin)
+	config := kubeconfig(address, certAdmin)
 	config.Clusters[clusterName].CertificateAuthorityData = ca
 	config.AuthInfos[certAdmin].ClientCertificateData = both
 	config.AuthInfos[certAdmin].ClientKeyData = both
-	return writeKubeconfig(l.AdminKubeconfig(), config)
+	return writeKubeconfig(path, config)
 }
 
 const clusterName = "keelson"
 
-func kubeconfig(s Settings, user string) *clientcmdapi.Config {
+func kubeconfig(address, user string) *clientcmdapi.Config {
 	config := clientcmdapi.NewConfig()
-	config.Clusters[clusterName] = &clientcmdapi.Cluster{Server: "https://" + s.apiServerAddress()}
+	config.Clusters[clusterName] = &clientcmdapi.Cluster{Server: "https://" + address}
 	config.AuthInfos[user] = &clientcmdapi.AuthInfo{}
 	config.Contexts[clusterName] = &clientcmdapi.Context{Cluster: clusterName, AuthInfo: user}
 	config.CurrentContext = clusterName
@@ -128,6 +139,18 @@ func writeKubeconfig(path string, config *clientcmdapi.Config) error {
 
 func (s Settings) apiServerAddress() string {
 	return net.JoinHostPort(s.NodeIP.String(), strconv.Itoa(s.Ports.APIServer))
+}
+
+func (s Settings) gatewayAddress() string {
+	return net.JoinHostPort(s.NodeIP.String(), strconv.Itoa(s.Ports.Gateway))
+}
+
+// kubernetesServiceAddress is what the Service kubernetes leads to.
+func (s Settings) kubernetesServiceAddress() string {
+	if s.KubernetesService == behindAPIServer {
+		return s.apiServerAddress()
+	}
+	return s.gatewayAddress()
 }
 
 // webhookURL names the host, not the address: the manager's certificate does too.

@@ -53,7 +53,11 @@ func (l Layout) configDir() string      { return filepath.Join(l.Data, "config")
 func (l Layout) webhookDir() string     { return filepath.Join(l.Data, "webhook") }
 func (l Layout) containerdRoot() string { return filepath.Join(l.Data, "containerd") }
 
-// AdminKubeconfig is the file for the person who runs the cluster.
+// Kubeconfig is the file for the person who runs the cluster: through the gateway,
+// where the kinds have their usual names.
+func (l Layout) Kubeconfig() string { return filepath.Join(l.Data, "kubeconfig") }
+
+// AdminKubeconfig leads to the API server itself, where they are custom resources.
 func (l Layout) AdminKubeconfig() string { return filepath.Join(l.Data, "admin.kubeconfig") }
 
 func (l Layout) kubeconfig(component string) string {
@@ -80,7 +84,7 @@ func (l Layout) containerdSocket() string {
 // interrupted `down` can be run again.
 func (l Layout) owned() []string {
 	return []string{
-		l.etcdDir(), l.nodeDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(),
+		l.etcdDir(), l.nodeDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(), l.Kubeconfig(),
 		l.stateFile(), l.pkiDir(), l.logDir(), l.settingsFile(), l.commandLock(),
 	}
 }
@@ -167,9 +171,10 @@ func (l Layout) ownedRun() []string {
 
 // Programs are the executables that a cluster consists of.
 type Programs struct {
-	Etcd, APIServer, Kubectl     string
-	Manager, Node, Pause, Logger string
-	Keelson, Containerd          string
+	Etcd, APIServer, Kubectl string
+	Manager, Node, Gateway   string
+	Pause, Logger            string
+	Keelson, Containerd      string
 }
 
 // findPrograms looks where `make` puts them: our own beside this one, the control
@@ -186,6 +191,7 @@ func findPrograms(self string, getenv func(string) string) Programs {
 		Kubectl:    filepath.Join(assets, "kubectl"),
 		Manager:    filepath.Join(bin, "keelson-manager"),
 		Node:       filepath.Join(bin, "keelson-node"),
+		Gateway:    filepath.Join(bin, "keelson-gateway"),
 		Pause:      filepath.Join(bin, "pause"),
 		Logger:     filepath.Join(bin, "keelson-logger"),
 		Keelson:    self,
@@ -196,7 +202,7 @@ func findPrograms(self string, getenv func(string) string) Programs {
 // executables are the base names by which leftover children are recognised.
 func (p Programs) executables() []string {
 	var names []string
-	for _, path := range []string{p.Etcd, p.APIServer, p.Manager, p.Node, p.Keelson, p.Containerd} {
+	for _, path := range []string{p.Etcd, p.APIServer, p.Manager, p.Node, p.Gateway, p.Keelson, p.Containerd} {
 		if resolved, err := filepath.EvalSymlinks(path); err == nil {
 			path = resolved
 		}

@@ -76,11 +76,23 @@ func TestDecideSettings(t *testing.T) {
 			},
 			want: with(func(s *Settings) { s.Ports.Etcd = 40000 }),
 		},
-		"the API server's port is tried on the node's address and the others on loopback": {
+		"the ports that Pods reach are tried on the node's address and the others on loopback": {
 			machine: func(m *surroundings) {
-				m.free = func(a netip.Addr, port int) bool { return (a == nodeIP) == (port == preferredPorts.APIServer) }
+				m.free = func(a netip.Addr, port int) bool {
+					return (a == nodeIP) == slices.Contains([]int{preferredPorts.APIServer, preferredPorts.Gateway}, port)
+				}
 			},
 			want: first,
+		},
+		"a cluster of a version without a gateway gets ports for it": {
+			old: new(with(func(s *Settings) { s.Ports.Gateway, s.Ports.GatewayHealth, s.Ports.GatewayMetrics = 0, 0, 0 })), want: first,
+		},
+		"what the Service kubernetes leads to is remembered": {
+			old: new(with(func(s *Settings) { s.KubernetesService = "apiserver" })), want: with(func(s *Settings) { s.KubernetesService = "apiserver" }),
+		},
+		"what the Service kubernetes leads to can be changed": {
+			old:     new(with(func(s *Settings) { s.KubernetesService = "apiserver" })),
+			options: func(o *Options) { o.KubernetesService = "gateway" }, want: with(func(s *Settings) { s.KubernetesService = "gateway" }),
 		},
 		"a new address of the machine is taken up": {
 			old: &first,
@@ -171,11 +183,11 @@ func TestSettingsSurviveTheFile(t *testing.T) {
 }
 
 func TestOptionsAreValidatedAllAtOnce(t *testing.T) {
-	o := Options{RunDir: "run", NodeName: "A", NodeIP: "::1", ServiceCIDR: "10.0.0.1/8", ClusterCIDR: "x"}
+	o := Options{RunDir: "run", NodeName: "A", NodeIP: "::1", ServiceCIDR: "10.0.0.1/8", ClusterCIDR: "x", KubernetesService: "both"}
 	err := o.Validate()
 	for _, want := range []string{
 		"--data-dir: must not be empty", `--run-dir: "run" is not an absolute path`, `--node-name: "A"`, `--node-ip: "::1"`,
-		"--service-cidr: \"10.0.0.1/8\" has bits set beyond the prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout",
+		"--service-cidr: \"10.0.0.1/8\" has bits set beyond the prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout", `--kubernetes-service: "both"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)
@@ -224,10 +236,22 @@ func TestCommandLines(t *testing.T) {
 			has:    []string{"--bind-address=198.18.0.2", "--advertise-address=198.18.0.2", "--anonymous-auth=false", "--authorization-mode=RBAC"},
 			hasNot: []string{"0.0.0.0", "--service-cluster-ip-range=10.254.0.0/16"},
 		},
-		"the manager serves on loopback and knows where Pods find the API server": {
+		"the Service kubernetes leads to the API server when told so": {
+			program: nameManager, wantPath: "/opt/bin/keelson-manager", change: func(s *Settings) { s.KubernetesService = behindAPIServer },
+			has: []string{"--kubernetes-service-endpoints=198.18.0.2:6443"},
+		},
+		"the gateway listens on the node's address alone, with an identity of its own": {
+			program: nameGateway, wantPath: "/opt/bin/keelson-gateway",
+			has: []string{
+				"--bind-address=198.18.0.2", "--secure-port=6444", "--kubeconfig=/data/config/gateway-client.kubeconfig",
+				"--tls-cert-file=/data/pki/gateway.pem", "--client-ca-file=/data/pki/cluster-ca.crt", "--health-bind-address=127.0.0.1:18082",
+			},
+			hasNot: []string{"0.0.0.0"},
+		},
+		"the manager serves on loopback and leads Pods to the gateway": {
 			program: nameManager, wantPath: "/opt/bin/keelson-manager",
 			has: []string{
-				"--kubernetes-service-endpoints=198.18.0.2:6443", "--webhook-bind-address=127.0.0.1", "--webhook-url=https://localhost:19443",
+				"--kubernetes-service-endpoints=198.18.0.2:6444", "--webhook-bind-address=127.0.0.1", "--webhook-url=https://localhost:19443",
 				"--service-cidr=10.254.0.0/16", "--cluster-cidr=10.244.0.0/16", "--kubeconfig=/data/config/manager.kubeconfig",
 			},
 		},
@@ -296,7 +320,7 @@ func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 8 { // two authorities, six certificates
+	if len(first) != 10 { // two authorities, eight certificates
 		t.Errorf("issued %v", first)
 	}
 	if again, err := ensureCredentials(store, l, settings()); err != nil || len(again) > 0 {
@@ -308,15 +332,20 @@ func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]pki.Issued{{Name: certAPIServer, Reason: "its names or addresses changed"}}, issued); diff != "" {
+	if diff := cmp.Diff([]pki.Issued{
+		{Name: certAPIServer, Reason: "its names or addresses changed"}, {Name: certGateway, Reason: "its names or addresses changed"},
+	}, issued); diff != "" {
 		t.Errorf("after a move issued (-want +got):\n%s", diff)
 	}
-	for _, file := range []string{l.AdminKubeconfig(), l.kubeconfig(certManager), l.kubeconfig(certNode)} {
+	for file, host := range map[string]string{
+		l.AdminKubeconfig(): "https://10.0.0.9:6443", l.kubeconfig(certManager): "https://10.0.0.9:6443", l.kubeconfig(certNode): "https://10.0.0.9:6443",
+		l.kubeconfig(certGatewayClient): "https://10.0.0.9:6443", l.Kubeconfig(): "https://10.0.0.9:6444",
+	} {
 		config, err := clientcmd.BuildConfigFromFlags("", file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if config.Host != "https://10.0.0.9:6443" {
+		if config.Host != host {
 			t.Errorf("%s leads to %s", file, config.Host)
 		}
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {

@@ -24,6 +24,9 @@ type Options struct {
 	Timeout time.Duration
 	// NoFsync makes etcd faster and a power cut fatal to its data.
 	NoFsync bool
+	// KubernetesService says what the Service kubernetes leads to, "gateway" or
+	// "apiserver"; empty leaves it as it was, and is the gateway at first.
+	KubernetesService string
 	// KeepData makes Down leave the data directory.
 	KeepData bool
 }
@@ -49,6 +52,7 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens. Default: the address of the default route's interface.")
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "IPv4 range of Service addresses.")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "IPv4 range of Pod addresses.")
+	fs.StringVar(&o.KubernetesService, "kubernetes-service", o.KubernetesService, "What Pods find behind the Service kubernetes: 'gateway' (the plain Kubernetes API) or 'apiserver' (where Pods, Services and so on are custom resources). Default: what the cluster had before, at first the gateway.")
 	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the cluster is ready.")
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
 }
@@ -83,6 +87,9 @@ func (o *Options) Validate() error {
 		if ip, err := netip.ParseAddr(o.NodeIP); err != nil || !ip.Is4() {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IPv4 address", o.NodeIP))
 		}
+	}
+	if s := o.KubernetesService; s != "" && s != behindGateway && s != behindAPIServer {
+		errs = append(errs, fmt.Errorf("--kubernetes-service: %q is neither %q nor %q", s, behindGateway, behindAPIServer))
 	}
 	service, serviceErr := parseRange("--service-cidr", o.ServiceCIDR)
 	cluster, clusterErr := parseRange("--cluster-cidr", o.ClusterCIDR)

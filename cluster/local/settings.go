@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,12 +31,22 @@ type Settings struct {
 	// ContainerdAddress is the socket; OwnContainerd says that we run it.
 	ContainerdAddress string `json:"containerdAddress"`
 	OwnContainerd     bool   `json:"ownContainerd"`
+	// KubernetesService says what the Service kubernetes leads to; empty, as in the
+	// settings of versions without a gateway, is the gateway.
+	KubernetesService string `json:"kubernetesService,omitempty"`
 }
 
-// Ports on which the components listen: the API server on the node's address and
-// everything else on loopback.
+// Values of Settings.KubernetesService and --kubernetes-service.
+const (
+	behindGateway   = "gateway"
+	behindAPIServer = "apiserver"
+)
+
+// Ports on which the components listen: those tagged so on the node's address, and
+// everything else on loopback. One that is 0, because the settings are those of a
+// version that did not have it, is preferredPorts'.
 type Ports struct {
-	APIServer      int `json:"apiServer"`
+	APIServer      int `json:"apiServer" listen:"node"`
 	Etcd           int `json:"etcd"`
 	EtcdPeer       int `json:"etcdPeer"`
 	EtcdHealth     int `json:"etcdHealth"`
@@ -43,12 +54,16 @@ type Ports struct {
 	ManagerHealth  int `json:"managerHealth"`
 	ManagerMetrics int `json:"managerMetrics"`
 	NodeHealth     int `json:"nodeHealth"`
+	Gateway        int `json:"gateway" listen:"node"`
+	GatewayHealth  int `json:"gatewayHealth"`
+	GatewayMetrics int `json:"gatewayMetrics"`
 }
 
 // preferredPorts are outside the ranges of NodePorts and of ephemeral ports.
 var preferredPorts = Ports{
 	APIServer: 6443, Etcd: 12379, EtcdPeer: 12380, EtcdHealth: 12381,
 	Webhook: 19443, ManagerHealth: 18081, ManagerMetrics: 18080, NodeHealth: 10248,
+	Gateway: 6444, GatewayHealth: 18082, GatewayMetrics: 18083,
 }
 
 // machineSocket is where a containerd of the distribution listens.
@@ -107,6 +122,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 		}
 	}
 	s.RunDir, s.NoFsync = l.Run, o.NoFsync
+	if o.KubernetesService != "" {
+		s.KubernetesService = o.KubernetesService
+	}
 	if reasons := validation.IsDNS1123Subdomain(s.NodeName); len(reasons) > 0 {
 		return Settings{}, fmt.Errorf("the host name %q cannot be a node's name (%s): give --node-name", s.NodeName, strings.Join(reasons, "; "))
 	}
@@ -148,6 +166,9 @@ func sameWhileRunning(s Settings, o Options) error {
 	if o.NoFsync && !s.NoFsync {
 		errs = append(errs, fmt.Errorf("--unsafe-no-fsync: the cluster runs without: %s", how))
 	}
+	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
+		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))
+	}
 	return errors.Join(errs...)
 }
 
@@ -162,11 +183,14 @@ func decideNodeIP(o Options, m surroundings) (netip.Addr, error) {
 // somebody else took meanwhile.
 func decidePorts(p Ports, node netip.Addr, m surroundings) (Ports, error) {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	v := reflect.ValueOf(&p).Elem()
+	v, preferred := reflect.ValueOf(&p).Elem(), reflect.ValueOf(preferredPorts)
 	for i := range v.NumField() {
 		addr := loopback
-		if v.Type().Field(i).Name == "APIServer" {
+		if v.Type().Field(i).Tag.Get("listen") == "node" {
 			addr = node
+		}
+		if v.Field(i).Int() == 0 {
+			v.Field(i).Set(preferred.Field(i))
 		}
 		if m.free(addr, int(v.Field(i).Int())) {
 			continue

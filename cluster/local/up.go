@@ -62,6 +62,7 @@ func examine(ctx context.Context, p Programs, out io.Writer) error {
 		{Path: p.APIServer, Make: "k8s"},
 		{Path: p.Manager, Make: "build"},
 		{Path: p.Node, Make: "build"},
+		{Path: p.Gateway, Make: "build"},
 		{Path: p.Pause, Make: "build"},
 		{Path: p.Logger, Make: "build"},
 	})
@@ -244,8 +245,13 @@ func (u *upper) finish(took time.Duration) {
 	} else {
 		u.say("The cluster is already up. Look around with")
 	}
-	u.say("  export KUBECONFIG=%s", u.layout.AdminKubeconfig())
-	u.say("  %s get keelson -A", u.programs.Kubectl)
+	if exists(u.layout.Kubeconfig()) {
+		u.say("  export KUBECONFIG=%s", u.layout.Kubeconfig())
+		u.say("  %s get pods -A", u.programs.Kubectl)
+	} else { // it still runs as an earlier version started it
+		u.say("  export KUBECONFIG=%s", u.layout.AdminKubeconfig())
+		u.say("  %s get keelson -A", u.programs.Kubectl)
+	}
 	u.say("  %s status%s", u.programs.Keelson, u.dirFlags())
 	u.say("and end everything with")
 	u.say("  %s down%s", u.programs.Keelson, u.dirFlags())
