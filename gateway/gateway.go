@@ -4,11 +4,17 @@ import (
 	"errors"
 	"net/http"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/passthrough"
+	"github.com/keelson-dev/keelson/gateway/resources"
+	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/translate"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
@@ -18,6 +24,9 @@ type Config struct {
 	Table *table.Table
 	// Upstream reaches the API server.
 	Upstream *upstream.Client
+	// Nodes finds the agents of nodes, for streams and metrics. A gateway without it
+	// answers those with 503.
+	Nodes *nodes.Locator
 	// Clock is real time but in tests.
 	Clock clock.WithTicker
 }
@@ -34,23 +43,59 @@ func New(config Config) (http.Handler, error) {
 	if config.Clock == nil {
 		config.Clock = clock.RealClock{}
 	}
-	return &router{
+	translator := translate.New(config.Table)
+	coder := codec.New(translator)
+	g := &router{
 		table: config.Table,
-		rest:  passthrough.New(config.Upstream),
-	}, nil
+		coder: coder,
+		rows: resources.New(resources.Options{
+			Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder, Clock: config.Clock,
+		}),
+		streams: noNodes{coder},
+		rest:    passthrough.New(passthrough.Options{Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder}),
+	}
+	if config.Nodes != nil {
+		var err error
+		g.streams, err = streams.New(streams.Options{Upstream: config.Upstream, Nodes: config.Nodes, WriteError: coder.WriteError})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
 }
 
 // router chooses who answers a request.
 type router struct {
-	table *table.Table
-	rest  http.Handler
+	table   *table.Table
+	coder   *codec.Codec
+	rows    http.Handler
+	streams http.Handler
+	rest    http.Handler
 }
 
 // ServeHTTP answers one request.
 func (g *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, ok := request.RequestInfoFrom(r.Context()); !ok {
-		http.Error(w, "no RequestInfo in the context: the gateway's filters are not in front of it", http.StatusInternalServerError)
+	info, ok := request.RequestInfoFrom(r.Context())
+	if !ok {
+		g.coder.WriteError(w, r, apierrors.NewInternalError(errors.New("no RequestInfo in the context: the gateway's filters are not in front of it")))
 		return
 	}
-	g.rest.ServeHTTP(w, r)
+	g.choose(info).ServeHTTP(w, r)
+}
+
+func (g *router) choose(info *request.RequestInfo) http.Handler {
+	if _, ok := g.table.ForRequest(info); !ok {
+		return g.rest
+	}
+	if streams.Serves(info) {
+		return g.streams
+	}
+	return g.rows
+}
+
+// noNodes answers for what only a gateway with access to the nodes can serve.
+type noNodes struct{ coder *codec.Codec }
+
+func (n noNodes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n.coder.WriteError(w, r, apierrors.NewServiceUnavailable("this gateway has no access to the nodes: give it credentials for their agents"))
 }

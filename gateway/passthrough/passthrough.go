@@ -1,8 +1,13 @@
 // Package passthrough relays to the API server what the gateway does not serve itself:
 // requests and answers unread and untouched, watches and upgraded streams included.
 //
-// It never forwards a client's credentials: who the request is from is the affair of the
-// transport, which knows it from the context. It holds no state.
+// Two things are looked at, because they name kinds of the gateway's table from outside
+// it. Written objects that have owners get the owners' stored names, or the garbage
+// collector would look for a built-in owner that does not exist. And Events, which are
+// about objects of any kind, are translated both ways.
+//
+// The package never forwards a client's credentials: who the request is from is the
+// affair of the transport, which knows it from the context. It holds no state.
 package passthrough
 
 import (
@@ -12,41 +17,77 @@ import (
 	"net/http/httputil"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/klog/v2"
 
+	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/translate"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
-// Handler is the relay.
-type Handler struct {
-	proxy *httputil.ReverseProxy
+// Options is what a Handler needs.
+type Options struct {
+	Table      *table.Table
+	Upstream   *upstream.Client
+	Translator *translate.Translator
+	Codec      *codec.Codec
 }
 
-// New returns a relay to the API server behind client.
-func New(client *upstream.Client) *Handler {
-	return &Handler{proxy: &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(client, r) },
-		Transport:     client.Transport(),
+// Handler is the relay.
+type Handler struct {
+	proxy      *httputil.ReverseProxy
+	client     *upstream.Client
+	translator *translate.Translator
+	codec      *codec.Codec
+	// kinds are the kinds of the table, by name.
+	kinds [][]byte
+}
+
+// New returns a relay.
+func New(o Options) *Handler {
+	h := &Handler{client: o.Upstream, translator: o.Translator, codec: o.Codec}
+	for _, row := range o.Table.Rows() {
+		h.kinds = append(h.kinds, []byte(row.Kind))
+	}
+	h.proxy = &httputil.ReverseProxy{
+		Rewrite:       h.rewrite,
+		Transport:     o.Upstream.Transport(),
 		FlushInterval: -1, // watches and logs are read as they come
-		ErrorHandler:  failed,
-	}}
+		ErrorHandler:  h.failed,
+	}
+	return h
 }
 
 // ServeHTTP relays one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info, ok := request.RequestInfoFrom(r.Context())
+	switch {
+	case ok && isEvents(info):
+		h.serveEvents(w, r, info)
+		return
+	case ok && writes(info):
+		relayed, err := h.withStoredOwners(r)
+		if err != nil {
+			h.codec.WriteError(w, r, err)
+			return
+		}
+		r = relayed
+	}
 	h.proxy.ServeHTTP(w, r)
 }
 
-func rewrite(client *upstream.Client, r *httputil.ProxyRequest) {
-	target := client.URL(r.In.URL.EscapedPath(), nil)
+func (h *Handler) rewrite(r *httputil.ProxyRequest) {
+	target := h.client.URL(r.In.URL.EscapedPath(), nil)
 	target.RawQuery = r.In.URL.RawQuery
 	r.Out.URL, r.Out.Host = target, ""
-	RemoveCredentials(r.Out.Header)
+	removeCredentials(r.Out.Header)
 }
 
-// RemoveCredentials takes out of header whatever says who the client is: the transport
+// removeCredentials takes out of header whatever says who the client is: the transport
 // to the API server says it anew.
-func RemoveCredentials(header http.Header) {
+func removeCredentials(header http.Header) {
 	for name := range header {
 		canonical := http.CanonicalHeaderKey(name)
 		if canonical == "Authorization" || strings.HasPrefix(canonical, "Impersonate-") || strings.HasPrefix(canonical, "X-Remote-") {
@@ -55,10 +96,11 @@ func RemoveCredentials(header http.Header) {
 	}
 }
 
-func failed(w http.ResponseWriter, r *http.Request, err error) {
+// failed answers for an API server that did not.
+func (h *Handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the client left
 	}
 	klog.FromContext(r.Context()).Error(err, "Could not relay a request to the API server", "method", r.Method, "path", r.URL.Path)
-	http.Error(w, "the API server behind the gateway does not answer", http.StatusServiceUnavailable)
+	h.codec.WriteError(w, r, apierrors.NewServiceUnavailable("the API server behind the gateway does not answer"))
 }

@@ -1,0 +1,117 @@
+package resources
+
+import (
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/translate"
+	"github.com/keelson-dev/keelson/gateway/upstream"
+)
+
+// Options is what a Handler needs.
+type Options struct {
+	Table      *table.Table
+	Upstream   *upstream.Client
+	Translator *translate.Translator
+	Codec      *codec.Codec
+	Clock      clock.WithTicker
+}
+
+// Handler serves requests on rows. It expects the RequestInfo in the context.
+type Handler struct {
+	table      *table.Table
+	client     *upstream.Client
+	translator *translate.Translator
+	codec      *codec.Codec
+	clock      clock.WithTicker
+}
+
+// New returns a Handler.
+func New(o Options) *Handler {
+	return &Handler{table: o.Table, client: o.Upstream, translator: o.Translator, codec: o.Codec, clock: o.Clock}
+}
+
+// ServeHTTP answers one request on a row.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info, _ := request.RequestInfoFrom(r.Context())
+	row, ok := h.table.ForRequest(info)
+	if !ok {
+		h.codec.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true))
+		return
+	}
+	c := &call{Handler: h, w: w, r: r, ctx: upstream.Authorized(r.Context()), info: info, target: targetOf(row, info)}
+	serve := c.route()
+	if serve == nil {
+		h.codec.WriteError(w, r, c.unserved())
+		return
+	}
+	if err := serve(); err != nil {
+		c.fail(err)
+	}
+}
+
+// route returns what serves the request, nil when nothing does.
+func (c *call) route() func() error {
+	verb := c.info.Verb
+	if c.info.Resource == "bindings" {
+		return pick(verb, verbs{"create": c.bindLegacy})
+	}
+	pod := c.row.Kind == "Pod" && c.row.Upstream.Group == ""
+	switch sub := c.subresource; {
+	case sub == "":
+		return pick(verb, verbs{
+			"get": c.get, "list": c.list, "watch": c.watch, "create": c.create, "update": c.update,
+			"patch": c.patch, "delete": c.delete, "deletecollection": c.deleteCollection,
+		})
+	case sub == "status" && c.row.Status, sub == "ephemeralcontainers" && pod:
+		return pick(verb, verbs{"get": c.get, "update": c.update, "patch": c.patch})
+	case sub == "scale" && c.row.Scale:
+		return pick(verb, verbs{"get": c.getScale, "update": c.updateScale, "patch": c.patchScale})
+	case sub == "binding" && pod:
+		return pick(verb, verbs{"create": c.bind})
+	case sub == "eviction" && pod:
+		return pick(verb, verbs{"create": c.evict})
+	case sub == "resize" && pod:
+		return pick(verb, verbs{"get": c.get, "update": c.refuseResize, "patch": c.refuseResize})
+	}
+	return nil
+}
+
+type verbs map[string]func() error
+
+func pick(verb string, from verbs) func() error { return from[verb] }
+
+// unserved is the answer to a path or a method that upstream does not have either.
+func (c *call) unserved() error {
+	qualified := schema.GroupResource{Group: c.row.Upstream.Group, Resource: c.row.Upstream.Resource}
+	switch c.subresource {
+	case "", "status", "scale", "binding", "eviction", "resize", "ephemeralcontainers":
+		return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, c.info.Verb, qualified, c.name, "", 0, true)
+	}
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, c.info.Verb, qualified, c.name, "", 0, true)
+}
+
+func (c *call) refuseResize() error {
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, c.info.Verb,
+		schema.GroupResource{Resource: "pods/resize"}, c.name,
+		fmt.Sprintf("the resources of the running pod %q cannot be changed: Keelson's nodes do not resize in place yet; delete the pod and create it with other resources", c.name), 0, false)
+}
+
+// fail answers with err, which upstream's words may be in already.
+func (c *call) fail(err error) {
+	if c.r.Context().Err() != nil {
+		return // the client left; nobody reads an answer
+	}
+	if apierrors.ReasonForError(err) == "" {
+		klog.FromContext(c.ctx).Error(err, "Could not serve a request", "verb", c.info.Verb, "resource", c.row.Upstream.Resource, "object", klog.KRef(c.namespace, c.name))
+	}
+	c.codec.WriteError(c.w, c.r, err)
+}

@@ -1,0 +1,129 @@
+package resources
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/klog/v2"
+)
+
+// allocationTimeout bounds how long a write of a Service waits for its addresses. They
+// take milliseconds; without a manager they never come, and the client gets the Service
+// as it is stored.
+const allocationTimeout = 5 * time.Second
+
+// allocates says whether a write may leave something for the allocator of Service
+// addresses, whose answer upstream's clients expect in the answer to the write.
+func (c *call) allocates() bool {
+	return c.row.Kind == "Service" && c.row.Upstream.Group == "" && c.subresource == "" && !c.isDryRun()
+}
+
+// allocated waits until the written Service has its addresses, and returns it with
+// them. Another object it returns as it is.
+func (c *call) allocated(written map[string]any) map[string]any {
+	if !c.allocates() || !awaitsAllocation(written) {
+		return written
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	timeout := c.clock.NewTimer(allocationTimeout)
+	defer timeout.Stop()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-timeout.C():
+			cancel()
+		case <-stop:
+		}
+	}()
+	complete, err := c.watchAllocation(ctx, written)
+	if err != nil {
+		klog.FromContext(c.ctx).Info("Answered for a Service before it had its addresses; is the manager running?",
+			"service", klog.KRef(metaString(written, "namespace"), metaString(written, "name")), "err", err)
+		return written
+	}
+	return complete
+}
+
+// awaitsAllocation says whether the allocator still owes the Service an address or a
+// port.
+func awaitsAllocation(tree map[string]any) bool {
+	service := &corev1.Service{}
+	if err := decodeInto(tree, service); err != nil || service.DeletionTimestamp != nil {
+		return false
+	}
+	spec := &service.Spec
+	if spec.Type == corev1.ServiceTypeExternalName {
+		return false
+	}
+	if spec.ClusterIP == "" || len(spec.ClusterIPs) == 0 {
+		return true
+	}
+	if spec.Type != corev1.ServiceTypeNodePort && spec.Type != corev1.ServiceTypeLoadBalancer {
+		return false
+	}
+	if allocate := spec.AllocateLoadBalancerNodePorts; spec.Type == corev1.ServiceTypeLoadBalancer && allocate != nil && !*allocate {
+		return false
+	}
+	for _, port := range spec.Ports {
+		if port.NodePort == 0 {
+			return true
+		}
+	}
+	return spec.Type == corev1.ServiceTypeLoadBalancer && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && spec.HealthCheckNodePort == 0
+}
+
+// errWatchEnded is a watch that ended before the allocation was seen.
+var errWatchEnded = errors.New("the watch ended first")
+
+// watchAllocation follows the Service from the version that was written.
+func (c *call) watchAllocation(ctx context.Context, written map[string]any) (map[string]any, error) {
+	name := metaString(written, "name")
+	query := url.Values{
+		"watch":           {"true"},
+		"resourceVersion": {resourceVersionOf(written)},
+		"fieldSelector":   {fields.OneTermEqualSelector("metadata.name", name).String()},
+	}
+	collection := c.named(metaString(written, "namespace"), "")
+	answer, err := c.send(ctx, asked{method: http.MethodGet, target: collection, query: query})
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		raw, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.errorOf(answer, raw)
+	}
+	frames := json.NewDecoder(answer.Body)
+	for {
+		var frame struct {
+			Type   watch.EventType `json:"type"`
+			Object json.RawMessage `json:"object"`
+		}
+		if err := frames.Decode(&frame); err != nil {
+			return nil, errors.Join(errWatchEnded, err)
+		}
+		if frame.Type != watch.Added && frame.Type != watch.Modified {
+			return nil, errWatchEnded // deleted, or the version is too old
+		}
+		seen, err := decodeTree(frame.Object)
+		if err != nil {
+			return nil, err
+		}
+		if !awaitsAllocation(seen) {
+			return seen, nil
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package resources
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/keelson-dev/keelson/gateway/codec"
+)
+
+// create stores a new object.
+func (c *call) create() error {
+	format, err := c.codec.Negotiate(c.r, false)
+	if err != nil {
+		return err
+	}
+	obj, err := c.readStored()
+	if err != nil {
+		return err
+	}
+	raw, err := encodeTree(obj)
+	if err != nil {
+		return err
+	}
+	a := asked{method: http.MethodPost, target: c.target, query: writeQuery(c.r), body: raw}
+	if c.allocates() {
+		created, code, err := c.ask(c.ctx, a)
+		if err != nil {
+			return err
+		}
+		return c.writeStored(code, c.allocated(created))
+	}
+	return c.forward(a, format)
+}
+
+// forward asks the API server and streams its answer to the client.
+func (c *call) forward(a asked, format codec.Format) error {
+	answer, err := c.send(c.ctx, a)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	return c.logWrite(c.codec.WriteAnswer(c.w, c.r, format, c.row, answer))
+}
+
+// update replaces an object, or a part of it, by what the client sent.
+func (c *call) update() error {
+	if _, err := c.codec.Negotiate(c.r, false); err != nil {
+		return err
+	}
+	obj, err := c.readStored()
+	if err != nil {
+		return err
+	}
+	written, code, err := c.modify(func(map[string]any) (map[string]any, error) {
+		return runtime.DeepCopyJSON(obj), nil
+	})
+	if apierrors.IsNotFound(err) && c.subresource == "" && c.row.CreatesOnUpdate {
+		written, code, err = c.createByUpdate(obj)
+	}
+	if err != nil {
+		return err
+	}
+	return c.writeStored(code, c.allocated(written))
+}
+
+// createByUpdate is a PUT of an object that is not there, of a kind that upstream
+// creates then.
+func (c *call) createByUpdate(obj map[string]any) (map[string]any, int, error) {
+	metadata := metadataOf(obj)
+	delete(metadata, "resourceVersion")
+	delete(metadata, "uid")
+	raw, err := encodeTree(obj)
+	if err != nil {
+		return nil, 0, err
+	}
+	collection := c.named(c.namespace, "")
+	return c.ask(c.ctx, asked{method: http.MethodPost, target: collection, query: writeQuery(c.r), body: raw})
+}
+
+// modify writes what change makes of the stored object, in the stored form. A change
+// that carries no resource version, or the one it was given, is made again when
+// somebody else wrote in between; one that carries another is the client's own
+// condition, and fails.
+func (c *call) modify(change func(live map[string]any) (map[string]any, error)) (written map[string]any, code int, err error) {
+	err = retry(c.ctx, func() error {
+		live, err := c.fetch(c.ctx, c.object())
+		if err != nil {
+			return err
+		}
+		next, err := change(runtime.DeepCopyJSON(live))
+		if err != nil {
+			return err
+		}
+		own := c.completeMetadata(live, next)
+		written, code, err = c.replace(live, next)
+		if own {
+			return final(err)
+		}
+		return err
+	})
+	return written, code, err
+}
+
+// completeMetadata fills in what an update may leave out and says whether the client's
+// own condition on the version fails for good.
+func (c *call) completeMetadata(live, next map[string]any) (own bool) {
+	metadata := metadataOf(next)
+	version, _ := metadata["resourceVersion"].(string)
+	if version == "" {
+		metadata["resourceVersion"] = resourceVersionOf(live)
+	}
+	uid, _ := metadata["uid"].(string)
+	return version != "" && version != resourceVersionOf(live) || uid != "" && uid != metaString(live, "uid")
+}
+
+// replace writes next over live: the object or the part that the call is about.
+func (c *call) replace(live, next map[string]any) (map[string]any, int, error) {
+	if err := c.translator.Restore(c.row, live, next); err != nil {
+		return nil, 0, err
+	}
+	switch c.subresource {
+	case "status":
+		return c.replaceStatus(live, next)
+	case "ephemeralcontainers":
+		next = onlyEphemeralContainers(live, next)
+	default:
+		if err := checkPodChange(c.row, live, next); err != nil {
+			return nil, 0, err
+		}
+	}
+	return c.put(c.object(), next)
+}
+
+func (c *call) put(t target, obj map[string]any) (map[string]any, int, error) {
+	raw, err := encodeTree(obj)
+	if err != nil {
+		return nil, 0, err
+	}
+	return c.ask(c.ctx, asked{method: http.MethodPut, target: t, query: writeQuery(c.r), body: raw})
+}
+
+// readStored reads the client's object in the stored form.
+func (c *call) readStored() (map[string]any, error) {
+	body, err := codec.ReadBody(c.r)
+	if err != nil {
+		return nil, err
+	}
+	kind := c.row.UpstreamKind()
+	obj, duplicates, err := c.codec.DecodeObject(c.r.Header.Get("Content-Type"), body, kind)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.reportDuplicates(duplicates); err != nil {
+		return nil, err
+	}
+	if err := c.translator.ToStored(c.row, obj); err != nil {
+		return nil, err
+	}
+	return obj, nil
+}
+
+// reportDuplicates does about members that occur twice what fieldValidation says;
+// about unknown ones the API server does.
+func (c *call) reportDuplicates(duplicates []error) error {
+	if len(duplicates) == 0 {
+		return nil
+	}
+	switch c.r.URL.Query().Get("fieldValidation") {
+	case metav1.FieldValidationIgnore:
+	case metav1.FieldValidationStrict:
+		kind := c.row.Kind
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind, c.row.Upstream.Version, kind, runtime.NewStrictDecodingError(duplicates)))
+	default:
+		for _, duplicate := range duplicates {
+			if header, err := utilnet.NewWarningHeader(299, "-", duplicate.Error()); err == nil {
+				c.warn(header)
+			}
+		}
+	}
+	return nil
+}
+
+// writeQuery is what of the client's query a write of ours passes on. Whatever is wrong
+// with a value, the API server says.
+func writeQuery(r *http.Request) url.Values {
+	query := url.Values{}
+	for name, values := range r.URL.Query() {
+		switch name {
+		case "dryRun", "fieldManager", "fieldValidation":
+			query[name] = values
+		}
+	}
+	return query
+}
+
+// isDryRun says that nothing may be stored.
+func (c *call) isDryRun() bool { return len(c.r.URL.Query()["dryRun"]) > 0 }
