@@ -5,6 +5,7 @@
 //	go run ./test/conformance images          assemble the images (after hack/build-conformance.sh)
 //	go run ./test/conformance run             run all tests, or those of --focus
 //	go run ./test/conformance check           run a sample of the passing ones; fail when one fails
+//	go run ./test/conformance with COMMAND    run a command beside such a cluster, to look into a failure
 //	go run ./test/conformance record REPORTS  move the lists after a run
 //	go run ./test/conformance document        write docs/conformance.md
 //
@@ -35,10 +36,10 @@ type command func(ctx context.Context, args []string) (int, error)
 
 func dispatch(args []string) int {
 	commands := map[string]command{
-		"images": images, "run": runAll, "check": check, "record": record, "document": document,
+		"images": images, "run": runAll, "check": check, "with": with, "record": record, "document": document,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./test/conformance images|run|check|record|document [flags], from the module's folder")
+		fmt.Fprintln(os.Stderr, "usage: go run ./test/conformance images|run|check|with|record|document [flags], from the module's folder")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

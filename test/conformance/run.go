@@ -181,6 +181,41 @@ func onMachine(ctx context.Context, o runOptions, tell func([]result) int, list 
 	return code, nil
 }
 
+// with runs a command beside a cluster, which KUBECONFIG names for it. PATH begins with
+// the suite's programs and kubectl.
+func with(ctx context.Context, args []string) (int, error) {
+	var o runOptions
+	flags := flag.NewFlagSet("with", flag.ContinueOnError)
+	o.addFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return 2, err
+	}
+	if flags.NArg() == 0 {
+		return 2, errors.New("name the command to run")
+	}
+	root, p, err := folders()
+	if err != nil {
+		return 1, err
+	}
+	return machine.Main(func() int {
+		cluster, err := startTarget(ctx, p, root)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			return 1
+		}
+		defer cluster.Close()
+		cmd := exec.CommandContext(ctx, flags.Arg(0), flags.Args()[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(cluster.DataDir, o.kubeconfig), "DATA_DIR="+cluster.DataDir,
+			"PATH="+strings.Join([]string{p.conformance, filepath.Dir(cluster.KubectlPath), os.Getenv("PATH")}, ":"))
+		if err := errors.Join(cmd.Run(), cluster.Down()); err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			return 1
+		}
+		return 0
+	}), nil
+}
+
 // reportsVariable keeps the folder of reports the same on the throw-away machine.
 const reportsVariable = "KEELSON_CONFORMANCE_REPORTS"
 
