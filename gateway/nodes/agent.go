@@ -34,7 +34,9 @@ func (a *Agent) UnverifiedTransport() http.RoundTripper { return a.locator.unver
 
 // UpgradeTransport opens connections for upgrades, in the gateway's name; for
 // proxy.UpgradeAwareHandler.
-func (a *Agent) UpgradeTransport() proxy.UpgradeRequestRoundTripper { return a.locator.verified.upgrade }
+func (a *Agent) UpgradeTransport() proxy.UpgradeRequestRoundTripper {
+	return a.locator.verified.upgrade
+}
 
 // Dialable returns location and a transport out of which libraries that know how to
 // unwrap one (k8s.io/streaming, util/proxy.DialURL) can dial a connection that carries
