@@ -16,6 +16,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
 // bind assigns a Pod to a node: POST pods/NAME/binding.
@@ -78,7 +79,9 @@ func checkBinding(binding *corev1.Binding) field.ErrorList {
 	return errs
 }
 
-// assign writes the binding with one patch, as Keelson's scheduler does.
+// assign writes the binding with one patch, as Keelson's scheduler does, and in the
+// gateway's own name: admission lets nobody else set the node of a Pod. (Local mode has
+// only the caller's name, and admission refuses there whom it does not know.)
 func (c *call) assign(binding *corev1.Binding) error {
 	format, err := c.codec.Negotiate(c.r, false)
 	if err != nil {
@@ -101,7 +104,7 @@ func (c *call) assign(binding *corev1.Binding) error {
 		if err != nil {
 			return fmt.Errorf("encode a binding: %w", err)
 		}
-		_, _, err = c.ask(c.ctx, asked{method: http.MethodPatch, target: t, query: writeQuery(c.r), contentType: string(types.MergePatchType), body: raw})
+		_, _, err = c.ask(upstream.AsGateway(c.ctx), asked{method: http.MethodPatch, target: t, query: writeQuery(c.r), contentType: string(types.MergePatchType), body: raw})
 		return err
 	})
 	if err != nil {
