@@ -9,8 +9,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/discovery"
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/passthrough"
+	"github.com/keelson-dev/keelson/gateway/resourcemetrics"
 	"github.com/keelson-dev/keelson/gateway/resources"
 	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
@@ -51,17 +53,34 @@ func New(config Config) (http.Handler, error) {
 		rows: resources.New(resources.Options{
 			Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder, Clock: config.Clock,
 		}),
-		streams: noNodes{coder},
-		rest:    passthrough.New(passthrough.Options{Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder}),
+		rest: passthrough.New(passthrough.Options{Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder}),
 	}
-	if config.Nodes != nil {
-		var err error
-		g.streams, err = streams.New(streams.Options{Upstream: config.Upstream, Nodes: config.Nodes, WriteError: coder.WriteError})
-		if err != nil {
-			return nil, err
-		}
+	if err := g.reachNodes(config); err != nil {
+		return nil, err
 	}
 	return g, nil
+}
+
+// reachNodes sets up what the agents of nodes answer.
+func (g *router) reachNodes(config Config) error {
+	g.streams, g.metrics = noNodes{g.coder}, noNodes{g.coder}
+	if config.Nodes == nil {
+		return nil
+	}
+	var err error
+	g.streams, err = streams.New(streams.Options{Upstream: config.Upstream, Nodes: config.Nodes, WriteError: g.coder.WriteError})
+	if err != nil {
+		return err
+	}
+	g.metrics, err = resourcemetrics.New(resourcemetrics.Options{Upstream: config.Upstream, Nodes: config.Nodes, Codec: g.coder, Clock: config.Clock})
+	if err != nil {
+		return err
+	}
+	g.documents, err = discovery.New(discovery.Options{
+		Upstream: config.Upstream, Codec: g.coder, Next: g.rest,
+		Added: discovery.Group{Group: resourcemetrics.Group(), Resources: resourcemetrics.Resources()},
+	})
+	return err
 }
 
 // router chooses who answers a request.
@@ -70,7 +89,10 @@ type router struct {
 	coder   *codec.Codec
 	rows    http.Handler
 	streams http.Handler
-	rest    http.Handler
+	metrics http.Handler
+	// documents is nil where the gateway adds nothing to them.
+	documents *discovery.Handler
+	rest      http.Handler
 }
 
 // ServeHTTP answers one request.
@@ -84,13 +106,18 @@ func (g *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *router) choose(info *request.RequestInfo) http.Handler {
-	if _, ok := g.table.ForRequest(info); !ok {
-		return g.rest
-	}
-	if streams.Serves(info) {
+	_, ok := g.table.ForRequest(info)
+	switch {
+	case ok && streams.Serves(info):
 		return g.streams
+	case ok:
+		return g.rows
+	case resourcemetrics.Serves(info):
+		return g.metrics
+	case !info.IsResourceRequest && g.documents != nil && g.documents.Serves(info.Path):
+		return g.documents
 	}
-	return g.rows
+	return g.rest
 }
 
 // noNodes answers for what only a gateway with access to the nodes can serve.
