@@ -28,6 +28,9 @@ func TestCommandLine(t *testing.T) {
 		"an argument where none belongs":            {args: []string{"down", "now"}, wantCode: cli.ExitUsage, wantStderr: []string{`unexpected argument "now"`}},
 		"bad values are all named":                  {args: []string{"up", "--node-ip=x", "--timeout=0s"}, wantCode: cli.ExitUsage, wantStderr: []string{"--node-ip", "--timeout"}},
 		"the status of a cluster that is not there": {args: []string{"status", "--data-dir", missing}, wantCode: cli.ExitFailure, wantStderr: []string{"not up", missing}},
+		"converting nothing":                        {args: []string{"convert"}, wantCode: cli.ExitUsage, wantStderr: []string{"nothing to convert"}},
+		"converting to a form nobody knows":         {args: []string{"convert", "--to=docker", missing}, wantCode: cli.ExitUsage, wantStderr: []string{"--to", `"docker"`, "keelson", "kubernetes"}},
+		"converting a file that is not there":       {args: []string{"convert", missing}, wantCode: cli.ExitFailure, wantStderr: []string{missing}},
 		"ending a cluster that is not there":        {args: []string{"down", "--data-dir", missing}, wantStdout: "Nothing to end"},
 	}
 	for name, tt := range tests {
