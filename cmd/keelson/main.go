@@ -1,4 +1,5 @@
-// Command keelson runs a cluster on this machine: up, down, status.
+// Command keelson runs a cluster on this machine (up, down, status), converts manifests,
+// and shows a cluster as plain Kubernetes (gateway, kubectl; also as kubectl-keelson).
 package main
 
 import (
@@ -8,5 +9,8 @@ import (
 )
 
 func main() {
+	if args, ok := kubectlArguments(os.Args); ok {
+		os.Exit(runKubectl(args))
+	}
 	os.Exit(cli.Main(newCommand()))
 }
