@@ -148,6 +148,10 @@ func (p plan) nodeArgs() []string {
 		"--pause-binary=" + p.programs.Pause,
 		"--logger-binary=" + p.programs.Logger,
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
+		"--server-address=" + p.settings.NodeIP.String(),
+		"--server-port=" + strconv.Itoa(p.settings.Ports.NodeServer),
+		"--tls-cert-file=" + p.store.LeafFile(certNodeServer), "--tls-private-key-file=" + p.store.LeafFile(certNodeServer),
+		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	certAdmin         = "admin"
 	certManager       = "manager"
 	certNode          = "node"
+	certNodeServer    = "node-server"
 	certGateway       = "gateway"
 	certGatewayClient = "gateway-client"
 )
@@ -67,6 +68,10 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 		{Name: certManager, Authority: clusterCA, User: keelsonv1.ManagerUser, Usage: pki.Client},
 		{Name: certGatewayClient, Authority: clusterCA, User: gatewayUser, Usage: pki.Client},
 		{Name: certNode, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client},
+		{
+			Name: certNodeServer, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Usage: pki.Server,
+			DNSNames: []string{s.NodeName}, Addresses: []netip.Addr{s.NodeIP},
+		},
 	}, nil
 }
 

@@ -79,13 +79,15 @@ func TestDecideSettings(t *testing.T) {
 		"the ports that Pods reach are tried on the node's address and the others on loopback": {
 			machine: func(m *surroundings) {
 				m.free = func(a netip.Addr, port int) bool {
-					return (a == nodeIP) == slices.Contains([]int{preferredPorts.APIServer, preferredPorts.Gateway}, port)
+					return (a == nodeIP) == slices.Contains([]int{preferredPorts.APIServer, preferredPorts.Gateway, preferredPorts.NodeServer}, port)
 				}
 			},
 			want: first,
 		},
-		"a cluster of a version without a gateway gets ports for it": {
-			old: new(with(func(s *Settings) { s.Ports.Gateway, s.Ports.GatewayHealth, s.Ports.GatewayMetrics = 0, 0, 0 })), want: first,
+		"a cluster of a version without a gateway gets ports for it and for the node's API": {
+			old: new(with(func(s *Settings) {
+				s.Ports.Gateway, s.Ports.GatewayHealth, s.Ports.GatewayMetrics, s.Ports.NodeServer = 0, 0, 0, 0
+			})), want: first,
 		},
 		"what the Service kubernetes leads to is remembered": {
 			old: new(with(func(s *Settings) { s.KubernetesService = "apiserver" })), want: with(func(s *Settings) { s.KubernetesService = "apiserver" }),
@@ -259,6 +261,7 @@ func TestCommandLines(t *testing.T) {
 			program: nameNode, wantPath: "/opt/bin/keelson-node",
 			has: []string{
 				"--node-name=host-1", "--node-ip=198.18.0.2", "--containerd-address=/run/keelson/containerd/containerd.sock",
+				"--server-address=198.18.0.2", "--server-port=10250", "--tls-cert-file=/data/pki/node-server.pem", "--client-ca-file=/data/pki/cluster-ca.crt",
 				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause", "--logger-binary=/opt/bin/keelson-logger",
 			},
 		},
@@ -320,7 +323,7 @@ func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 10 { // two authorities, eight certificates
+	if len(first) != 11 { // two authorities, nine certificates
 		t.Errorf("issued %v", first)
 	}
 	if again, err := ensureCredentials(store, l, settings()); err != nil || len(again) > 0 {
@@ -334,6 +337,7 @@ func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
 	}
 	if diff := cmp.Diff([]pki.Issued{
 		{Name: certAPIServer, Reason: "its names or addresses changed"}, {Name: certGateway, Reason: "its names or addresses changed"},
+		{Name: certNodeServer, Reason: "its names or addresses changed"},
 	}, issued); diff != "" {
 		t.Errorf("after a move issued (-want +got):\n%s", diff)
 	}

@@ -54,6 +54,7 @@ type Ports struct {
 	ManagerHealth  int `json:"managerHealth"`
 	ManagerMetrics int `json:"managerMetrics"`
 	NodeHealth     int `json:"nodeHealth"`
+	NodeServer     int `json:"nodeServer" listen:"node"`
 	Gateway        int `json:"gateway" listen:"node"`
 	GatewayHealth  int `json:"gatewayHealth"`
 	GatewayMetrics int `json:"gatewayMetrics"`
@@ -62,7 +63,7 @@ type Ports struct {
 // preferredPorts are outside the ranges of NodePorts and of ephemeral ports.
 var preferredPorts = Ports{
 	APIServer: 6443, Etcd: 12379, EtcdPeer: 12380, EtcdHealth: 12381,
-	Webhook: 19443, ManagerHealth: 18081, ManagerMetrics: 18080, NodeHealth: 10248,
+	Webhook: 19443, ManagerHealth: 18081, ManagerMetrics: 18080, NodeHealth: 10248, NodeServer: 10250,
 	Gateway: 6444, GatewayHealth: 18082, GatewayMetrics: 18083,
 }
 

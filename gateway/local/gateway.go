@@ -23,6 +23,7 @@ import (
 
 	"github.com/keelson-dev/keelson/gateway"
 	"github.com/keelson-dev/keelson/gateway/filters"
+	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/table"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
@@ -98,13 +99,32 @@ func newHandler(caller *rest.Config, f *failures) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler, err := gateway.New(gateway.Config{
-		Table: table.Keelson(), Upstream: upstream.New(base, transport), Clock: clock.RealClock{},
-	})
+	client := upstream.New(base, transport)
+	agents, err := newLocator(config, client)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := gateway.New(gateway.Config{Table: table.Keelson(), Upstream: client, Nodes: agents, Clock: clock.RealClock{}})
 	if err != nil {
 		return nil, err
 	}
 	return withImpersonation(handler, config.Impersonate.UserName != ""), nil
+}
+
+// newLocator reaches agents with the caller's credentials, too, if their certificates
+// are of the same authority as the API server's.
+func newLocator(config *rest.Config, client *upstream.Client) (*nodes.Locator, error) {
+	agents := rest.CopyConfig(config)
+	agents.ServerName = ""
+	settings, err := agents.TransportConfig()
+	if err != nil {
+		return nil, fmt.Errorf("use the credentials of the kubeconfig for node agents: %w", err)
+	}
+	locator, err := nodes.New(nodes.Options{Upstream: client, Transport: settings, Clock: clock.RealClock{}})
+	if err != nil {
+		return nil, fmt.Errorf("use the credentials of the kubeconfig for node agents: %w", err)
+	}
+	return locator, nil
 }
 
 // Address is where it listens.

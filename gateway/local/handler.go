@@ -15,10 +15,13 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
+	"k8s.io/metrics/pkg/apis/metrics"
 
 	"github.com/keelson-dev/keelson/gateway/filters"
+	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
@@ -55,10 +58,20 @@ func withImpersonation(next http.Handler, already bool) http.Handler {
 		case already:
 			filters.Refuse(w, r, apierrors.NewBadRequest("the gateway was started with --as: a request cannot impersonate somebody else in addition"))
 			return
+		case needsAgents(r):
+			filters.Refuse(w, r, apierrors.NewBadRequest("a local gateway cannot impersonate towards node agents, which this request needs: use 'kubectl keelson --as' with a command that does not, or a served gateway"))
+			return
 		}
 		filters.NoteImpersonated(r.Context(), &user.DefaultInfo{Name: wanted.UserName, UID: wanted.UID, Groups: wanted.Groups, Extra: wanted.Extra})
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), impersonationKey{}, wanted)))
 	})
+}
+
+// needsAgents: these requests are answered with what agents say, and agents judge the
+// credentials of the connection alone.
+func needsAgents(r *http.Request) bool {
+	info, ok := request.RequestInfoFrom(r.Context())
+	return ok && (streams.Serves(info) || info.IsResourceRequest && info.APIGroup == metrics.GroupName)
 }
 
 // impersonationOf reads the headers and removes them; nil means that there are none.

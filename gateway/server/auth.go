@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/keelson-dev/keelson/gateway/filters"
+	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
@@ -139,7 +140,7 @@ func withAuthorization(next http.Handler, a authorizer.Authorizer, served func(*
 			filters.Refuse(w, r, apierrors.NewInternalError(err))
 			return
 		}
-		for _, verb := range verbsOf(info) {
+		for _, verb := range streams.VerbsFor(info) {
 			if err := authorize(r.Context(), a, withVerb{attributes, verb}); err != nil {
 				filters.Refuse(w, r, err)
 				return
@@ -147,18 +148,6 @@ func withAuthorization(next http.Handler, a authorizer.Authorizer, served func(*
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// verbsOf are the verbs that a request needs. A stream into a container needs create
-// whatever the method, as upstream since 1.35: WebSockets begin with GET.
-func verbsOf(info *request.RequestInfo) []string {
-	if info.Resource == "pods" && info.APIGroup == "" && info.Verb != "create" {
-		switch info.Subresource {
-		case "exec", "attach", "portforward":
-			return []string{info.Verb, "create"}
-		}
-	}
-	return []string{info.Verb}
 }
 
 type withVerb struct {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/keelson-dev/keelson/gateway"
 	"github.com/keelson-dev/keelson/gateway/filters"
+	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/table"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 	"github.com/keelson-dev/keelson/version"
@@ -111,7 +112,11 @@ func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicF
 	}
 	client := upstream.New(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path}, transport)
 	rows := table.Keelson()
-	inner, err := gateway.New(gateway.Config{Table: rows, Upstream: client, Clock: clock.RealClock{}})
+	agents, err := newLocator(config, client, o.NodeAgent)
+	if err != nil {
+		return nil, nil, err
+	}
+	inner, err := gateway.New(gateway.Config{Table: rows, Upstream: client, Nodes: agents, Clock: clock.RealClock{}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,6 +145,33 @@ func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicF
 		return nil, nil, err
 	}
 	return c.build(inner), c.health, nil
+}
+
+// newLocator reaches agents with the gateway's own credentials, or those that are for
+// them. All files are read again when they change.
+func newLocator(config *rest.Config, client *upstream.Client, o NodeAgent) (*nodes.Locator, error) {
+	agents := rest.CopyConfig(config)
+	agents.WrapTransport = nil
+	agents.NextProtos, agents.ServerName = nil, ""
+	if o.CertificateAuthority != "" {
+		agents.Insecure, agents.CAData, agents.CAFile = false, nil, o.CertificateAuthority
+	}
+	if o.ClientCertificate != "" {
+		agents.BearerToken, agents.BearerTokenFile = "", ""
+		agents.CertData, agents.KeyData = nil, nil
+		agents.CertFile, agents.KeyFile = o.ClientCertificate, o.ClientKey
+	}
+	settings, err := agents.TransportConfig()
+	if err != nil {
+		return nil, fmt.Errorf("--node-agent-client-certificate, --kubeconfig: %w", err)
+	}
+	settings.TLS.ReloadTLSFiles = settings.TLS.CertFile != ""
+	settings.TLS.ReloadCAFiles = settings.TLS.CAFile != ""
+	locator, err := nodes.New(nodes.Options{Upstream: client, Transport: settings, Clock: clock.RealClock{}})
+	if err != nil {
+		return nil, fmt.Errorf("--node-agent-certificate-authority, --node-agent-client-certificate, --kubeconfig: %w", err)
+	}
+	return locator, nil
 }
 
 // servedFrom says which requests are authorized here.
