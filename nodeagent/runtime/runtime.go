@@ -185,7 +185,13 @@ type ContainerConfig struct {
 	Command, Args []string
 	WorkingDir    string
 	// Env is "NAME=value"; it overrides the image's.
-	Env    []string
+	Env []string
+	// Stdin keeps an input open that clients can attach to; StdinOnce closes it when
+	// the first of them has none left. TTY gives the process a terminal.
+	Stdin, StdinOnce, TTY bool
+	// PIDTargetID is the container of the same Pod whose PID namespace this one joins;
+	// empty makes a new one.
+	PIDTargetID string
 	Mounts []Mount
 	// Resources are limits and weights for the container's cgroup.
 	Resources    Resources

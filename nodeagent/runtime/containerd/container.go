@@ -41,11 +41,16 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		Image: config.Image, ImageID: image.Digest, ChainID: image.chainID, SpecHash: config.SpecHash,
 		LogPath: config.LogPath, StopSignal: image.StopSignal,
 		TerminationMessageHostPath: config.TerminationMessageHostPath,
+		Stdin:                      config.Stdin, StdinOnce: config.Stdin && config.StdinOnce, TTY: config.TTY,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
+	target, err := r.pidTarget(config)
+	if err != nil {
+		return "", err
+	}
 	spec, err := containerSpec(specInput{
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
-		sandboxPID: r.objects.facts(sandbox).pid, shm: r.shmPath(config.SandboxID), machine: r.machine,
+		sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmPath(config.SandboxID), machine: r.machine,
 	})
 	if err != nil {
 		return "", err
@@ -69,6 +74,23 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		return "", errors.Join(err, r.discard(clean, o))
 	}
 	return o.id, nil
+}
+
+// pidTarget is the first process of the container whose PID namespace a new one joins,
+// 0 when none is named.
+func (r *Runtime) pidTarget(config runtime.ContainerConfig) (uint32, error) {
+	if config.PIDTargetID == "" {
+		return 0, nil
+	}
+	target := r.objects.get(config.PIDTargetID)
+	if target == nil || target.record.UID != config.UID {
+		return 0, fmt.Errorf("create container %s: its target container %s does not exist", config.Name, config.PIDTargetID)
+	}
+	f := r.objects.facts(target)
+	if !f.running || f.pid == 0 {
+		return 0, fmt.Errorf("create container %s: its target container %s is not running - in state %s", config.Name, target.record.Container, criState(stateOf(f)))
+	}
+	return f.pid, nil
 }
 
 // prepareRootfs makes the container's file system, or finds the one that is there.
@@ -144,18 +166,17 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	if err := r.prepareRootfs(ctx, o); err != nil {
 		return err
 	}
-	request := &tasks.CreateTaskRequest{ContainerID: o.id, Rootfs: o.rootfs}
-	if path := o.record.LogPath; path != "" {
-		if err := makeLog(path); err != nil {
-			return fmt.Errorf("start container %s: %w", o.id, err)
-		}
-		uri := outputURI(r.options.LoggerBinary, path)
-		request.Stdout, request.Stderr = uri, uri
+	request := &tasks.CreateTaskRequest{ContainerID: o.id, Rootfs: o.rootfs, Terminal: o.record.TTY}
+	if err := r.prepareStreams(o, request); err != nil {
+		return fmt.Errorf("start container %s: %w", o.id, err)
 	}
 	o.taskLeft = true
 	created, err := r.client.TaskService().Create(ctx, request)
 	if err != nil {
 		return &taskError{"failed to create containerd task", native(err)}
+	}
+	if o.relay != nil {
+		r.startRelay(o.relay) // the shim has opened its ends
 	}
 	// The start is stored while it happens: the two take about the same time, and a
 	// running task without it is adopted all the same.
@@ -171,6 +192,31 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 		r.options.Log.Error(storeErr, "Cannot store the start of a container, it is stored with the exit", "container", o.id)
 	}
 	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = true, created.Pid, started })
+	return nil
+}
+
+// prepareStreams makes what a container's output goes to, and its input comes from, and
+// names it to the shim. The object is busy.
+func (r *Runtime) prepareStreams(o *object, request *tasks.CreateTaskRequest) error {
+	path := o.record.LogPath
+	if path != "" {
+		if err := makeLog(path); err != nil {
+			return err
+		}
+	}
+	if o.record.interactive() {
+		y, err := r.openRelay(o)
+		if err != nil {
+			return err
+		}
+		o.relay = y
+		request.Stdin, request.Stdout, request.Stderr = y.pipes.stdinPath(), y.pipes.stdoutPath(), y.pipes.stderrPath()
+		return nil
+	}
+	if path != "" {
+		uri := outputURI(r.options.LoggerBinary, path)
+		request.Stdout, request.Stderr = uri, uri
+	}
 	return nil
 }
 

@@ -114,6 +114,7 @@ func (r *Runtime) deleteTask(ctx context.Context, o *object) error {
 		return r.explain("delete the task of "+o.id, err)
 	}
 	o.taskLeft = false
+	r.endRelay(o)
 	return nil
 }
 

@@ -56,7 +56,13 @@ type record struct {
 	LogPath                    string `json:"logPath,omitempty"`
 	StopSignal                 string `json:"stopSignal,omitempty"`
 	TerminationMessageHostPath string `json:"terminationMessageHostPath,omitempty"`
+	Stdin                      bool   `json:"stdin,omitempty"`
+	StdinOnce                  bool   `json:"stdinOnce,omitempty"`
+	TTY                        bool   `json:"tty,omitempty"`
 }
+
+// interactive says that this process relays the container's streams, see relay.
+func (r record) interactive() bool { return r.Stdin || r.TTY }
 
 // status is what is learnt later. It is stored before containerd forgets the task.
 type status struct {

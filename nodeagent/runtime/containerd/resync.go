@@ -190,6 +190,9 @@ func (r *Runtime) task(ctx context.Context, o *object) (*tasktypes.Process, erro
 }
 
 func (r *Runtime) act(ctx context.Context, o *object, task *tasktypes.Process, do action) error {
+	if task != nil {
+		r.resumeRelay(o)
+	}
 	switch do {
 	case actionAdopt:
 		return r.adopt(ctx, o, task)

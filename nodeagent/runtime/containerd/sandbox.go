@@ -165,6 +165,9 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 }
 
 func (r *Runtime) removeFiles(o *object) error {
+	if o.record.interactive() {
+		return r.streamsOf(o).remove()
+	}
 	if o.record.Kind != kindSandbox {
 		return nil // its log belongs to the agent
 	}

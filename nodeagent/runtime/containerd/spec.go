@@ -84,7 +84,9 @@ type specInput struct {
 	user       specs.User
 	cgroupPath string
 	sandboxPID uint32
-	shm        string
+	// targetPID is a process whose PID namespace the container joins, 0 for its own.
+	targetPID uint32
+	shm       string
 	machine    machine
 }
 
@@ -95,8 +97,12 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 		return nil, fmt.Errorf("container %s has no command: neither its image %s nor its spec names one", in.config.Name, in.config.Image)
 	}
 	ns := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
+	pid := specs.LinuxNamespace{Type: specs.PIDNamespace}
+	if in.targetPID != 0 {
+		pid.Path = fmt.Sprintf("/proc/%d/ns/pid", in.targetPID)
+	}
 	namespaces := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace},
+		pid,
 		{Type: specs.MountNamespace},
 		{Type: specs.IPCNamespace, Path: ns("ipc")},
 		{Type: specs.UTSNamespace, Path: ns("uts")},
@@ -112,11 +118,15 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 	if cwd == "" {
 		cwd = "/"
 	}
+	var terminal []string
+	if in.config.TTY {
+		terminal = []string{terminalEnv}
+	}
 	return &specs.Spec{
 		Version: specs.Version,
 		Root:    &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{
-			Args: args, Cwd: cwd, Env: mergeEnv(in.image.Env, in.config.Env), User: in.user,
+			Args: args, Cwd: cwd, Env: mergeEnv(terminal, in.image.Env, in.config.Env), User: in.user, Terminal: in.config.TTY,
 			Capabilities: &specs.LinuxCapabilities{
 				Bounding: capabilities, Effective: effectiveCapabilities(in.user), Permitted: effectiveCapabilities(in.user),
 			},

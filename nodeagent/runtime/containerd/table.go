@@ -18,7 +18,9 @@ type object struct {
 
 	// busy serialises start, exit and removal of this object. It is held over IO.
 	busy sync.Mutex
+	// relay moves the streams of an interactive container that runs; nil else. It,
 	// rootfs, taskLeft and awaited are guarded by busy.
+	relay *relay
 	rootfs []*tasktypes.Mount
 	// taskLeft says that containerd may still hold a task that has ended.
 	taskLeft bool
