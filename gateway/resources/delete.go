@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversionscheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
@@ -98,7 +100,7 @@ func (c *call) readDeleteOptions() (*metav1.DeleteOptions, error) {
 	}
 	options := &metav1.DeleteOptions{}
 	if len(body) > 0 {
-		err = c.codec.DecodeInto(c.r.Header.Get("Content-Type"), body, metav1.SchemeGroupVersion.WithKind("DeleteOptions"), options)
+		err = decodeDeleteOptions(c.r.Header.Get("Content-Type"), body, options)
 	} else if err = metainternalversionscheme.ParameterCodec.DecodeParameters(c.r.URL.Query(), metav1.SchemeGroupVersion, options); err != nil {
 		err = apierrors.NewBadRequest(err.Error())
 	}
@@ -109,4 +111,27 @@ func (c *call) readDeleteOptions() (*metav1.DeleteOptions, error) {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	return options, nil
+}
+
+// decodeDeleteOptions takes them of any group, as old clients send them, and in any
+// content type that upstream takes.
+func decodeDeleteOptions(contentType string, body []byte, into *metav1.DeleteOptions) error {
+	media, _, _ := strings.Cut(contentType, ";")
+	if media = strings.TrimSpace(media); media == "" {
+		media = runtime.ContentTypeJSON
+	}
+	codecs := metainternalversionscheme.Codecs
+	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), media)
+	if !ok {
+		return unsupportedMedia(runtime.ContentTypeJSON, runtime.ContentTypeYAML, runtime.ContentTypeProtobuf)
+	}
+	kind := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
+	decoded, _, err := codecs.DecoderToVersion(info.Serializer, kind.GroupVersion()).Decode(body, &kind, into)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if decoded != into {
+		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+	}
+	return nil
 }

@@ -89,14 +89,15 @@ type verbs map[string]func() error
 
 func pick(verb string, from verbs) func() error { return from[verb] }
 
-// unserved is the answer to a path or a method that upstream does not have either.
+// unserved is the answer to a path or a method that upstream does not have either; its
+// router names no resource in it.
 func (c *call) unserved() error {
-	qualified := schema.GroupResource{Group: c.row.Upstream.Group, Resource: c.row.Upstream.Resource}
+	code := http.StatusNotFound
 	switch c.subresource {
 	case "", "status", "scale", "binding", "eviction", "resize", "ephemeralcontainers":
-		return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, c.info.Verb, qualified, c.name, "", 0, true)
+		code = http.StatusMethodNotAllowed
 	}
-	return apierrors.NewGenericServerResponse(http.StatusNotFound, c.info.Verb, qualified, c.name, "", 0, true)
+	return apierrors.NewGenericServerResponse(code, c.r.Method, schema.GroupResource{}, "", "", 0, true)
 }
 
 func (c *call) refuseResize() error {

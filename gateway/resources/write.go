@@ -57,6 +57,9 @@ func (c *call) update() error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkNames(obj); err != nil {
+		return err
+	}
 	written, code, err := c.modify(func(map[string]any) (map[string]any, error) {
 		return runtime.DeepCopyJSON(obj), nil
 	})
@@ -67,6 +70,29 @@ func (c *call) update() error {
 		return err
 	}
 	return c.writeStored(code, c.allocated(written))
+}
+
+// checkNames compares the object's name and namespace with the path's, and fills in
+// what the object leaves out.
+func (c *call) checkNames(obj map[string]any) error {
+	metadata := metadataOf(obj)
+	switch name := metadata["name"]; name {
+	case nil, "":
+		metadata["name"] = c.name
+	case c.name:
+	default:
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%v) does not match the name on the URL (%s)", name, c.name))
+	}
+	switch metadata["namespace"] {
+	case nil, "":
+		if c.namespace != "" {
+			metadata["namespace"] = c.namespace
+		}
+	case c.namespace:
+	default:
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return nil
 }
 
 // createByUpdate is a PUT of an object that is not there, of a kind that upstream
