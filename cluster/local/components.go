@@ -40,7 +40,7 @@ func (p plan) commands() map[string]*supervisor.Command {
 		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.memoryLimit(4)},
 		nameManager:   {Path: p.programs.Manager, Args: p.managerArgs()},
 		nameGateway:   {Path: p.programs.Gateway, Args: p.gatewayArgs(), Env: p.memoryLimit(8)},
-		nameNode:      {Path: p.programs.Node, Args: p.nodeArgs()},
+		nameNode:      {Path: p.programs.Node, Args: append(p.nodeArgs(), p.nodeServerArgs()...)},
 	}
 	if p.settings.OwnContainerd {
 		commands[nameContainerd] = &supervisor.Command{Path: p.programs.Containerd, Args: []string{"--config", p.layout.containerdConfig()}}
@@ -148,6 +148,13 @@ func (p plan) nodeArgs() []string {
 		"--pause-binary=" + p.programs.Pause,
 		"--logger-binary=" + p.programs.Logger,
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
+	}
+}
+
+// nodeServerArgs let the agent serve the node's API on the node's address, as a kubelet
+// does.
+func (p plan) nodeServerArgs() []string {
+	return []string{
 		"--server-address=" + p.settings.NodeIP.String(),
 		"--server-port=" + strconv.Itoa(p.settings.Ports.NodeServer),
 		"--tls-cert-file=" + p.store.LeafFile(certNodeServer), "--tls-private-key-file=" + p.store.LeafFile(certNodeServer),
