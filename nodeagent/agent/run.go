@@ -28,7 +28,6 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
-	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/version"
 )
 
@@ -143,10 +142,9 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 		return nil, err
 	}
 	d := dependencies{
-		api: api, runtime: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
+		api: api, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
 	}
-	d.streamer, _ = any(m.engine).(runtime.Streamer)
 	if services != nil {
 		d.proxy = services
 	}

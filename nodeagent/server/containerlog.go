@@ -103,34 +103,24 @@ func (s *Server) sendLog(w http.ResponseWriter, r *http.Request, uid types.UID, 
 	panic(http.ErrAbortHandler) // so that the client sees that something is missing
 }
 
-// ended returns a channel that is closed when the container has ended, which is after
-// its whole log is written.
+// ended returns a channel that is closed when the container has ended. The runtime shows
+// that after the whole log is written.
 func (s *Server) ended(ctx context.Context, uid types.UID, id string) <-chan struct{} {
 	events := s.Containers.Events(ctx) // before the look, so that no end is missed
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		recheck := s.Clock.NewTimer(0)
+		recheck := s.Clock.NewTicker(recheckEnd)
 		defer recheck.Stop()
-		for {
+		for s.runs(ctx, uid, id) {
 			select {
 			case <-ctx.Done():
 				return
-			case event, ok := <-events:
-				if !ok {
-					return
-				}
-				if event.Type == runtime.ContainerExited && event.ContainerID == id {
-					return
-				}
-				if event.Type == runtime.Resync && !s.runs(ctx, uid, id) {
-					return
-				}
 			case <-recheck.C():
-				if !s.runs(ctx, uid, id) {
+			case event, ok := <-events:
+				if !ok || event.Type == runtime.ContainerExited && event.ContainerID == id {
 					return
 				}
-				recheck.Reset(recheckEnd)
 			}
 		}
 	}()

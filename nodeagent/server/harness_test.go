@@ -111,6 +111,8 @@ type node struct {
 	pod      *corev1.Pod
 	logPath  string
 	stop     func()
+	// requests numbers the forwarded connections.
+	requests int
 }
 
 func newNode(t *testing.T) *node {

@@ -79,7 +79,7 @@ type Options struct {
 	LogDir string
 	// Healthy returns nil, or what is wrong.
 	Healthy func() error
-	Clock   clock.Clock
+	Clock   clock.WithTicker
 }
 
 // Server answers requests.

@@ -93,7 +93,7 @@ func (s *Server) getPortForward(w http.ResponseWriter, r *http.Request) {
 	}
 	w, r, end := tied(w, r)
 	defer end()
-	portforward.ServePortForward(w, r, ports{s.PortForward}, pod.Name, string(pod.UID), options,
+	portforward.ServePortForward(w, r, ports{r.Context(), s.PortForward}, pod.Name, string(pod.UID), options,
 		sessionIdleTimeout, remotecommand.DefaultStreamCreationTimeout, portforward.SupportedProtocols)
 }
 
@@ -220,10 +220,14 @@ func drain(ctx context.Context, from <-chan remotecommand.TerminalSize) {
 	}
 }
 
-// ports gives the streaming library the Pod's ports.
-type ports struct{ forward PortForward }
+// ports gives the streaming library the Pod's ports. The library passes no context that
+// ends with the session.
+type ports struct {
+	session context.Context
+	forward PortForward
+}
 
 // PortForward implements portforward.PortForwarder.
-func (p ports) PortForward(ctx context.Context, _, uid string, port int32, stream io.ReadWriteCloser) error {
-	return p.forward(ctx, types.UID(uid), port, stream)
+func (p ports) PortForward(_ context.Context, _, uid string, port int32, stream io.ReadWriteCloser) error {
+	return p.forward(p.session, types.UID(uid), port, stream)
 }
