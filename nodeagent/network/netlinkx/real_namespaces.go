@@ -104,8 +104,15 @@ func (kernel) InNamespace(path string, f func(Handle) error) error {
 func onOwnThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		result <- f()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread cannot end: it would stay in the namespace for ever, and
+			// /proc/self with it. Held here, it cannot get the next goroutine.
+			defer runtime.UnlockOSThread()
+			result <- onOwnThread(f)
+			return
+		}
+		result <- f() // never unlocked: the thread ends with this goroutine
 	}()
 	return <-result
 }
