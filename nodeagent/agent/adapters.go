@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -18,6 +19,7 @@ type podNetwork interface {
 	Setup(ctx context.Context, ref network.PodRef) (network.PodNetwork, error)
 	Teardown(ctx context.Context, uid types.UID) error
 	Sweep(ctx context.Context, keep func(types.UID) bool) error
+	DialPod(ctx context.Context, uid types.UID, port int32) (net.Conn, error)
 }
 
 // serviceProxy is what the agent tells the proxy.

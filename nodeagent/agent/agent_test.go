@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -411,6 +412,10 @@ func (n *fakeNetwork) Setup(_ context.Context, ref network.PodRef) (network.PodN
 		n.ips[ref.UID] = netip.AddrFrom4([4]byte{10, 244, 0, n.next + 1})
 	}
 	return network.PodNetwork{NetNSPath: "/netns/" + string(ref.UID), IP: n.ips[ref.UID]}, nil
+}
+
+func (n *fakeNetwork) DialPod(ctx context.Context, _ types.UID, port int32) (net.Conn, error) {
+	return network.DialLoopback(ctx, port)
 }
 
 func (n *fakeNetwork) Teardown(_ context.Context, uid types.UID) error {

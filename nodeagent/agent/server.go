@@ -58,7 +58,7 @@ func (a *agent) serveAPI(ctx context.Context, metrics prometheus.Gatherer) error
 	log.Info("Serving the node's API", "address", address)
 	return server.New(server.Options{
 		NodeName: a.settings.name, Certificates: certificates, Tokens: reviews{a.api.client}, Access: reviews{a.api.client},
-		Pods: podView{a}, Containers: a.runtime, Streamer: a.streamer,
+		Pods: podView{a}, Containers: a.runtime, Streamer: a.streamer, PortForward: a.portForward,
 		Statistics: sampler, Metrics: metrics, LogDir: o.LogDir, Clock: a.clock,
 	}).Serve(ctx, listener)
 }
