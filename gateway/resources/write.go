@@ -11,6 +11,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
+	"github.com/keelson-dev/keelson/gateway/table"
 )
 
 // create stores a new object.
@@ -123,7 +124,10 @@ func (c *call) modify(change func(live map[string]any) (map[string]any, error)) 
 		if err != nil {
 			return err
 		}
-		own := c.completeMetadata(live, next)
+		own, err := completeMetadata(c.row, live, next)
+		if err != nil {
+			return final(err)
+		}
 		written, code, err = c.replace(live, next)
 		if own {
 			return final(err)
@@ -133,16 +137,19 @@ func (c *call) modify(change func(live map[string]any) (map[string]any, error)) 
 	return written, code, err
 }
 
-// completeMetadata fills in what an update may leave out and says whether the client's
-// own condition on the version fails for good.
-func (c *call) completeMetadata(live, next map[string]any) (own bool) {
+// completeMetadata fills in what an update may leave out. own: the client's own condition
+// on the version fails, for good.
+func completeMetadata(row table.Row, live, next map[string]any) (own bool, err error) {
 	metadata := metadataOf(next)
+	if uid, _ := metadata["uid"].(string); uid != "" && uid != metaString(live, "uid") {
+		return true, apierrors.NewConflict(groupResource(row), metaString(live, "name"),
+			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, metaString(live, "uid")))
+	}
 	version, _ := metadata["resourceVersion"].(string)
 	if version == "" {
 		metadata["resourceVersion"] = resourceVersionOf(live)
 	}
-	uid, _ := metadata["uid"].(string)
-	return version != "" && version != resourceVersionOf(live) || uid != "" && uid != metaString(live, "uid")
+	return version != "" && version != resourceVersionOf(live), nil
 }
 
 // replace writes next over live: the object or the part that the call is about.
