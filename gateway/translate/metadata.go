@@ -290,6 +290,9 @@ func graceOf(members []member) gracePeriod {
 			spec = members[i].value
 		}
 	}
+	if !bytes.Contains(metadata, []byte("deletionTimestamp")) {
+		return gracePeriod{} // as almost always, and the cheapest way to know
+	}
 	deletion := find(metadata, "deletionTimestamp")
 	if !isString(deletion) || !hasPodFinalizer(find(metadata, "finalizers")) {
 		return gracePeriod{}

@@ -99,13 +99,11 @@ func skipSpace(b []byte, i int) int {
 // stringEnd returns the index after the string that begins with the quote at i.
 func stringEnd(b []byte, i int) int {
 	for i++; ; i++ {
-		i += bytes.IndexByte(b[i:], '"')
-		backslashes := 0
-		for b[i-1-backslashes] == '\\' {
-			backslashes++
-		}
-		if backslashes%2 == 0 {
+		switch b[i] {
+		case '"':
 			return i + 1
+		case '\\':
+			i++
 		}
 	}
 }
@@ -130,7 +128,7 @@ func valueEnd(b []byte, i int) int {
 
 func bracketEnd(b []byte, i int) int {
 	depth := 0
-	for {
+	for ; ; i++ {
 		switch b[i] {
 		case '{', '[':
 			depth++
@@ -140,10 +138,8 @@ func bracketEnd(b []byte, i int) int {
 				return i + 1
 			}
 		case '"':
-			i = stringEnd(b, i)
-			continue
+			i = stringEnd(b, i) - 1
 		}
-		i++
 	}
 }
 
