@@ -64,13 +64,7 @@ func (h *handler) serveContainer(w http.ResponseWriter, r *http.Request, info *r
 	defer done()
 	location := agent.URL("/"+verb+"/"+pod.Namespace+"/"+pod.Name+"/"+container, query)
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) && !slices.Contains(agent.Features, nativeWebSockets) {
-		location, transport := agent.Dialable(location)
-		translator.NewStreamTranslatorHandler(location, transport, 0, translator.Options{
-			Stdin:  options.Stdin,
-			Stdout: options.Stdout,
-			Stderr: options.Stderr,
-			Tty:    options.TTY,
-		}).ServeHTTP(w, r)
+		serveWebSocket(w, r, agent, location, options)
 		return nil
 	}
 	h.upgrade(agent, location).ServeHTTP(w, r)
