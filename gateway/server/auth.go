@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -119,7 +120,7 @@ type requestorKey struct{}
 func reserved(u user.Info) bool { return u != nil && reservedGroups(u.GetGroups()) }
 
 func reservedGroups(groups []string) bool {
-	return slices.Contains(groups, table.AuthorizedGroup)
+	return slices.Contains(groups, table.AuthorizedGroup) || slices.Contains(groups, groupWithoutCreate)
 }
 
 // withAuthorization asks about the requests that the gateway serves by itself. About
@@ -146,9 +147,40 @@ func withAuthorization(next http.Handler, a authorizer.Authorizer, served func(*
 				return
 			}
 		}
+		if mayCreate(r, info) && authorize(r.Context(), a, withVerb{attributes, "create"}) != nil {
+			r = r.WithContext(withoutCreate(r.Context()))
+		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// mayCreate says whether a request makes the object if it is not there. The caller then
+// needs create, too, but only in that case, which the API server alone can tell: it
+// gets the request in the name of a group that may do everything but create.
+func mayCreate(r *http.Request, info *request.RequestInfo) bool {
+	if info.Subresource != "" {
+		return false
+	}
+	return info.Verb == "update" || info.Verb == "patch" && strings.HasPrefix(r.Header.Get("Content-Type"), "application/apply-patch")
+}
+
+type withoutCreateKey struct{}
+
+func withoutCreate(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutCreateKey{}, true)
+}
+
+// authorizedGroup is the group that the transport adds to the identity of a caller who
+// was authorized here.
+func authorizedGroup(ctx context.Context) string {
+	if ctx.Value(withoutCreateKey{}) != nil {
+		return groupWithoutCreate
+	}
+	return table.AuthorizedGroup
+}
+
+// groupWithoutCreate is like table.AuthorizedGroup, but may not create.
+const groupWithoutCreate = table.AuthorizedGroup + ":without-create"
 
 type withVerb struct {
 	authorizer.Attributes

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 
-	"github.com/keelson-dev/keelson/gateway/table"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
@@ -50,8 +50,7 @@ func (t *identities) RoundTrip(r *http.Request) (*http.Response, error) {
 	clean := *r
 	clean.Header = withoutIdentity(r.Header)
 	ctx := r.Context()
-	identity := upstream.IdentityFrom(ctx)
-	if identity != upstream.Gateway {
+	if upstream.IdentityFrom(ctx) != upstream.Gateway {
 		u, ok := request.UserFrom(ctx)
 		if !ok || u.GetName() == "" {
 			if r.Body != nil {
@@ -59,7 +58,7 @@ func (t *identities) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			return nil, errNoUser
 		}
-		next = transport.NewImpersonatingRoundTripper(impersonate(u, groupsFor(identity, u)), next)
+		next = transport.NewImpersonatingRoundTripper(impersonate(u, groupsFor(ctx, u)), next)
 	}
 	response, err := next.RoundTrip(&clean)
 	if err != nil {
@@ -70,12 +69,12 @@ func (t *identities) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func groupsFor(identity upstream.Identity, u user.Info) []string {
+func groupsFor(ctx context.Context, u user.Info) []string {
 	groups := u.GetGroups()
-	if identity != upstream.AuthorizedCaller {
+	if upstream.IdentityFrom(ctx) != upstream.AuthorizedCaller {
 		return groups
 	}
-	return append(append(make([]string, 0, len(groups)+1), groups...), table.AuthorizedGroup)
+	return append(append(make([]string, 0, len(groups)+1), groups...), authorizedGroup(ctx))
 }
 
 func impersonate(u user.Info, groups []string) transport.ImpersonationConfig {
