@@ -183,14 +183,17 @@ var stringMaps = map[string]bool{"labels": true, "annotations": true, "nodeSelec
 
 // isStringMap is false for a LabelSelector, which a member called selector may be, too.
 func isStringMap(value map[string]any) bool {
-	for _, content := range value {
+	for name, content := range value {
 		switch content.(type) {
 		case string, nil:
 		default:
 			return false
 		}
+		if name == "matchLabels" || name == "matchExpressions" {
+			return false
+		}
 	}
-	return value["matchLabels"] == nil && value["matchExpressions"] == nil
+	return true
 }
 
 func dropNullsInside(list []any) {
