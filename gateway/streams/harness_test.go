@@ -42,7 +42,8 @@ type front struct {
 	*nodestest.Cluster
 	url string
 	// stop ends the context that all requests have, as a gateway that stops does.
-	stop context.CancelFunc
+	stop    context.CancelFunc
+	options streams.Options
 }
 
 func newFront(t *testing.T) *front {
@@ -57,12 +58,13 @@ func newFront(t *testing.T) *front {
 
 func newFrontWith(t *testing.T, cluster *nodestest.Cluster, locator *nodes.Locator) *front {
 	t.Helper()
-	handler, err := streams.New(streams.Options{
+	options := streams.Options{
 		Upstream:       cluster.Upstream,
 		Nodes:          locator,
 		ProxyTransport: &http.Transport{DialContext: cluster.Dial},
 		WriteError:     writeStatus,
-	})
+	}
+	handler, err := streams.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func newFrontWith(t *testing.T, cluster *nodestest.Cluster, locator *nodes.Locat
 		stop()
 		server.Close()
 	})
-	return &front{Cluster: cluster, url: server.URL, stop: stop}
+	return &front{Cluster: cluster, url: server.URL, stop: stop, options: options}
 }
 
 // withRequestInfo is the filter that is in front of a gateway.
@@ -122,6 +124,20 @@ func pod(name string, containers ...string) *keelsonv1.Pod {
 	}
 	p.Status.PodIPs = []corev1.PodIP{{IP: "10.244.0.5"}}
 	return p
+}
+
+func service(name string, ports ...corev1.ServicePort) *keelsonv1.Service {
+	s := &keelsonv1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}}
+	s.Spec.Ports = ports
+	return s
+}
+
+// endpoints are addresses that all serve port 8080.
+func endpoints(name string, addresses ...corev1.EndpointAddress) *keelsonv1.Endpoints {
+	return &keelsonv1.Endpoints{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
+		Subsets:    []corev1.EndpointSubset{{Addresses: addresses, Ports: []corev1.EndpointPort{{Port: 8080}}}},
+	}
 }
 
 // session is one command or attachment, as the agent sees it.

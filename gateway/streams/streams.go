@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/keelson-dev/keelson/gateway/nodes"
@@ -87,10 +88,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) error {
 	kind := kindOf(info)
 	if kind == nil {
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, "", corev1.Resource(info.Resource), info.Name, "", 0, false)
+		return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
 	}
 	if !allowed(kind.methods, r.Method) {
-		return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", corev1.Resource(info.Resource), info.Name, "", 0, false)
+		return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false)
 	}
 	return kind.serve(h, w, withoutCredentials(r), info)
 }
