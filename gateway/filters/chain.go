@@ -110,10 +110,10 @@ func withRecovery(next http.Handler) http.Handler {
 				NoteRefused(r.Context(), "aborted")
 				panic(reason)
 			}
-			NoteRefused(r.Context(), "panic")
 			klog.FromContext(r.Context()).Error(fmt.Errorf("%v", reason), "Request ended in a panic",
 				"auditID", RequestID(r.Context()), "method", r.Method, "uri", truncate(r.RequestURI, maxLogged), "stack", string(debug.Stack()))
-			if answered(w) {
+			defer NoteRefused(r.Context(), "panic")
+			if recordFrom(r.Context()).answer.begun() {
 				panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
 			}
 			Refuse(w, r, apierrors.NewInternalError(fmt.Errorf("the gateway failed at this request, whose id is %s: its log says why", RequestID(r.Context()))))

@@ -32,9 +32,9 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(auditIDHeader, string(id)) // the API server's log says the same
 	}
 	w.Header().Set(auditIDHeader, string(id))
-	rec := &record{id: id}
-	begin := o.options.Clock.Now()
 	answer := &answerWriter{ResponseWriter: w}
+	rec := &record{id: id, answer: answer}
+	begin := o.options.Clock.Now()
 	leave := o.enter(rec)
 	defer func() {
 		// Runs also while a panic that cuts the connection goes through.
@@ -132,6 +132,9 @@ func (w *answerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffer, err
 }
 
+// begun says whether the client has got a part of an answer.
+func (w *answerWriter) begun() bool { return w != nil && (w.code != 0 || w.hijacked) }
+
 // status is the code that the client got.
 func (w *answerWriter) status() int {
 	switch {
@@ -141,18 +144,4 @@ func (w *answerWriter) status() int {
 		return http.StatusSwitchingProtocols
 	}
 	return http.StatusOK // what the server sends for a handler that wrote nothing
-}
-
-// answered says whether the client has got a part of an answer already.
-func answered(w http.ResponseWriter) bool {
-	for {
-		switch writer := w.(type) {
-		case *answerWriter:
-			return writer.code != 0 || writer.hijacked
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = writer.Unwrap()
-		default:
-			return false
-		}
-	}
 }

@@ -13,6 +13,8 @@ import (
 // is written on its way out. One goroutine at a time uses it: that of the request.
 type record struct {
 	id types.UID
+	// answer is what the client has got so far; nil without the filters.
+	answer *answerWriter
 	// info is nil until the path was understood.
 	info *request.RequestInfo
 	// user sent the request; as is whom it acts as, if that is somebody else.
