@@ -72,26 +72,33 @@ func readReport(file string) (tests []result, err error) {
 				continue
 			}
 			tests = append(tests, result{
-				Name: name, Area: slices.Concat(spec.ContainerHierarchyTexts, []string{""})[0], Outcome: outcomeOf(spec.State, spec.RunTime), Took: spec.RunTime, Message: spec.Failure.Message,
+				Name: name, Area: slices.Concat(spec.ContainerHierarchyTexts, []string{""})[0], Outcome: outcomeOf(spec.State, spec.Failure.Message, spec.RunTime), Took: spec.RunTime, Message: spec.Failure.Message,
 			})
 		}
 	}
 	return tests, errors.Join(faults...)
 }
 
-// outcomeOf translates Ginkgo's states. One that skips itself has run for a while.
-func outcomeOf(state string, took time.Duration) string {
+// suiteTimeout is Ginkgo's message for a test that was cut when the suite's time was up.
+const suiteTimeout = "A suite timeout occurred"
+
+// outcomeOf translates Ginkgo's states. A test that skips itself has run for a while.
+func outcomeOf(state, message string, took time.Duration) string {
 	switch state {
 	case "passed":
 		return passed
-	case "failed", "panicked", "timedout", "aborted":
+	case "failed", "panicked", "aborted":
 		return failed
+	case "timedout":
+		if message != suiteTimeout {
+			return failed
+		}
 	case "skipped":
 		if took > 0 {
 			return declined
 		}
 	}
-	return notRun // also those that were interrupted when the suite's time was up
+	return notRun // also those that were interrupted
 }
 
 // merge joins the results of several runs: of one test, the last time that it ran.
