@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -111,7 +112,7 @@ func (c *call) fail(err error) {
 	if c.r.Context().Err() != nil {
 		return // the client left; nobody reads an answer
 	}
-	if apierrors.ReasonForError(err) == "" {
+	if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
 		klog.FromContext(c.ctx).Error(err, "Could not serve a request", "verb", c.info.Verb, "resource", c.row.Upstream.Resource, "object", klog.KRef(c.namespace, c.name))
 	}
 	c.codec.WriteError(c.w, c.r, err)

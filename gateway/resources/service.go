@@ -13,6 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/klog/v2"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/summary"
 )
 
 // allocationTimeout bounds how long a write of a Service waits for its addresses. They
@@ -54,14 +57,18 @@ func (c *call) allocated(written map[string]any) map[string]any {
 	return complete
 }
 
-// awaitsAllocation says whether the allocator still owes the Service an address or a
-// port.
+// awaitsAllocation says whether the Service controller still has something to write: an
+// address, a port, or the columns, which it writes last. A client that updates the
+// Service next shall not meet a conflict that upstream would not make.
 func awaitsAllocation(tree map[string]any) bool {
-	service := &corev1.Service{}
+	service := &keelsonv1.Service{}
 	if err := decodeInto(tree, service); err != nil || service.DeletionTimestamp != nil {
 		return false
 	}
-	spec := &service.Spec
+	return lacksAddresses(&service.Spec) || service.Status.Summary != summary.Service(service)
+}
+
+func lacksAddresses(spec *corev1.ServiceSpec) bool {
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return false
 	}
