@@ -13,6 +13,6 @@ func (s *Server) getHostLog(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusInternalServerError, "the folder of logs cannot be opened")
 		return
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	http.StripPrefix("/logs/", http.FileServerFS(root.FS())).ServeHTTP(w, r)
 }

@@ -228,6 +228,9 @@ type ports struct {
 }
 
 // PortForward implements portforward.PortForwarder.
-func (p ports) PortForward(_ context.Context, _, uid string, port int32, stream io.ReadWriteCloser) error {
-	return p.forward(p.session, types.UID(uid), port, stream)
+func (p ports) PortForward(ctx context.Context, _, uid string, port int32, stream io.ReadWriteCloser) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.session, cancel)()
+	return p.forward(ctx, types.UID(uid), port, stream)
 }

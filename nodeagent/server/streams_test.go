@@ -19,11 +19,11 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -130,8 +130,12 @@ func TestExecEndsWhenItsClientLeaves(t *testing.T) {
 	}()
 	await(t, running, "the command runs")
 	cancel()
-	await(t, ended, "the command has ended")
-	await(t, result, "the client has ended")
+	if err := await(t, ended, "the command has ended"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the command ended with %v", err)
+	}
+	if err := await(t, result, "the client has ended"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the client ended with %v", err)
+	}
 }
 
 func TestExecEndsWithTheServer(t *testing.T) {
@@ -343,7 +347,7 @@ func (n *node) forward(path string) httpstream.Connection {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	conn, _, err := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, where).Dial(portforward.PortForwardProtocolV1Name)
+	conn, _, err := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, where).Dial(portforward.PortForwardProtocolV1Name)
 	if err != nil {
 		n.t.Fatal(err)
 	}

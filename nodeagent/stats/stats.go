@@ -92,7 +92,9 @@ func (s *Sampler) sample(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing the containers: %w", err)
 	}
-	look := cpuTimes{at: s.Clock.Now(), usage: map[string]cpuTime{}}
+	s.mu.Lock()
+	look := cpuTimes{at: s.Clock.Now(), usage: make(map[string]cpuTime, len(s.newer.usage))}
+	s.mu.Unlock()
 	read := func(cgroup string) {
 		if nanos, err := s.cgroups.cpu(cgroup); err == nil { // else it has just gone
 			look.usage[cgroup] = cpuTime{s.Clock.Now(), nanos}
