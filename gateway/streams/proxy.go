@@ -128,7 +128,7 @@ func proxyableHost(ctx context.Context, host string) error {
 // redirects and the links of HTML pages so that they lead through the gateway again.
 func (h *handler) relay(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, location *url.URL, transport http.RoundTripper, upgrade proxy.UpgradeRequestRoundTripper) {
 	location.Path = utilnet.JoinPreservingTrailingSlash(location.Path, subpath(info))
-	relay := proxy.NewUpgradeAwareHandler(location, transport, true, false, responder(h.WriteError))
+	relay := proxy.NewUpgradeAwareHandler(location, transport, true, false, h)
 	relay.UpgradeTransport = upgrade
 	relay.ServeHTTP(w, r)
 }

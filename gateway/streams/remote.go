@@ -121,17 +121,11 @@ func (h *handler) agentOf(r *http.Request, pod *corev1.Pod) (*nodes.Agent, error
 
 // upgrade relays the bytes of an upgraded connection to an agent, whatever the protocol.
 func (h *handler) upgrade(agent *nodes.Agent, location *url.URL) *proxy.UpgradeAwareHandler {
-	relay := proxy.NewUpgradeAwareHandler(location, agent.Transport(), false, true, responder(h.WriteError))
+	relay := proxy.NewUpgradeAwareHandler(location, agent.Transport(), false, true, h)
 	relay.UpgradeTransport = agent.UpgradeTransport()
 	relay.UseLocationHost = true
 	return relay
 }
-
-// responder answers with the errors of a relay.
-type responder func(w http.ResponseWriter, r *http.Request, err error)
-
-// Error answers with err.
-func (respond responder) Error(w http.ResponseWriter, r *http.Request, err error) { respond(w, r, err) }
 
 func refuseDryRun(r *http.Request) error {
 	if len(r.URL.Query()["dryRun"]) > 0 {

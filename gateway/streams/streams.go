@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
@@ -80,8 +81,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.serve(w, r, info); err != nil {
-		h.WriteError(w, r, err)
+		h.Error(w, r, err)
 	}
+}
+
+// Error answers with err. An error that is no Status yet, such as that of a connection
+// to a node, is one in its own words, as an API server does it.
+func (h *handler) Error(w http.ResponseWriter, r *http.Request, err error) {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		err = &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error(),
+		}}
+	}
+	h.WriteError(w, r, err)
 }
 
 // serve returns an error as long as nothing of the answer is written.
