@@ -56,7 +56,7 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 		path := filepath.Join(o.Dir, selfSignedFile)
 		load := func() (*tls.Certificate, error) { return ensureSelfSigned(path, o) }
 		stale := func(c *tls.Certificate) bool { return o.Clock.Now().After(c.Leaf.NotAfter.Add(-renewBefore)) }
-		if c.serving, err = newReloaded(o, []string{path}, load, stale); err != nil {
+		if c.serving, err = newReloaded(o, nil, load, stale); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +136,7 @@ func (r *reloaded[T]) get() T {
 		return r.value
 	}
 	r.value, r.stamps = value, stamps
-	r.log.Info("Read a changed certificate", "files", r.files)
+	r.log.Info("Changed certificates", "files", r.files)
 	return value
 }
 
