@@ -76,8 +76,19 @@ func TestCheckPod(t *testing.T) {
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
 			s.InitContainers = []corev1.Container{{Name: "i"}}
 			s.HostPID = true
-			s.Containers = append(s.Containers, corev1.Container{TTY: true, LivenessProbe: &corev1.Probe{PeriodSeconds: 1}})
-		}, []string{"spec.containers[1].livenessProbe", "spec.containers[1].tty", "spec.hostPID", "spec.initContainers"}},
+			s.Containers = append(s.Containers, corev1.Container{Lifecycle: &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP)}, LivenessProbe: &corev1.Probe{PeriodSeconds: 1}})
+		}, []string{"spec.containers[1].lifecycle", "spec.containers[1].livenessProbe", "spec.hostPID", "spec.initContainers"}},
+		"an ephemeral container as kubectl debug makes it, and what upstream refuses itself": {func(s *corev1.PodSpec) {
+			s.EphemeralContainers = []corev1.EphemeralContainer{{TargetContainerName: "c", EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				Name: "debugger", Image: "busybox", Stdin: true, StdinOnce: true, TTY: true, Ports: []corev1.ContainerPort{{}},
+				SecurityContext: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"SYS_PTRACE"}, Drop: []corev1.Capability{"ALL"}}},
+			}}}
+		}, nil},
+		"an ephemeral container with what no container may have": {func(s *corev1.PodSpec) {
+			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				VolumeMounts: []corev1.VolumeMount{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
+			}}}
+		}, []string{"spec.ephemeralContainers[0].securityContext.privileged", "spec.ephemeralContainers[0].volumeMounts"}},
 		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
 			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
 		}, []string{"spec.automountServiceAccountToken", "spec.hostUsers"}},
@@ -139,8 +150,8 @@ func TestCheckRC(t *testing.T) {
 	rc.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: *defaultedPod()}
 	expectPaths(t, CheckRC(rc, specPath))
 	rc.Template.Spec.HostIPC = true
-	rc.Template.Spec.Containers[0].Stdin = true
-	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].stdin", "spec.template.spec.hostIPC")
+	rc.Template.Spec.Containers[0].RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].restartPolicy", "spec.template.spec.hostIPC")
 }
 
 func TestCheckService(t *testing.T) {

@@ -2,6 +2,7 @@ package support
 
 import (
 	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -10,7 +11,7 @@ func podTable() Table {
 	t := Table{Kind: "Pod", Root: "spec", Type: reflect.TypeFor[corev1.PodSpec](), Entries: map[string]Entry{
 		"spec.volumes":             refused("containers get no volumes"),
 		"spec.initContainers":      refused("init containers and sidecars do not run"),
-		"spec.ephemeralContainers": refused("debug containers do not run"),
+		"spec.ephemeralContainers": noted("added to a Pod that is there, as by kubectl debug"),
 
 		"spec.activeDeadlineSeconds":            refused("nothing ends a Pod after a time"),
 		"spec.nodeName":                         noted("set at creation, or by binding; fixed from then on"),
@@ -53,17 +54,41 @@ func podTable() Table {
 		"seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups",
 		"supplementalGroupsPolicy", "fsGroup", "sysctls", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile",
 		"seLinuxChangePolicy")
-	return withContainer(t, "spec.containers[*].")
+	return withEphemeral(withContainer(t, "spec.containers[*]."))
 }
+
+// withEphemeral is the containers' table, with what upstream allows in none of them.
+func withEphemeral(t Table) Table {
+	const prefix = "spec.ephemeralContainers[*]."
+	withContainer(t, prefix)
+	t.with(prefix, supported(), "targetContainerName")
+	for key := range t.Entries {
+		for _, name := range []string{"ports", "resources"} {
+			if strings.HasPrefix(key, prefix+name+"[*].") || strings.HasPrefix(key, prefix+name+".") {
+				delete(t.Entries, key)
+			}
+		}
+	}
+	never := Entry{Level: Refused, Note: "upstream allows it in no ephemeral container", exempt: saidElsewhere}
+	return t.with(prefix, never, NotInEphemeralContainers()...)
+}
+
+// NotInEphemeralContainers are the fields of a container that an ephemeral one may not
+// have. Admission refuses them in upstream's words.
+func NotInEphemeralContainers() []string {
+	return []string{"ports", "resources", "resizePolicy", "restartPolicy", "restartPolicyRules",
+		"livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
+}
+
+func saidElsewhere(reflect.Value) bool { return true }
 
 func withContainer(t Table, prefix string) Table {
 	t.with(prefix, supported(),
 		"name", "image", "command", "args", "workingDir", "ports", "env", "resources", "terminationMessagePath",
-		"terminationMessagePolicy", "imagePullPolicy", "securityContext")
+		"terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty")
 	t.with(prefix, refused("containers get no volumes"), "volumeMounts", "volumeDevices")
 	t.with(prefix, refused("containers are not probed"), "livenessProbe", "readinessProbe", "startupProbe")
 	t.with(prefix, refused("lifecycle hooks do not run"), "lifecycle")
-	t.with(prefix, refused("nothing can attach to a container"), "stdin", "stdinOnce", "tty")
 	t.with(prefix, refused("use the Pod's restartPolicy"), "restartPolicy", "restartPolicyRules")
 	t.with(prefix, refused("list the variables in env"), "envFrom")
 	t.with(prefix, refused("resources are fixed at creation"), "resizePolicy")
@@ -79,8 +104,9 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
 
 	t.with(prefix+"securityContext.", refused("containers run as their image says, with the runtime's default restrictions"),
-		"capabilities", "privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot",
+		"privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot",
 		"readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile", "appArmorProfile")
+	t.with(prefix+"securityContext.", supported(), "capabilities", "capabilities.add", "capabilities.drop")
 	return t
 }
 

@@ -11,7 +11,7 @@ import (
 // a refusal with a reason, and never a panic.
 func FuzzHandle(f *testing.F) {
 	for _, seed := range []struct{ object, old string }{
-		{podJSON, ""}, {podTTY, podJSON}, {podOther, podJSON},
+		{podJSON, ""}, {podFrom, podJSON}, {podOther, podJSON},
 		{`{"metadata":{"name":"a"},"spec":{"type":"NodePort","clusterIP":"10.254.0.9","ports":[{"port":80,"nodePort":30001}]}}`, ""},
 		{`{"metadata":{"name":"a"},"spec":{"type":"ClusterIP","ports":[]}}`, `{"spec":{"type":"NodePort","clusterIPs":["10.254.0.9"],"ports":[{"nodePort":30001}]}}`},
 		{`{"metadata":{},"spec":{"template":{"spec":{"containers":[{"resources":{"limits":{"cpu":0.5}}}]}}}}`, ""},

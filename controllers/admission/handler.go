@@ -83,6 +83,11 @@ func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Respon
 			return refuse(&status).WithWarnings(ownWarnings(warnings)...), nil
 		}
 		upstream = status.Details.Causes
+		if k.rename != nil {
+			if upstream, err = k.rename(c, upstream); err != nil {
+				return admission.Response{}, err
+			}
+		}
 	} else {
 		c.answer = answer
 	}

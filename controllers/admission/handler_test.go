@@ -65,7 +65,7 @@ func requestFor(kind string, operation admissionv1.Operation, object, old string
 
 const (
 	podJSON  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","namespace":"ns","uid":"u"},"spec":{"containers":[{"name":"c","image":"i"}]}}`
-	podTTY   = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","tty":true}]}}`
+	podFrom  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","envFrom":[{"prefix":"x"}]}]}}`
 	podOther = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`
 )
 
@@ -82,9 +82,9 @@ func TestHandle(t *testing.T) {
 		"upstream and Keelson agree": {
 			request: requestFor("Pod", admissionv1.Create, podJSON, ""), wantCode: http.StatusOK, wantAsked: true},
 		"upstream refuses, Keelson too": {
-			request: requestFor("Pod", admissionv1.Create, podTTY, ""), oracle: fakeOracle{err: imageMissing}, wantAsked: true,
+			request: requestFor("Pod", admissionv1.Create, podFrom, ""), oracle: fakeOracle{err: imageMissing}, wantAsked: true,
 			wantCode: http.StatusUnprocessableEntity,
-			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].tty: Forbidden: not supported by Keelson yet: nothing can attach to a container]`},
+			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].envFrom: Forbidden: not supported by Keelson yet: list the variables in env]`},
 		"a plugin of the host refuses": {
 			request: requestFor("Pod", admissionv1.Create, podJSON, ""), wantAsked: true,
 			oracle:   fakeOracle{err: apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "a", errors.New("not today"))},
@@ -98,7 +98,7 @@ func TestHandle(t *testing.T) {
 			oracle:   fakeOracle{err: apierrors.NewInternalError(errors.New("etcd is away"))},
 			wantCode: http.StatusServiceUnavailable, want: "etcd is away"},
 		"the API server has no built-in Pod": {
-			request: requestFor("Pod", admissionv1.Create, podTTY, ""), oracle: fakeOracle{err: errNoBuiltin}, wantCode: http.StatusOK, wantAsked: true},
+			request: requestFor("Pod", admissionv1.Create, podFrom, ""), oracle: fakeOracle{err: errNoBuiltin}, wantCode: http.StatusOK, wantAsked: true},
 		"an update of labels and status is not the webhook's business": {
 			request: requestFor("Pod", admissionv1.Update, podOther, podJSON), wantCode: http.StatusOK},
 		"deletion is not either": {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 )
@@ -20,6 +21,9 @@ type kind struct {
 	// prepare takes out of probe what the dry run cannot judge in another namespace
 	// or with another server's ranges. It sees the stored object on update, else nil.
 	prepare func(probe tree, old []byte) error
+	// rename gives upstream's errors about the probe the paths of the object; nil when
+	// they are the same.
+	rename func(c change, causes []metav1.StatusCause) ([]metav1.StatusCause, error)
 	// review completes what upstream answered and lists Keelson's own errors.
 	review func(ctx context.Context, c change) (outcome, error)
 }
@@ -153,7 +157,7 @@ func ratchet(errs, stored field.ErrorList) field.ErrorList {
 // kinds lists every kind that the webhook serves.
 func kinds(services servicePolicy) []kind {
 	return []kind{
-		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, review: reviewPod},
+		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: reviewPod},
 		{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
 		{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
 		{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},

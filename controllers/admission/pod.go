@@ -20,10 +20,13 @@ const DryRunAccount = "keelson-dry-run"
 
 // preparePod sets aside what upstream's plugins would judge by the objects of the
 // dry-run namespace or of the host cluster: account, priority, runtime class.
-func preparePod(probe tree, _ []byte) error {
+func preparePod(probe tree, old []byte) error {
 	spec := probe.child("spec")
 	if spec == nil {
 		return nil
+	}
+	if old != nil {
+		lendEphemeral(spec)
 	}
 	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy", "runtimeClassName")
 	takeIf[interface{ Int64() (int64, error) }](spec, "priority")
@@ -44,6 +47,9 @@ func reviewPod(_ context.Context, c change) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	if old != nil && c.answer != nil {
+		returnEphemeral(&pod.Spec, &user.Spec)
+	}
 	pod.Name, pod.Finalizers = user.Name, user.Finalizers
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
 	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = user.Spec.PriorityClassName, user.Spec.Priority, user.Spec.PreemptionPolicy
@@ -55,6 +61,7 @@ func reviewPod(_ context.Context, c change) (outcome, error) {
 	errs = append(errs, checkAccountName(pod.Spec.ServiceAccountName)...)
 	if old != nil {
 		errs = ratchet(errs, support.CheckPod(&old.Spec, specPath))
+		errs = append(errs, ratchet(checkEphemeralFields(&user.Spec), checkEphemeralFields(&old.Spec))...)
 		// Removing the finalizer of a bound Pod is how a person forces its deletion.
 		pod.Finalizers = user.Finalizers
 		if c.answer != nil {
@@ -62,7 +69,7 @@ func reviewPod(_ context.Context, c change) (outcome, error) {
 			if err != nil {
 				return outcome{}, err
 			}
-			errs = append(errs, changed...)
+			errs = append(append(errs, changed...), checkEphemeralKept(pod, old)...)
 		}
 	}
 	return outcome{set: map[string]any{"spec": pod.Spec, "metadata": setMetadata(nil, pod.Finalizers)}, errors: errs}, nil
@@ -76,7 +83,7 @@ func checkAccountName(name string) field.ErrorList {
 	return field.ErrorList{field.Invalid(specPath.Child("serviceAccountName"), name, strings.Join(problems, ","))}
 }
 
-const mutablePodFields = "only the images of containers, added tolerations and a negative grace period may change; delete the Pod and create it again"
+const mutablePodFields = "only the images of containers, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
 
 // checkPodUpdate allows the changes that upstream allows, of the fields that
 // Keelson supports, and names each of the others. spec.nodeName is among the
@@ -84,7 +91,7 @@ const mutablePodFields = "only the images of containers, added tolerations and a
 func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
 	errs := checkTolerationsKept(spec.Tolerations, old.Tolerations)
 	munged := spec.DeepCopy()
-	munged.Tolerations = old.Tolerations
+	munged.Tolerations, munged.EphemeralContainers = old.Tolerations, old.EphemeralContainers
 	if len(munged.Containers) == len(old.Containers) {
 		for i := range munged.Containers {
 			munged.Containers[i].Image = old.Containers[i].Image

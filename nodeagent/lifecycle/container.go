@@ -60,6 +60,10 @@ func (m *Manager) startFailed(ctx context.Context, pod *keelsonv1.Pod, name, rea
 // and files that it mounts.
 func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step startStep, at place, image runtime.Image) (runtime.ContainerConfig, error) {
 	c := step.Container
+	target, err := m.targetID(ctx, pod, step.Target)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
 	environment, err := m.environment(ctx, pod, c)
 	if err != nil {
 		return runtime.ContainerConfig{}, err
@@ -79,14 +83,46 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if ref == "" {
 		ref = image.Ref
 	}
+	add, drop := capabilities(c)
 	return runtime.ContainerConfig{
 		PodIdentity: identity(pod), Name: c.Name, Attempt: step.Attempt, SandboxID: at.sandboxID,
 		Image: c.Image, ImageRef: ref, SpecHash: specHash(c),
 		Command: environment.Command, Args: environment.Args, WorkingDir: c.WorkingDir, Env: environment.Env,
+		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY, PIDTargetID: target,
+		AddCapabilities: add, DropCapabilities: drop,
 		Mounts:       m.mounts(pod, c, messagePath),
 		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
 		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,
 	}, nil
+}
+
+func capabilities(c *corev1.Container) (add, drop []string) {
+	if c.SecurityContext == nil || c.SecurityContext.Capabilities == nil {
+		return nil, nil
+	}
+	for _, name := range c.SecurityContext.Capabilities.Add {
+		add = append(add, string(name))
+	}
+	for _, name := range c.SecurityContext.Capabilities.Drop {
+		drop = append(drop, string(name))
+	}
+	return add, drop
+}
+
+// targetID finds the container whose processes an ephemeral container is to see.
+func (m *Manager) targetID(ctx context.Context, pod *keelsonv1.Pod, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	state, err := m.Runtime.Pod(ctx, pod.UID)
+	if err != nil {
+		return "", fmt.Errorf("reading the Pod's containers: %w", err)
+	}
+	newest := newestOf(state.Containers, name)
+	if newest == nil {
+		return "", fmt.Errorf("unable to find target container %s", name)
+	}
+	return newest.ID, nil
 }
 
 func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container) (env.Environment, error) {

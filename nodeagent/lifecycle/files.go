@@ -210,9 +210,11 @@ func terminationMessage(pod *keelsonv1.Pod, c *runtime.Container) (string, error
 }
 
 func fallsBackToLogs(pod *keelsonv1.Pod, container string) bool {
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
+	falls := func(c *corev1.Container) bool {
 		return c.Name == container && c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError
-	})
+	}
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return falls(&c) }) ||
+		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(e corev1.EphemeralContainer) bool { return falls(ephemeral(&e)) })
 }
 
 func readAtMost(path string, limit int64) ([]byte, error) {

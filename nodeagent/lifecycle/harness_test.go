@@ -336,6 +336,12 @@ func (r *fakeRecorder) Record(_ *keelsonv1.Pod, n Note) {
 	r.notes = append(r.notes, fmt.Sprintf("%s %s %s: %s", n.Type, n.Container, n.Reason, n.Message))
 }
 
+func (r *fakeRecorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.notes)
+}
+
 func (r *fakeRecorder) count(note string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -44,6 +44,8 @@ type startStep struct {
 	Attempt   uint32
 	// Previous is the newest earlier attempt, nil for the first.
 	Previous *runtime.Container
+	// Target is the container whose processes an ephemeral one sees; empty for its own.
+	Target string
 }
 
 type waitStep struct {
@@ -70,10 +72,13 @@ func computePlan(pod *keelsonv1.Pod, state runtime.PodState, previous corev1.Pod
 			kept++
 		}
 	}
-	p.planRemovals(state)
 	if kept == 0 && len(p.Start) == 0 && len(p.Waits) == 0 {
 		return plan{Finished: true}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		p.planEphemeral(&pod.Spec.EphemeralContainers[i], state, previous)
+	}
+	p.planRemovals(state)
 	if len(p.Start) == 0 {
 		p.NewSandbox = false // one is made when something is about to start in it
 	}
@@ -144,6 +149,37 @@ func (p *plan) planContainer(pod *keelsonv1.Pod, c *corev1.Container, state runt
 	}
 	p.start(c, newest, newest.Attempt+1)
 	return false
+}
+
+// planEphemeral decides about one ephemeral container: it starts once, as soon as there
+// is a sandbox, and never again. It keeps no Pod running and asks for no sandbox.
+func (p *plan) planEphemeral(e *corev1.EphemeralContainer, state runtime.PodState, previous corev1.PodStatus) {
+	newest := newestOf(state.Containers, e.Name)
+	step := startStep{Container: ephemeral(e), Target: e.TargetContainerName}
+	switch {
+	case newest != nil && newest.State == runtime.Created:
+		p.RemoveContainers = append(p.RemoveContainers, *newest)
+		step.Attempt = newest.Attempt
+	case newest != nil && newest.State == runtime.Running && p.NewSandbox:
+		p.Stop = append(p.Stop, stopStep{*newest, "Pod sandbox changed, it will be killed and re-created."})
+		return
+	case newest != nil || hasRun(previous.EphemeralContainerStatuses, e.Name):
+		return
+	}
+	if !p.NewSandbox || len(p.Start) > 0 {
+		p.Start = append(p.Start, step)
+	}
+}
+
+// ephemeral is an ephemeral container as any other.
+func ephemeral(e *corev1.EphemeralContainer) *corev1.Container {
+	return (*corev1.Container)(&e.EphemeralContainerCommon)
+}
+
+func hasRun(statuses []corev1.ContainerStatus, name string) bool {
+	return slices.ContainsFunc(statuses, func(s corev1.ContainerStatus) bool {
+		return s.Name == name && (s.State.Running != nil || s.State.Terminated != nil)
+	})
 }
 
 func (p *plan) start(c *corev1.Container, previous *runtime.Container, attempt uint32) {

@@ -189,10 +189,13 @@ type ContainerConfig struct {
 	// Stdin keeps an input open that clients can attach to; StdinOnce closes it when
 	// the first of them has none left. TTY gives the process a terminal.
 	Stdin, StdinOnce, TTY bool
+	// AddCapabilities and DropCapabilities change the default set; names as in a Pod,
+	// with or without CAP_, and ALL.
+	AddCapabilities, DropCapabilities []string
 	// PIDTargetID is the container of the same Pod whose PID namespace this one joins;
 	// empty makes a new one.
 	PIDTargetID string
-	Mounts []Mount
+	Mounts      []Mount
 	// Resources are limits and weights for the container's cgroup.
 	Resources    Resources
 	CgroupParent string

@@ -53,6 +53,8 @@ func Compute(in Input) corev1.PodStatus {
 		StartTime:          in.Previous.StartTime,
 		NominatedNodeName:  in.Previous.NominatedNodeName,
 		ContainerStatuses:  computeContainers(in),
+
+		EphemeralContainerStatuses: computeEphemeral(in),
 	}
 	if s.StartTime.IsZero() {
 		s.StartTime = new(in.Now.Rfc3339Copy())
@@ -195,6 +197,18 @@ func computeContainers(in Input) []corev1.ContainerStatus {
 	statuses := make([]corev1.ContainerStatus, 0, len(in.Pod.Spec.Containers))
 	for i := range in.Pod.Spec.Containers {
 		statuses = append(statuses, computeContainer(in, &in.Pod.Spec.Containers[i]))
+	}
+	slices.SortFunc(statuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
+	return statuses
+}
+
+// computeEphemeral returns one status for each ephemeral container, by name. They are
+// never ready, never restarted, and count for nothing else.
+func computeEphemeral(in Input) []corev1.ContainerStatus {
+	var statuses []corev1.ContainerStatus
+	for i := range in.Pod.Spec.EphemeralContainers {
+		spec := (*corev1.Container)(&in.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		statuses = append(statuses, computeEphemeralContainer(in, spec))
 	}
 	slices.SortFunc(statuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 	return statuses

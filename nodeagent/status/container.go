@@ -58,6 +58,31 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 	return s
 }
 
+func computeEphemeralContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
+	previous := find(in.Previous.EphemeralContainerStatuses, spec.Name)
+	if attempts := attemptsOf(in.State.Containers, spec.Name); len(attempts) > 0 {
+		s := statusOf(in, &attempts[0])
+		if waiting, ok := in.Waiting[spec.Name]; ok && s.State.Waiting != nil {
+			s.State.Waiting = &waiting
+		}
+		return s
+	}
+	s := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image}
+	switch waiting, ok := in.Waiting[spec.Name]; {
+	case previous != nil && previous.State.Terminated != nil:
+		return *previous
+	case previous != nil && previous.State.Running != nil:
+		gone := lost(messageLostRunning)
+		gone.ContainerID, gone.StartedAt = previous.ContainerID, previous.State.Running.StartedAt
+		s.ImageID, s.ContainerID, s.State.Terminated = previous.ImageID, previous.ContainerID, gone
+	case ok:
+		s.State.Waiting = &waiting
+	default:
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}
+	}
+	return s
+}
+
 func attemptsOf(containers []runtime.Container, name string) []runtime.Container {
 	var attempts []runtime.Container
 	for _, c := range containers {

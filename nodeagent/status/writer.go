@@ -305,9 +305,14 @@ func urgent(inAPI, wanted *corev1.PodStatus) bool {
 	if inAPI.Phase != wanted.Phase || isReady(inAPI) != isReady(wanted) {
 		return true
 	}
-	for i := range wanted.ContainerStatuses {
-		have := find(inAPI.ContainerStatuses, wanted.ContainerStatuses[i].Name)
-		if doing(have) != doing(&wanted.ContainerStatuses[i]) {
+	return changed(inAPI.ContainerStatuses, wanted.ContainerStatuses) ||
+		changed(inAPI.EphemeralContainerStatuses, wanted.EphemeralContainerStatuses)
+}
+
+// changed says that a container does something else now.
+func changed(inAPI, wanted []corev1.ContainerStatus) bool {
+	for i := range wanted {
+		if doing(find(inAPI, wanted[i].Name)) != doing(&wanted[i]) {
 			return true
 		}
 	}

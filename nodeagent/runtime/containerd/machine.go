@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/containerd/v2/pkg/cap"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +21,8 @@ type machine struct {
 	swapLimit bool
 	// minOOMScoreAdj is the lowest value this process may give to others.
 	minOOMScoreAdj int
+	// capabilities are this process's: no container can have more.
+	capabilities []string
 }
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -35,6 +38,10 @@ func readMachine() machine {
 	m.minOOMScoreAdj = -1000
 	if !mayLowerOOMScore() {
 		m.minOOMScoreAdj = ownOOMScoreAdj()
+	}
+	var err error
+	if m.capabilities, err = cap.Current(); err != nil {
+		m.capabilities = capabilities // it can only be /proc that is missing
 	}
 	return m
 }

@@ -17,12 +17,6 @@ const groupAnnotation = "io.containerd.runc.v2.group"
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// capabilities of a container that asks for nothing, as containerd's default.
-var capabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-}
-
 // maskedPaths and readonlyPaths hide what of the kernel is not namespaced.
 var (
 	maskedPaths = []string{
@@ -87,7 +81,7 @@ type specInput struct {
 	// targetPID is a process whose PID namespace the container joins, 0 for its own.
 	targetPID uint32
 	shm       string
-	machine    machine
+	machine   machine
 }
 
 // containerSpec renders the OCI spec of a container.
@@ -127,10 +121,8 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 		Root:    &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{
 			Args: args, Cwd: cwd, Env: mergeEnv(terminal, in.image.Env, in.config.Env), User: in.user, Terminal: in.config.TTY,
-			Capabilities: &specs.LinuxCapabilities{
-				Bounding: capabilities, Effective: effectiveCapabilities(in.user), Permitted: effectiveCapabilities(in.user),
-			},
-			OOMScoreAdj: new(max(in.config.Resources.OOMScoreAdj, in.machine.minOOMScoreAdj)),
+			Capabilities: processCapabilities(in),
+			OOMScoreAdj:  new(max(in.config.Resources.OOMScoreAdj, in.machine.minOOMScoreAdj)),
 		},
 		Mounts:      containerMounts(in.shm, in.config.Mounts),
 		Annotations: map[string]string{groupAnnotation: in.config.SandboxID},
@@ -140,15 +132,6 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 			Resources: linuxResources(in.config.Resources, in.machine),
 		},
 	}, nil
-}
-
-// effectiveCapabilities are none for a user other than root, as the kernel would have
-// it after a change of user.
-func effectiveCapabilities(user specs.User) []string {
-	if user.UID != 0 {
-		return nil
-	}
-	return capabilities
 }
 
 // processArgs applies the Pod's rules: command replaces ENTRYPOINT and drops CMD, args

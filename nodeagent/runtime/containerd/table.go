@@ -20,7 +20,7 @@ type object struct {
 	busy sync.Mutex
 	// relay moves the streams of an interactive container that runs; nil else. It,
 	// rootfs, taskLeft and awaited are guarded by busy.
-	relay *relay
+	relay  *relay
 	rootfs []*tasktypes.Mount
 	// taskLeft says that containerd may still hold a task that has ended.
 	taskLeft bool

@@ -326,6 +326,12 @@ func (r *Runtime) CreateContainer(_ context.Context, config runtime.ContainerCon
 	}) {
 		return "", fmt.Errorf("sandbox %s does not run", config.SandboxID)
 	}
+	if id := config.PIDTargetID; id != "" {
+		target, err := r.findLocked(id)
+		if err != nil || target.State != runtime.Running {
+			return "", fmt.Errorf("target container %s is not running", id)
+		}
+	}
 	c := &container{config: config, exited: make(chan struct{}), Container: runtime.Container{
 		ID: r.id("container"), Name: config.Name, Attempt: config.Attempt, State: runtime.Created,
 		SandboxID: config.SandboxID, Image: config.Image, ImageID: config.ImageRef, SpecHash: config.SpecHash,
