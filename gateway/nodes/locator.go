@@ -15,7 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/transport"
 	"k8s.io/utils/clock"
@@ -215,7 +215,7 @@ func (l *Locator) get(ctx context.Context, name string) (*corev1.Node, error) {
 	if name == "" {
 		return nil, apierrors.NewBadRequest("Name parameter required.")
 	}
-	if len(path.IsValidPathSegmentName(name)) > 0 {
+	if len(content.IsPathSegmentName(name)) > 0 {
 		return nil, apierrors.NewNotFound(corev1.Resource("nodes"), name)
 	}
 	response, err := l.upstream.Do(upstream.AsGateway(ctx), upstream.Request{

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
@@ -37,7 +37,7 @@ var (
 
 func (h *handler) getNode(ctx context.Context, name string) (*metricsv1beta1.NodeMetrics, error) {
 	notFound := apierrors.NewNotFound(nodeResource, name)
-	if len(path.IsValidPathSegmentName(name)) > 0 {
+	if len(content.IsPathSegmentName(name)) > 0 {
 		return nil, notFound
 	}
 	node := &keelsonv1.Node{}
@@ -81,7 +81,7 @@ func (h *handler) listNodes(ctx context.Context, wanted selection) (*metricsv1be
 
 func (h *handler) getPod(ctx context.Context, namespace, name string) (*metricsv1beta1.PodMetrics, error) {
 	notFound := apierrors.NewNotFound(podResource, namespace+"/"+name)
-	if len(path.IsValidPathSegmentName(name)) > 0 {
+	if len(content.IsPathSegmentName(name)) > 0 {
 		return nil, notFound
 	}
 	pod := &keelsonv1.Pod{}

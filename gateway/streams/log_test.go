@@ -187,7 +187,7 @@ func TestALogOverAWebSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	var got []byte
 	for len(got) < len("line\n") {

@@ -10,7 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -26,7 +26,7 @@ func (h *handler) read(ctx context.Context, resource, namespace, name string, ob
 	if name == "" {
 		return apierrors.NewBadRequest("Name parameter required.")
 	}
-	if len(path.IsValidPathSegmentName(name)) > 0 {
+	if len(content.IsPathSegmentName(name)) > 0 {
 		return apierrors.NewNotFound(corev1.Resource(resource), name)
 	}
 	response, err := h.Upstream.Do(upstream.AsGateway(ctx), upstream.Request{

@@ -14,20 +14,20 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 // dialers are the ways in which clients forward ports.
 var dialers = map[string]func(*rest.Config, *url.URL) (httpstream.Dialer, error){
 	"SPDY": func(config *rest.Config, location *url.URL) (httpstream.Dialer, error) {
 		transport, upgrader, err := spdy.RoundTripperFor(config)
-		return spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, location), err
+		return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, location), err
 	},
 	"SPDY over WebSocket": func(config *rest.Config, location *url.URL) (httpstream.Dialer, error) {
-		return portforward.NewSPDYOverWebsocketDialer(location, config)
+		return portforward.NewSPDYOverWebsocketDialerForStreaming(location, config)
 	},
 }
 
@@ -53,7 +53,7 @@ func echo(port int32, stream io.ReadWriteCloser) error {
 func forward(t *testing.T, ctx context.Context, dialer httpstream.Dialer) (address string, ended <-chan error) {
 	t.Helper()
 	ready, end := make(chan struct{}), make(chan error, 1)
-	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{":80"}, ctx.Done(), ready, io.Discard, io.Discard)
+	forwarder, err := portforward.NewOnAddressesForStreaming(dialer, []string{"127.0.0.1"}, []string{":80"}, ctx.Done(), ready, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,9 @@ func TestAPortForwardingClientLeaves(t *testing.T) {
 			address, ended := forward(t, ctx, dialer)
 			say(t, address, "hello")
 			stop()
-			<-ended
+			if err := <-ended; err != nil {
+				t.Errorf("forwarding ended with %v", err)
+			}
 			within(t, "the agent's connection is closed", closed)
 		})
 	}
@@ -182,7 +184,7 @@ func TestPortForwardByOldWebSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	if err := conn.WriteMessage(websocket.BinaryMessage, []byte("\x02hello")); err != nil {
 		t.Fatal(err)

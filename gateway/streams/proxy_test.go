@@ -202,7 +202,7 @@ func TestUpgradesGoThroughAProxy(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		kind, words, err := conn.ReadMessage()
 		if err == nil {
 			_ = conn.WriteMessage(kind, []byte(r.URL.RequestURI()+" "+string(words)))
@@ -219,7 +219,7 @@ func TestUpgradesGoThroughAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	if err := conn.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 		t.Fatal(err)

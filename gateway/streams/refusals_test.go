@@ -92,13 +92,12 @@ func TestRefusals(t *testing.T) {
 			f := newFront(t)
 			f.AddAgent("n", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the agent saw %s", r.URL) }))
 			putPodsOfRefusals(f)
-			got := answer{}
 			code, body := f.ask(t, test.method, test.path, test.header)
 			status := metav1.Status{}
 			if err := json.Unmarshal([]byte(body), &status); err != nil || status.Kind != "Status" {
 				t.Fatalf("got %d %s, want a Status", code, body)
 			}
-			got = answer{status.Code, status.Reason, status.Message}
+			got := answer{status.Code, status.Reason, status.Message}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("answer (-want +got):\n%s", diff)
 			}

@@ -103,7 +103,7 @@ func TestAttachWithATerminal(t *testing.T) {
 			queue <- remotecommand.TerminalSize{Width: 80, Height: 24}
 			defer close(queue)
 			stdin, end := io.Pipe()
-			defer end.Close()
+			defer func() { _ = end.Close() }()
 			var stdout bytes.Buffer
 			if err := runs.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: stdin, Stdout: &stdout, Tty: true, TerminalSizeQueue: sizes{queue}}); err != nil {
 				t.Fatal(err)
@@ -205,7 +205,7 @@ func TestAClientLeaves(t *testing.T) {
 						return
 					}
 					stdin, end := io.Pipe()
-					defer end.Close()
+					defer func() { _ = end.Close() }()
 					if err := runs.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard}); !errors.Is(err, context.Canceled) {
 						t.Errorf("a session ended with %v, want that its client left", err)
 					}
@@ -260,7 +260,7 @@ func TestAnAgentDies(t *testing.T) {
 				runs, err := executor(f.config(), f.path("/api/v1/namespaces/default/pods/p/exec?command=sleep&stdin=true&stdout=true"))
 				if err == nil {
 					stdin, end := io.Pipe()
-					defer end.Close()
+					defer func() { _ = end.Close() }()
 					err = runs.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: stdin, Stdout: &noticed{first: started}})
 				}
 				ended <- err

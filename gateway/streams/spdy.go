@@ -10,10 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	wire "k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/client-go/tools/remotecommand"
 	clientspdy "k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/keelson-dev/keelson/gateway/nodes"
@@ -33,16 +33,16 @@ func dialAgent(agent *nodes.Agent, location *url.URL) (remotecommand.Executor, e
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to the node: %w", err)
 	}
-	upgrader := statusUpgrader{clientspdy.NewUpgraderForStreaming(roundTripper)}
+	upgrader := clientspdy.NewUpgraderForStreaming(statusUpgrader{roundTripper})
 	return remotecommand.NewSPDYExecutorRejectRedirects(roundTripper, upgrader, http.MethodPost, location)
 }
 
 // statusUpgrader makes connections on which a missing status is an error.
-type statusUpgrader struct{ clientspdy.Upgrader }
+type statusUpgrader struct{ httpstream.UpgradeRoundTripper }
 
 // NewConnection takes over the connection of an agent's answer.
 func (u statusUpgrader) NewConnection(response *http.Response) (httpstream.Connection, error) {
-	conn, err := u.Upgrader.NewConnection(response)
+	conn, err := u.UpgradeRoundTripper.NewConnection(response)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func serveWebSocket(w http.ResponseWriter, r *http.Request, agent *nodes.Agent, 
 		klog.FromContext(r.Context()).V(2).Info("Refused a WebSocket", "path", r.URL.Path, "err", err)
 		return
 	}
-	defer t.conn.Close()
+	defer func() { _ = t.conn.Close() }() // the client may be gone
 	ended := t.run(r.Context(), agent, location, options)
 	if err := t.finish(ended); err != nil {
 		klog.FromContext(r.Context()).V(2).Info("Could not tell a client how its command ended", "path", r.URL.Path, "ended", ended, "err", err)
@@ -92,8 +92,7 @@ func openWebSocket(w http.ResponseWriter, r *http.Request, options *corev1.PodEx
 		first = wire.StreamStdErr
 	}
 	if _, err := streams[first].Write(nil); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("greet the client: %w", err)
+		return nil, errors.Join(fmt.Errorf("greet the client: %w", err), conn.Close())
 	}
 	return t, nil
 }
