@@ -336,16 +336,16 @@ func TestBrokenAnswer(t *testing.T) {
 		wantAbort bool
 	}{
 		"the API server ends in the middle of an object": {answer: answer(200, storedPod[:60]), wantCode: 500},
-		"or breaks off":                     {answer: &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader(storedList[:300]), iotest.ErrReader(errors.New("gone"))))}, wantCode: 500},
+		"or breaks off":                     {answer: &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader(storedList[:300]), iotest.ErrReader(errors.New("gone"))))}, wantCode: 500},
 		"or in the middle of a long list":   {answer: answer(200, `{"kind":"PodList","items":[`+strings.Repeat(storedPod+",", 1000)), wantAbort: true},
-		"something that is no API server":   {answer: &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, wantCode: 500},
-		"a proxy in between that is broken": {answer: &http.Response{StatusCode: 502, Header: http.Header{"Content-Type": {"text/plain"}}, Body: io.NopCloser(strings.NewReader("bad gateway"))}, wantCode: 502},
+		"something that is no API server":   {answer: &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, wantCode: 500},
+		"a proxy in between that is broken": {answer: &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/plain"}}, Body: io.NopCloser(strings.NewReader("bad gateway"))}, wantCode: 502},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, r, w := newCodec(), get("", "list"), httptest.NewRecorder()
 			defer func() {
-				aborted := recover()
-				if (aborted == http.ErrAbortHandler) != test.wantAbort {
+				aborted, _ := recover().(error)
+				if errors.Is(aborted, http.ErrAbortHandler) != test.wantAbort {
 					t.Fatalf("aborted with %v", aborted)
 				}
 				if test.wantAbort {
@@ -411,7 +411,7 @@ func TestWatchFlushes(t *testing.T) {
 	c := newCodec()
 	row := podRow(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = c.WriteWatch(w, r, Format{MediaType: runtime.ContentTypeJSON, Watch: true}, row, &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: feed})
+		_ = c.WriteWatch(w, r, Format{MediaType: runtime.ContentTypeJSON, Watch: true}, row, &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: feed})
 	}))
 	defer server.Close()
 	defer sender.Close()

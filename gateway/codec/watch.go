@@ -53,12 +53,12 @@ func (c *Codec) WriteWatch(w http.ResponseWriter, r *http.Request, f Format, _ t
 	return nil
 }
 
-// ended is no error if it is the client that has left.
+// ended is err unless it is the client that has left.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 func appendJSONFrame(dst []byte, event translate.WatchEvent) ([]byte, error) {

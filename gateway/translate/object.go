@@ -10,11 +10,13 @@ import (
 type place int
 
 const (
-	// alone is an object that is an answer, a watch frame's or a Table row's.
-	alone place = iota
+	// answer is an object that is not inside of another one, and may be a list itself.
+	answer place = iota
 	// listed is an item of a list. Upstream's lists name the kind of their items once,
 	// in the kind of the list.
 	listed
+	// inRow is the object of a Table's row.
+	inRow
 )
 
 // object is what must be known of an object before its first byte is written.
@@ -64,55 +66,50 @@ func (t *Translator) appendAny(dst, value []byte, at place) []byte {
 }
 
 func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
-	switch string(m.name) {
-	case "apiVersion":
-		if o.stored && at == listed {
-			return
-		}
-		w.next(m.lead)
+	name := string(m.name)
+	switch {
+	case o.omits(name, at):
+		return
+	case name == "status" && o.ours:
+		appendStatusMember(w, o, m)
+		return
+	}
+	w.next(m.lead)
+	switch {
+	case name == "apiVersion":
 		kind := o.kind
 		if !o.stored {
 			kind = nil // a list, which is named like its items
 		}
 		w.dst = appendVersion(w.dst, m.value, kind, t.names.upstreamVersion)
-		return
-	case "kind":
-		if o.stored && at == listed {
-			return
-		}
-	case "metadata":
-		w.next(m.lead)
+	case name == "metadata":
 		w.dst = t.appendMetadata(w.dst, m.value, o)
-		return
-	case "status":
-		if o.ours {
-			appendStatusMember(w, o, m)
-			return
-		}
-	case "spec":
-		if string(o.kind) == "HorizontalPodAutoscaler" {
-			w.next(m.lead)
-			w.dst = appendNested(w.dst, m.value, "scaleTargetRef", t.names.upstreamVersion)
-			return
-		}
-	case "involvedObject", "regarding", "related":
-		if o.kind == nil || string(o.kind) == "Event" {
-			w.next(m.lead)
-			w.dst = appendReference(w.dst, m.value, t.names.upstreamVersion)
-			return
-		}
-	case "items":
-		w.next(m.lead)
+	case name == "spec" && string(o.kind) == horizontalPodAutoscaler:
+		w.dst = appendNested(w.dst, m.value, "scaleTargetRef", t.names.upstreamVersion)
+	case o.refers(name):
+		w.dst = appendReference(w.dst, m.value, t.names.upstreamVersion)
+	case name == "items" && at == answer:
 		w.dst = t.appendArray(w.dst, m.value, t.appendItem)
-		return
-	case "rows":
-		if string(o.kind) == "Table" {
-			w.next(m.lead)
-			w.dst = t.appendArray(w.dst, m.value, t.appendRow)
-			return
-		}
+	case name == "rows" && at == answer:
+		w.dst = t.appendArray(w.dst, m.value, t.appendRow)
+	default:
+		w.value(m.value)
 	}
-	w.member(m)
+}
+
+// omits says that a member is left out of an item of a list.
+func (o *object) omits(name string, at place) bool {
+	return o.stored && at == listed && (name == "apiVersion" || name == "kind")
+}
+
+// refers says that a member is the reference of an Event. The items of a list of them
+// do not name their kind.
+func (o *object) refers(name string) bool {
+	switch name {
+	case "involvedObject", "regarding", "related":
+		return o.kind == nil || string(o.kind) == "Event"
+	}
+	return false
 }
 
 // appendNested appends an object of which one member is a reference.
@@ -147,7 +144,7 @@ func (t *Translator) appendRow(dst, value []byte) []byte {
 	for _, m := range members {
 		w.next(m.lead)
 		if string(m.name) == "object" {
-			w.dst = t.appendAny(w.dst, m.value, alone)
+			w.dst = t.appendAny(w.dst, m.value, inRow)
 			continue
 		}
 		w.value(m.value)

@@ -31,7 +31,7 @@ func anyValue(depth int) *rapid.Generator[any] {
 		case 4:
 			return rapid.SliceOfN(anyValue(depth-1), 0, 3).Draw(t, "list")
 		}
-		return map[string]any(rapid.MapOfN(someText(), anyValue(depth-1), 0, 4).Draw(t, "object"))
+		return rapid.MapOfN(someText(), anyValue(depth-1), 0, 4).Draw(t, "object")
 	})
 }
 

@@ -31,7 +31,7 @@ func (t *Translator) shown(stored map[string]any) (map[string]any, error) {
 		return nil, fmt.Errorf("encode a stored object: %w", err)
 	}
 	shown := make(map[string]any, len(stored))
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(t.appendAny(nil, encoded, alone), &shown); err != nil {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(t.appendAny(nil, encoded, answer), &shown); err != nil {
 		return nil, fmt.Errorf("decode a translated object: %w", err)
 	}
 	return shown, nil

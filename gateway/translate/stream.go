@@ -22,7 +22,7 @@ func (t *Translator) AppendObject(dst, stored []byte) ([]byte, error) {
 	if !isValid(stored) {
 		return dst, errors.New("translate an object: not valid JSON")
 	}
-	return t.appendAny(dst, bytes.TrimSpace(stored), alone), nil
+	return t.appendAny(dst, bytes.TrimSpace(stored), answer), nil
 }
 
 // Copy writes the upstream form of a whole answer of the API server: an object, a
@@ -96,7 +96,7 @@ func (c *copier) copy() error {
 			c.head = append(c.head, '\n')
 		}
 		c.head = append(c.head, '}')
-		c.out = c.t.appendAny(c.out, c.head, alone)
+		c.out = c.t.appendAny(c.out, c.head, answer)
 	}
 	c.out = append(c.out, '\n')
 	return c.end()
@@ -199,7 +199,7 @@ func (c *copier) elements(translate func(dst, value []byte) []byte) error {
 // putHead writes the members in head, translated, as members of the answer.
 func (c *copier) putHead() {
 	c.head = append(c.head, '}')
-	c.inside = c.t.appendAny(c.inside[:0], c.head, alone)
+	c.inside = c.t.appendAny(c.inside[:0], c.head, answer)
 	if inside := c.inside[1 : len(c.inside)-1]; len(inside) > 0 {
 		c.separate()
 		c.out = append(c.out, inside...)

@@ -51,7 +51,7 @@ func (t *Translator) frame(dst []byte, frame []byte) (WatchEvent, error) {
 	event := WatchEvent{Type: eventType(text(members, "type"))}
 	for _, m := range members {
 		if string(m.name) == "object" {
-			event.Object = t.appendAny(dst, m.value, alone)
+			event.Object = t.appendAny(dst, m.value, answer)
 		}
 	}
 	if event.Type == "" || !isObject(event.Object) {

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -33,15 +32,6 @@ func tree(t testing.TB, text string) map[string]any {
 		t.Fatal(err)
 	}
 	return tree
-}
-
-func encoded(t testing.TB, tree any) string {
-	t.Helper()
-	text, err := json.Marshal(tree)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func TestToStored(t *testing.T) {
