@@ -180,7 +180,11 @@ func (r *reader) next() (bool, error) {
 	if os.SameFile(mine, there) {
 		return false, nil
 	}
-	// The writer opened the new file after its last write to the old one.
+	// The writer opened the new file after its last write to the old one, whose size is
+	// final only now.
+	if mine, err = r.file.Stat(); err != nil {
+		return false, fmt.Errorf("read container log %s: %w", r.path, err)
+	}
 	if mine.Size() > r.offset && !r.torn(mine.Size()) {
 		return true, nil
 	}
