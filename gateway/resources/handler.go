@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -109,7 +110,10 @@ func (c *call) refuseResize() error {
 
 // fail answers with err, which upstream's words may be in already.
 func (c *call) fail(err error) {
-	if c.r.Context().Err() != nil {
+	switch ended := c.r.Context().Err(); {
+	case errors.Is(ended, context.DeadlineExceeded):
+		err = apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+	case ended != nil:
 		return // the client left; nobody reads an answer
 	}
 	if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
