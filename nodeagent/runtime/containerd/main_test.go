@@ -2,6 +2,7 @@ package containerd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -106,8 +107,11 @@ func (f *fixture) checkNothingLeft() {
 	}
 	// Those of containers that failed to start end with their shim, a moment later.
 	f.eventually("all loggers have ended", func() bool { return len(f.loggers()) == 0 })
-	if entries, err := os.ReadDir(filepath.Join(f.stateDir, "sandboxes")); err != nil || len(entries) > 0 {
-		f.t.Errorf("files left of sandboxes: %v, %v", entries, err)
+	for _, folder := range []string{"sandboxes", "streams", "execs"} {
+		entries, err := os.ReadDir(filepath.Join(f.stateDir, folder))
+		if err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {
+			f.t.Errorf("%s left: %v, %v", folder, entries, err)
+		}
 	}
 	// The agent removes the Pods' cgroups; the containers' own must be gone.
 	for _, uid := range f.pods {

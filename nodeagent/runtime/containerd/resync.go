@@ -252,26 +252,33 @@ func (r *Runtime) dropIfUnchanged(id string, changes uint64) {
 }
 
 // sweep ends and removes, once in a process's life, what an earlier process left:
-// commands in containers, and the files of sandboxes that are gone.
+// commands in containers, and the files of sandboxes and containers that are gone.
 func (r *Runtime) sweep(ctx context.Context, present map[string]bool) error {
 	if r.swept {
 		return nil
 	}
 	r.sweepExecs(ctx)
-	var problems []error
-	parent := filepath.Join(r.options.StateDir, "sandboxes")
-	entries, err := os.ReadDir(parent)
+	err := errors.Join(
+		sweepDir(filepath.Join(r.options.StateDir, "sandboxes"), present, removeDir),
+		sweepDir(r.streamsDir(), present, os.RemoveAll))
 	if err != nil {
-		problems = append(problems, err)
-	}
-	for _, entry := range entries {
-		if !present[entry.Name()] {
-			problems = append(problems, removeDir(filepath.Join(parent, entry.Name())))
-		}
-	}
-	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("sweep files of sandboxes that are gone: %w", err)
+		return fmt.Errorf("sweep files of sandboxes and containers that are gone: %w", err)
 	}
 	r.swept = true
 	return nil
+}
+
+// sweepDir removes what is in a folder and named by nothing that is present.
+func sweepDir(parent string, present map[string]bool, remove func(string) error) error {
+	entries, err := os.ReadDir(parent)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	problems := []error{err}
+	for _, entry := range entries {
+		if !present[entry.Name()] {
+			problems = append(problems, remove(filepath.Join(parent, entry.Name())))
+		}
+	}
+	return errors.Join(problems...)
 }

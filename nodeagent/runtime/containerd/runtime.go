@@ -7,8 +7,11 @@
 // again (resync) and settles what happened meanwhile. The table in memory only saves
 // asking.
 //
-// It never touches the output of containers: a logger program of each container, which
-// its shim starts, writes that into the log file, whether this process runs or not.
+// It never touches the output of ordinary containers: a logger program of each, which
+// its shim starts, writes that into the log file, whether this process runs or not. The
+// streams of containers with an input or a terminal pass through this process (relay);
+// their shim holds the pipes open while there is none. A process that starts ends the
+// commands that clients of an earlier one had started.
 //
 // The order that makes every crash harmless: a container's object is created before
 // its file system, the exit is stored before the task is deleted, announced after

@@ -186,6 +186,10 @@ func (k kubectl) show(t *testing.T, resource, jsonpath string) string {
 func testBadChange(t *testing.T) {
 	k := newKubectl(t)
 	k.create(t, pod("p", "  hostname: h\n  containers: [{name: c, image: i:1, env: [{name: A, value: b}]}]\n"))
+	k.create(t, pod("debugged", "  containers: [{name: c, image: i:1}]\n"))
+	k.must(t, "", "patch", "kpo/debugged", "--type=merge", "-p", `{"spec": {"ephemeralContainers": [{"name": "d", "image": "debug:1", "stdin": true, "tty": true, "targetContainerName": "c"}]}}`)
+	expect(t, "the ephemeral container", "IfNotPresent File c true", k.show(t, "kpo/debugged",
+		"{.spec.ephemeralContainers[0].imagePullPolicy} {.spec.ephemeralContainers[0].terminationMessagePolicy} {.spec.ephemeralContainers[0].targetContainerName} {.spec.ephemeralContainers[0].tty}"))
 	k.create(t, service("s", "  clusterIP: 10.254.9.9\n  ports: [{port: 80}]\n"))
 	k.create(t, service("headless", "  clusterIP: None\n  ports: [{port: 80}]\n"))
 	k.create(t, manifest("Node", "bad-change", "spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24], providerID: x}\n"))
@@ -203,6 +207,15 @@ func testBadChange(t *testing.T) {
 		"an empty image": {
 			"kpo/p", `{"spec": {"containers": [{"name": "c", "image": "", "env": [{"name": "A", "value": "b"}]}]}}`,
 			[]string{`The Pod "p" is invalid: spec.containers[0].image: Required value`}},
+		"an ephemeral container without an image, with ports and a target that is not there": {
+			"kpo/p", `{"spec": {"ephemeralContainers": [{"name": "d", "ports": [{"containerPort": 80}], "targetContainerName": "x"}]}}`,
+			[]string{`The Pod "p" is invalid:`, "* spec.ephemeralContainers[0].image: Required value", `* spec.ephemeralContainers[0].targetContainerName: Not found: "x"`, "* spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container"}},
+		"an ephemeral container with the name of another": {
+			"kpo/p", `{"spec": {"ephemeralContainers": [{"name": "c", "image": "d"}]}}`,
+			[]string{`The Pod "p" is invalid: spec.ephemeralContainers[0].name: Duplicate value: "c"`}},
+		"no ephemeral container any more": {
+			"kpo/debugged", `{"spec": {"ephemeralContainers": null}}`,
+			[]string{`The Pod "debugged" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be removed`, ""}},
 		"a cluster address": {
 			"ksvc/s", `{"spec": {"clusterIP": "10.254.9.8", "clusterIPs": ["10.254.9.8"]}}`,
 			[]string{`The Service "s" is invalid: spec.clusterIPs[0]: Invalid value: ["10.254.9.8"]: may not change once set`}},
