@@ -77,11 +77,7 @@ func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
 	w.next(m.lead)
 	switch {
 	case name == "apiVersion":
-		kind := o.kind
-		if !o.stored {
-			kind = nil // a list, which is named like its items
-		}
-		w.dst = appendVersion(w.dst, m.value, kind, t.names.upstreamVersion)
+		w.dst = t.appendOwnVersion(w.dst, m.value, o)
 	case name == "metadata":
 		w.dst = t.appendMetadata(w.dst, m.value, o)
 	case name == "spec" && string(o.kind) == horizontalPodAutoscaler:
@@ -95,6 +91,21 @@ func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
 	default:
 		w.value(m.value)
 	}
+}
+
+// appendOwnVersion is appendVersion for the object's own; it calls nothing that would
+// make the members of the object escape to the heap.
+func (t *Translator) appendOwnVersion(dst, value []byte, o *object) []byte {
+	if isString(value) && o.ours {
+		kind := o.kind
+		if !o.stored {
+			kind = nil // a list, which is named like its items
+		}
+		if name, ok := t.names.upstreamVersion(unquoted(value), kind); ok {
+			return appendString(dst, name)
+		}
+	}
+	return append(dst, value...)
 }
 
 // omits says that a member is left out of an item of a list.
