@@ -35,7 +35,7 @@ import (
 )
 
 // patience bounds the wait for what must happen.
-const patience = 5 * time.Second
+const patience = 60 * time.Second
 
 // front is a gateway with nothing but streams, in front of a cluster.
 type front struct {
