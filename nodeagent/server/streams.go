@@ -231,6 +231,6 @@ type ports struct {
 func (p ports) PortForward(ctx context.Context, _, uid string, port int32, stream io.ReadWriteCloser) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(p.session, cancel)()
+	defer context.AfterFunc(p.session, cancel)() //nolint:contextcheck // the one that is passed never ends, this one does
 	return p.forward(ctx, types.UID(uid), port, stream)
 }
