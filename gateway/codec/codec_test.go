@@ -414,7 +414,7 @@ func TestWatchFlushes(t *testing.T) {
 		_ = c.WriteWatch(w, r, Format{MediaType: runtime.ContentTypeJSON, Watch: true}, row, &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: feed})
 	}))
 	defer server.Close()
-	defer sender.Close()
+	defer func() { _ = sender.Close() }()
 	response, err := http.Get(server.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -570,4 +570,29 @@ func TestWriteError(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzDecode feeds any body in each format: what is no object is a 400, never a panic.
+func FuzzDecode(f *testing.F) {
+	encoded, err := runtime.Encode(scheme.Codecs.EncoderForVersion(protobufEncoder(), corev1.SchemeGroupVersion), wantPod())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(encoded)
+	for _, seed := range []string{storedPod, "spec:\n  priority: 7\n", "&a [*a, *a]", "{", "null", "k8s\x00", "k8s\x00\x0a\xff\xff\xff\xff\x0f"} {
+		f.Add([]byte(seed))
+	}
+	c := newCodec()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, contentType := range []string{"application/json", "application/yaml", protobufType} {
+			obj, _, err := c.DecodeObject(contentType, body, podKind)
+			if err == nil && obj == nil || err != nil && !apierrors.IsBadRequest(err) {
+				t.Errorf("%s: %v, %v", contentType, obj, err)
+			}
+			var options metav1.DeleteOptions
+			if err := c.DecodeInto(contentType, body, metav1.SchemeGroupVersion.WithKind("DeleteOptions"), &options); err != nil && !apierrors.IsBadRequest(err) {
+				t.Errorf("%s: %v", contentType, err)
+			}
+		}
+	})
 }
