@@ -57,11 +57,11 @@ func (h *handler) Handle(ctx context.Context, request admission.Request) admissi
 
 func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Response, error) {
 	if !c.isCreate() {
-		same, err := sameSection(k, c)
+		leave, err := notOurs(k, c)
 		if err != nil {
 			return admission.Response{}, err
 		}
-		if same {
+		if leave {
 			return admission.Allowed(""), nil
 		}
 	}
@@ -114,9 +114,12 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 	return admission.PatchResponseFromRaw(c.user, want).WithWarnings(warnings...), nil
 }
 
-// sameSection says whether an update leaves alone everything that this package
-// judges; metadata is the API server's own to validate.
-func sameSection(k kind, c change) (bool, error) {
+// notOurs says whether the API server alone has to judge an update: one that leaves
+// alone everything that this package judges, for metadata is the API server's own to
+// validate; and one of another version than the stored one. What looks changed in it
+// may be what others wrote since: it is a conflict, which the API server finds after
+// admission, and which clients know how to try again.
+func notOurs(k kind, c change) (bool, error) {
 	now, err := decodeTree(c.user)
 	if err != nil {
 		return false, err
@@ -124,6 +127,10 @@ func sameSection(k kind, c change) (bool, error) {
 	old, err := decodeTree(c.old)
 	if err != nil {
 		return false, err
+	}
+	version := now.child("metadata").text("resourceVersion")
+	if version != "" && version != old.child("metadata").text("resourceVersion") {
+		return true, nil
 	}
 	return reflect.DeepEqual(now[k.section], old[k.section]), nil
 }

@@ -69,6 +69,11 @@ const (
 	podOther = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`
 )
 
+// versioned is an object as it was read at a resource version.
+func versioned(version, object string) string {
+	return strings.Replace(object, `"metadata":{`, `"metadata":{"resourceVersion":"`+version+`",`, 1)
+}
+
 func TestHandle(t *testing.T) {
 	podKind := schema.GroupKind{Kind: "Pod"}
 	imageMissing := apierrors.NewInvalid(podKind, "a", field.ErrorList{field.Required(field.NewPath("spec", "containers").Index(0).Child("image"), "")})
@@ -101,6 +106,12 @@ func TestHandle(t *testing.T) {
 			request: requestFor("Pod", admissionv1.Create, podFrom, ""), oracle: fakeOracle{err: errNoBuiltin}, wantCode: http.StatusOK, wantAsked: true},
 		"an update of labels and status is not the webhook's business": {
 			request: requestFor("Pod", admissionv1.Update, podOther, podJSON), wantCode: http.StatusOK},
+		"an update of a version that is gone is the API server's conflict": {
+			request: requestFor("Pod", admissionv1.Update, versioned("1", podFrom), versioned("2", podJSON)), wantCode: http.StatusOK},
+		"an update of the stored version is judged": {
+			request: requestFor("Pod", admissionv1.Update, versioned("2", podFrom), versioned("2", podJSON)), wantCode: http.StatusUnprocessableEntity, wantAsked: true},
+		"an update of any version is judged": {
+			request: requestFor("Pod", admissionv1.Update, podFrom, versioned("2", podJSON)), wantCode: http.StatusUnprocessableEntity, wantAsked: true},
 		"deletion is not either": {
 			request: requestFor("Pod", admissionv1.Delete, "", podJSON), wantCode: http.StatusOK},
 		"a kind that nobody registered": {

@@ -201,6 +201,9 @@ func testBadChange(t *testing.T) {
 		"fixed fields of a Pod, each by its name": {
 			"kpo/p", `{"spec": {"hostname": "other", "nodeName": "n", "containers": [{"name": "c", "image": "i:2", "env": [{"name": "A", "value": "c"}]}]}}`,
 			[]string{`The Pod "p" is invalid:`, "* spec.containers[0].env[0].value: " + fixed, "* spec.hostname: " + fixed, "* spec.nodeName: " + fixed}},
+		"a change of a version that is gone is a conflict, whatever it changes": {
+			"kpo/p", `{"metadata": {"resourceVersion": "1"}, "spec": {"hostname": "other"}}`,
+			[]string{`Error from server (Conflict): Operation cannot be fulfilled on pods.core.keelson.dev "p": the object has been modified; please apply your changes to the latest version and try again`}},
 		"one more container": {
 			"kpo/p", `{"spec": {"containers": [{"name": "c", "image": "i:1", "env": [{"name": "A", "value": "b"}]}, {"name": "d", "image": "i:1"}]}}`,
 			[]string{`The Pod "p" is invalid: spec.containers: ` + fixed}},
