@@ -73,6 +73,10 @@ bin/keelson-present:
 k8s: ## Build kube-apiserver, etcd and kubectl once from their pinned modules (KUBEBUILDER_ASSETS overrides).
 	hack/build-kubernetes.sh
 
+.PHONY: clients
+clients: ## Get the clients of others that the end-to-end tests run, once: Helm 3 and 4, an older kubectl, JavaScript.
+	hack/build-clients.sh
+
 .PHONY: images
 images: ## Build the container images of the server programs (needs docker).
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target manager -t keelson-manager:$(VERSION) .
@@ -98,7 +102,7 @@ test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
 	go test $(TEST_FLAGS) ./test/integration/...
 
 .PHONY: test-e2e
-test-e2e: build k8s ## Run the tests against a whole cluster, in namespaces of their own.
+test-e2e: build k8s clients ## Run the tests against a whole cluster, in namespaces of their own.
 	go test $(TEST_FLAGS) -count=1 -timeout 40m ./test/e2e/...
 
 # BENCH_FLAGS="--stock bin/stock" measures stock Kubernetes instead, built by `make stock`.

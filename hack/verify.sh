@@ -48,7 +48,7 @@ shell_scripts() {
 
 modules() {
 	local dir rc=0
-	for dir in . hack/tools hack/tools/lint; do
+	for dir in . hack/tools hack/tools/lint hack/tools/helm hack/tools/kubectl; do
 		(cd "${dir}" && go mod tidy -diff) || rc=1
 	done
 	return "${rc}"
