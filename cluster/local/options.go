@@ -88,6 +88,14 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IPv4 address", o.NodeIP))
 		}
 	}
+	if o.Timeout <= 0 {
+		errs = append(errs, errors.New("--timeout: must be more than 0"))
+	}
+	return errors.Join(append(errs, o.validateNetwork()...)...)
+}
+
+func (o *Options) validateNetwork() []error {
+	var errs []error
 	if s := o.KubernetesService; s != "" && s != behindGateway && s != behindAPIServer {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: %q is neither %q nor %q", s, behindGateway, behindAPIServer))
 	}
@@ -97,10 +105,7 @@ func (o *Options) Validate() error {
 	if serviceErr == nil && clusterErr == nil && service.Overlaps(cluster) {
 		errs = append(errs, fmt.Errorf("--service-cidr and --cluster-cidr: %s and %s overlap", service, cluster))
 	}
-	if o.Timeout <= 0 {
-		errs = append(errs, errors.New("--timeout: must be more than 0"))
-	}
-	return errors.Join(errs...)
+	return errs
 }
 
 func parseRange(flag, text string) (netip.Prefix, error) {

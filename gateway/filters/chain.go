@@ -101,7 +101,7 @@ func limitBody(next http.Handler) http.Handler {
 // log. A handler that wants its connection cut panics with http.ErrAbortHandler.
 func withRecovery(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
+		defer func() { //nolint:contextcheck // r carries it
 			reason := recover()
 			if reason == nil {
 				return

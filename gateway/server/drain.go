@@ -87,7 +87,7 @@ func (d *drain) track(next http.Handler) http.Handler {
 		defer d.leave()
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
-		defer context.AfterFunc(d.cut, func() { cancel(errCut) })()
+		defer context.AfterFunc(d.cut, func() { cancel(errCut) })() //nolint:contextcheck // the gateway's end, not the request's
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -100,7 +100,7 @@ func (d *drain) endWatch(r *http.Request, response *http.Response) {
 		return
 	}
 	body := &endingBody{ReadCloser: response.Body, whole: true, lines: strings.HasPrefix(response.Header.Get("Content-Type"), "application/json")}
-	body.stop = context.AfterFunc(d.watches, body.end)
+	body.stop = context.AfterFunc(d.watches, body.end) //nolint:contextcheck // the gateway's end, not the request's
 	response.Body = body
 }
 
@@ -152,7 +152,7 @@ func (b *endingBody) end() {
 	defer b.mu.Unlock()
 	b.over = true
 	if b.whole || !b.lines {
-		b.ReadCloser.Close() //nolint:errcheck // it only has to end
+		b.ReadCloser.Close()
 	}
 }
 

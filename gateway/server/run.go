@@ -68,10 +68,7 @@ func run(ctx context.Context, o Options, config *rest.Config, listener net.Liste
 	if err != nil {
 		return err
 	}
-	server, err := newHTTPServer(serving, handler, secure)
-	if err != nil {
-		return err
-	}
+	server := newHTTPServer(serving, handler, secure)
 	plain, err := servePlain(serving, o.HealthBindAddress, withHealth(http.NotFoundHandler(), health))
 	if err != nil {
 		return fmt.Errorf("--health-bind-address: %w", err)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http2"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/klog/v2"
 )
@@ -25,6 +24,8 @@ const (
 	// maxStreams is how many requests one HTTP/2 connection may have open, watches
 	// included; as the API server.
 	maxStreams = 100
+	// streamBuffer holds most requests in one piece.
+	streamBuffer = 256 << 10
 )
 
 // tlsConfig serves the certificate of its file, as it is at each moment, and asks for
@@ -52,21 +53,19 @@ func tlsConfig(ctx context.Context, cert *dynamiccertificates.DynamicCertKeyPair
 }
 
 // newHTTPServer serves handler over TLS.
-func newHTTPServer(ctx context.Context, handler http.Handler, config *tls.Config) (*http.Server, error) {
-	server := &http.Server{
+func newHTTPServer(ctx context.Context, handler http.Handler, config *tls.Config) *http.Server {
+	return &http.Server{
 		Handler:           handler,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          log.New(connectionErrors{ctx}, "", 0),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: streamBuffer,
+			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: maxStreams * streamBuffer,
+		},
+		ErrorLog: log.New(connectionErrors{ctx}, "", 0),
 	}
-	h2 := &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout, MaxUploadBufferPerStream: 256 << 10, MaxReadFrameSize: 256 << 10}
-	h2.MaxUploadBufferPerConnection = h2.MaxUploadBufferPerStream * maxStreams
-	if err := http2.ConfigureServer(server, h2); err != nil {
-		return nil, fmt.Errorf("set up HTTP/2: %w", err)
-	}
-	return server, nil
 }
 
 // connectionErrors is the log of net/http. Anybody can cause failed handshakes, and

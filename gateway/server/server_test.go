@@ -177,7 +177,7 @@ func TestAnybodyMayLookAtTheHealth(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer.Body.Close()
-		if answer.StatusCode != 200 {
+		if answer.StatusCode != http.StatusOK {
 			t.Errorf("%s on the health address: %d", path, answer.StatusCode)
 		}
 	}

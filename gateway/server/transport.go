@@ -54,7 +54,7 @@ func (t *identities) RoundTrip(r *http.Request) (*http.Response, error) {
 		u, ok := request.UserFrom(ctx)
 		if !ok || u.GetName() == "" {
 			if r.Body != nil {
-				r.Body.Close() //nolint:errcheck // the request fails anyway
+				r.Body.Close()
 			}
 			return nil, errNoUser
 		}
