@@ -2,6 +2,7 @@ package containerd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -126,7 +127,9 @@ func TestAttachToATerminal(t *testing.T) {
 
 	// Leaving a terminal does not hang up, whatever stdinOnce says.
 	s.cancel()
-	<-s.done
+	if err := <-s.done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the session ended with %v", err)
+	}
 	f.must(s.typed.Close())
 	s = f.attach(id, true, nil)
 	s.answer("echo still $((1+1))\n", "still 2\r\n")
@@ -148,7 +151,9 @@ func TestInteractiveOverRestarts(t *testing.T) {
 	s := f.attach(id, false, nil)
 	s.answer("before\n", "got before\n")
 	f.restartAgent()
-	<-s.done
+	if err := <-s.done; err == nil || !strings.Contains(err.Error(), "the node agent ends") {
+		t.Errorf("the session ended with %v", err)
+	}
 
 	s = f.attach(id, false, nil)
 	s.answer("after\n", "got after\n")

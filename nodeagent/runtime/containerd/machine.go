@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/pkg/cap"
+	linuxcap "github.com/containerd/containerd/v2/pkg/cap"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,7 +40,7 @@ func readMachine() machine {
 		m.minOOMScoreAdj = ownOOMScoreAdj()
 	}
 	var err error
-	if m.capabilities, err = cap.Current(); err != nil {
+	if m.capabilities, err = linuxcap.Current(); err != nil {
 		m.capabilities = capabilities // it can only be /proc that is missing
 	}
 	return m

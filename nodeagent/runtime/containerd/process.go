@@ -86,8 +86,11 @@ func killGroup(pid uint32, cgroup string) error {
 		return nil
 	}
 	group, err := syscall.Getpgid(int(pid))
-	if err != nil || group != int(pid) {
+	if errors.Is(err, syscall.ESRCH) || err == nil && group != int(pid) {
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the process group of process %d: %w", pid, err)
 	}
 	if err := syscall.Kill(-group, sigkill); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill process group %d: %w", group, err)
