@@ -15,7 +15,7 @@ func openAPIOf(g Group) object {
 	for _, resource := range g.Resources.APIResources {
 		kind := object{"group": g.Group.Name, "version": g.Group.PreferredVersion.Version, "kind": resource.Kind}
 		name := schemaName(g, resource.Kind)
-		schemas[name] = schemaOf(g, resource.Kind, kind)
+		schemas[name] = schemaOf(resource.Kind, kind)
 		collection := g.versionPath() + "/" + resource.Name
 		if resource.Namespaced {
 			paths[collection] = readOperation("list", kind, name)
@@ -47,7 +47,7 @@ func readOperation(action string, kind object, schema string) object {
 	}}
 }
 
-func schemaOf(g Group, kind string, gvk object) object {
+func schemaOf(kind string, gvk object) object {
 	usage := object{
 		"type": "object", "description": "What was used, by resource: cpu and memory.",
 		"additionalProperties": object{"type": "string"},

@@ -64,7 +64,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, info *requ
 	}
 	defer answer.Body.Close()
 	if watch && answer.StatusCode == http.StatusOK {
-		err = h.codec.WriteWatch(w, r, format, row, answer)
+		err = h.codec.WriteWatch(w, r, format, row, answer) //nolint:contextcheck // the request carries it
 	} else {
 		format.Watch = false
 		err = h.codec.WriteAnswer(w, r, format, row, answer)

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -64,8 +65,8 @@ func TestSpend(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			err := spend(test.budget, "a", time.Unix(5, 0))
-			status, ok := err.(apierrors.APIStatus) //nolint:errorlint // it is returned as it is
-			if !ok || len(status.Status().Details.Causes) == 0 {
+			var status apierrors.APIStatus
+			if !errors.As(err, &status) || len(status.Status().Details.Causes) == 0 {
 				t.Fatalf("got %v, want a Status with a cause", err)
 			}
 			s := status.Status()

@@ -167,7 +167,7 @@ func TestDeleteCollection(t *testing.T) {
 func TestReplicationControllersOrphanByDefault(t *testing.T) {
 	f := start(t)
 	rcs := f.json.CoreV1().ReplicationControllers(f.namespace)
-	make := func(name string) {
+	create := func(name string) {
 		rc := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Name: name, Finalizers: []string{"example.com/stay"}},
 			Spec: corev1.ReplicationControllerSpec{Replicas: new(int32(0)), Selector: map[string]string{"a": "b"},
 				Template: &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: makePod("x").Spec}}}
@@ -188,8 +188,8 @@ func TestReplicationControllersOrphanByDefault(t *testing.T) {
 		}
 		return n
 	}
-	make("default")
-	make("background")
+	create("default")
+	create("background")
 	if err := rcs.Delete(t.Context(), "default", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func TestEviction(t *testing.T) {
 		t.Errorf("before the budget is looked at: %d %s, Retry-After %q", got.code, got.body, got.header.Get("Retry-After"))
 	}
 	budget.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: budget.Generation, DisruptionsAllowed: 1, CurrentHealthy: 2, DesiredHealthy: 1, ExpectedPods: 3}
-	if budget, err = budgets.UpdateStatus(t.Context(), budget, metav1.UpdateOptions{}); err != nil {
+	if _, err = budgets.UpdateStatus(t.Context(), budget, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := evict("a", metav1.DryRunAll); err != nil {
