@@ -55,6 +55,7 @@ build: bin/pause bin/keelson-logger ## Build our programs into bin/.
 	@mkdir -p bin
 	@echo "Building keelson, keelson-manager, keelson-node and keelson-gateway $(VERSION) into bin/"
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
+	@ln -sf keelson bin/kubectl-keelson
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-gateway ./cmd/gateway
