@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type List struct {
 
 // Items reads the list in src.
 func (t *Translator) Items(src io.Reader) *List {
-	return &List{t: t, decoder: jsontext.NewDecoder(src, lenient())}
+	return &List{t: t, decoder: jsontext.NewDecoder(bufio.NewReaderSize(src, readSize), lenient())}
 }
 
 // All yields each item in the upstream form, valid until the next one. It can be used

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -11,6 +12,10 @@ import (
 
 // flushSize is how much of an answer is gathered before it is written.
 const flushSize = 32 << 10
+
+// readSize is how much is read at a time. HTTP/2 sends a frame back for every read of
+// 4 KB or more, so that many small ones cost more than the translation.
+const readSize = 64 << 10
 
 // errTrailing is about what follows an answer that should have ended.
 var errTrailing = errors.New("more JSON after the end of the answer")
@@ -31,7 +36,11 @@ func (t *Translator) AppendObject(dst, stored []byte) ([]byte, error) {
 // the answer may have been written by then.
 func (t *Translator) Copy(dst io.Writer, src io.Reader) error {
 	c := t.copiers.Get().(*copier)
-	defer t.copiers.Put(c)
+	defer func() {
+		c.dst = nil
+		c.reader.Reset(nil)
+		t.copiers.Put(c)
+	}()
 	c.reset(dst, src)
 	if err := c.copy(); err != nil {
 		return err
@@ -43,6 +52,7 @@ func (t *Translator) Copy(dst io.Writer, src io.Reader) error {
 type copier struct {
 	t       *Translator
 	dst     io.Writer
+	reader  *bufio.Reader
 	decoder jsontext.Decoder
 	// out is translated and not written yet.
 	out []byte
@@ -61,7 +71,8 @@ type copier struct {
 func (c *copier) reset(dst io.Writer, src io.Reader) {
 	c.dst, c.out, c.head = dst, c.out[:0], append(c.head[:0], '{')
 	c.streamed, c.written = false, false
-	c.decoder.Reset(src, lenient())
+	c.reader.Reset(src)
+	c.decoder.Reset(c.reader, lenient())
 }
 
 func (c *copier) copy() error {

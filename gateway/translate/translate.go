@@ -13,6 +13,7 @@
 package translate
 
 import (
+	"bufio"
 	"errors"
 	"sync"
 
@@ -35,6 +36,6 @@ type Translator struct {
 // New returns a Translator of the kinds in rows.
 func New(rows *table.Table) *Translator {
 	t := &Translator{names: newNames(rows.Rows())}
-	t.copiers.New = func() any { return &copier{t: t} }
+	t.copiers.New = func() any { return &copier{t: t, reader: bufio.NewReaderSize(nil, readSize)} }
 	return t
 }
