@@ -8,7 +8,13 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
+
+	"github.com/keelson-dev/keelson/internal/linger"
 )
+
+// lingering bounds the wait for a client to take the last output.
+const lingering = 5 * time.Second
 
 // leaving tells of the end of the client behind an upgraded connection. net/http ends
 // the context of a request when its client leaves, but not once the connection is
@@ -62,7 +68,8 @@ func (c *leavingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close waits for the client to take what was written to it.
 func (c *leavingConn) Close() error {
-	c.cancel()
-	return c.Conn.Close()
+	defer c.cancel()
+	return linger.Close(c.Conn, lingering)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/nodes/nodestest"
+	"github.com/keelson-dev/keelson/internal/linger"
 )
 
 // executors are the ways in which clients run commands.
@@ -318,3 +320,65 @@ func done(group *sync.WaitGroup) <-chan struct{} {
 	}()
 	return end
 }
+
+// slow takes nothing before the gate is open.
+type slow struct {
+	gate <-chan struct{}
+	bytes.Buffer
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	<-s.gate
+	return s.Buffer.Write(p)
+}
+
+// TestOutputIsNotCutByInputThatNobodyReads: a connection that is closed with unread input
+// is reset, and what was on its way is gone.
+func TestOutputIsNotCutByInputThatNobodyReads(t *testing.T) {
+	const size = 128 << 10
+	for protocol, executor := range executors {
+		t.Run(protocol, func(t *testing.T) {
+			f := newFront(t)
+			finished := make(chan struct{})
+			a := &agent{run: func(_ context.Context, s session) error {
+				defer close(finished)
+				if _, err := s.Stdin.Read(make([]byte, 1)); err != nil {
+					return err
+				}
+				_, err := s.Stdout.Write(bytes.Repeat([]byte("x"), size))
+				return err
+			}}
+			f.AddAgent("n", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				a.ServeHTTP(hooked{w, func(conn net.Conn) net.Conn { return patient{conn} }}, r)
+			}))
+			f.PutPod(pod("p", "c"))
+			runs, err := executor(f.config(), f.path("/api/v1/namespaces/default/pods/p/exec?command=x&stdin=true&stdout=true"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			gate := make(chan struct{})
+			go func() {
+				<-finished
+				time.Sleep(300 * time.Millisecond) // the gateway closes, or waits for the client
+				close(gate)
+			}()
+			stdout := &slow{gate: gate}
+			if err := runs.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: flood{}, Stdout: stdout}); err != nil {
+				t.Errorf("the command ended with %v", err)
+			}
+			if stdout.Len() != size {
+				t.Errorf("%d bytes arrived of %d", stdout.Len(), size)
+			}
+		})
+	}
+}
+
+// patient closes as our agents do.
+type patient struct{ net.Conn }
+
+func (p patient) Close() error { return linger.Close(p.Conn, patience) }
+
+// flood never ends.
+type flood struct{}
+
+func (flood) Read(p []byte) (int, error) { return len(p), nil }
