@@ -8,7 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
+
+	"github.com/keelson-dev/keelson/internal/linger"
 )
+
+// lingering bounds the wait for a client to take the last output.
+const lingering = 5 * time.Second
 
 // tied returns w and r such that the context of r ends with the connection after an
 // upgrade, too: net/http does not look at a connection that was taken over. end frees
@@ -56,7 +62,8 @@ func (c *tiedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close waits for the client to take what was written to it.
 func (c *tiedConn) Close() error {
 	c.cancel()
-	return c.Conn.Close()
+	return linger.Close(c.Conn, lingering)
 }
