@@ -5,8 +5,9 @@
  *
  *     keelson-logger log <path>      3: stdout, 4: stderr, 5: closed when ready
  *
- * Each line of the file is "<RFC 3339 time> <stdout|stderr> <F|P> <text>"; P marks a
- * piece of a line longer than MAX_LINE, F its last or only piece. All whole lines of
+ * Each line of the file is "<RFC 3339 time> <stdout|stderr> <F|P> <text>"; F marks a
+ * line or the last piece of one longer than MAX_LINE, P a piece that no newline ends:
+ * readers add one after F only. All whole lines of
  * one read reach the file in few writes, and no entry is torn.
  *
  * SIGTERM, which the shim sends after the container has ended and its own ends of the
@@ -308,12 +309,12 @@ static void cut(struct stream *s, const char *end)
 		flush();
 }
 
-/* Writes the unfinished last line. */
+/* Writes the last line, which no newline ends. */
 static void finish(struct stream *s)
 {
 	if (s->pending > 0) {
 		stamp(s->name);
-		entry('F', s->buffer, s->pending);
+		entry('P', s->buffer, s->pending);
 		s->pending = 0;
 		flush();
 	}

@@ -176,13 +176,13 @@ func TestEntries(t *testing.T) {
 		"lines of one write are entries each":       {writes: []string{"a\nb\n"}, want: line("F", "a") + line("F", "b")},
 		"an empty line is kept":                     {writes: []string{"\n\n"}, want: line("F", "") + line("F", "")},
 		"a line may come in several writes":         {writes: []string{"he", "ll", "o\n"}, want: line("F", "hello")},
-		"the end of output finishes the line":       {writes: []string{"a\nb"}, want: line("F", "a") + line("F", "b")},
+		"a line that no newline ends is a piece":    {writes: []string{"a\nb"}, want: line("F", "a") + line("P", "b")},
 		"bytes are not interpreted":                 {writes: []string{"\x00\xff\r\x80\n"}, want: line("F", "\x00\xff\r\x80")},
 		"a line of the longest length is whole":     {writes: []string{long + "\n"}, want: line("F", long)},
 		"a longer line is cut":                      {writes: []string{long + "y\n"}, want: line("P", long) + line("F", "y")},
 		"a longer line is cut across writes":        {writes: []string{long[1:], "xy", "z\n"}, want: line("P", long) + line("F", "yz")},
 		"a long line in one write is cut twice":     {writes: []string{long + long + "\n"}, want: line("P", long) + line("F", long)},
-		"a very long line without an end":           {writes: []string{strings.Repeat(long, 40) + "z"}, want: strings.Repeat(line("P", long), 40) + line("F", "z")},
+		"a very long line without an end":           {writes: []string{strings.Repeat(long, 40) + "z"}, want: strings.Repeat(line("P", long), 40) + line("P", "z")},
 		"many short lines":                          {writes: []string{short.String()}, want: wantShort.String()},
 		"newlines at all distances":                 {writes: []string{mixed.String()}, want: wantMixed.String()},
 		"the longest lines fill the buffer exactly": {writes: []string{strings.Repeat(long+"\n", 20)}, want: strings.Repeat(line("F", long), 20)},
@@ -260,7 +260,7 @@ func TestTerminationTakesWhatIsLeft(t *testing.T) {
 	l.signal(syscall.SIGTERM)
 	l.signal(syscall.SIGCONT)
 	l.wait()
-	want := strings.Repeat(line("F", "0123456789"), 5000) + line("F", "last") + "<time> stderr F words\n"
+	want := strings.Repeat(line("F", "0123456789"), 5000) + line("P", "last") + "<time> stderr P words\n"
 	if got := l.text(); got != want {
 		t.Errorf("log of %d bytes ends in %q, want %d bytes", len(got), got[max(0, len(got)-100):], len(want))
 	}
