@@ -2,6 +2,7 @@ package linger_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -88,7 +89,7 @@ func TestWhatCannotBeHalfClosedIsClosed(t *testing.T) {
 	if err := linger.Close(near, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v, want the end", err)
 	}
 }
