@@ -30,7 +30,7 @@ type response struct {
 	gzip    *kgzip.Writer
 }
 
-// reads gzip says whether the client does.
+// readsGzip says whether the client does.
 func readsGzip(r *http.Request) bool {
 	for encoding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		if strings.TrimSpace(encoding) == "gzip" {
