@@ -37,10 +37,8 @@ func reasonOf(message string) string {
 			break
 		}
 	}
-	for line := range strings.Lines(message) {
-		if reason == "" {
-			reason = strings.TrimSpace(line)
-		}
+	if reason == "" {
+		reason = opening(message)
 	}
 	for _, a := range accidental {
 		reason = a.pattern.ReplaceAllString(reason, a.replacement)
@@ -50,4 +48,14 @@ func reasonOf(message string) string {
 		reason = string(runes[:reasonLength]) + "…"
 	}
 	return `"` + strings.ReplaceAll(reason, `"`, `'`) + `"`
+}
+
+// opening is the first line of a message, or all of it where that line says nothing
+// alone, as the matchers' "Expected".
+func opening(message string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	if first == "Expected" || strings.HasSuffix(first, ":") {
+		return message
+	}
+	return first
 }

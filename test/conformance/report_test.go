@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,39 +96,36 @@ func TestFocusOnMatchesTheNamedTestsOnly(t *testing.T) {
 	}
 }
 
-func TestPartsTakeEachTestOnce(t *testing.T) {
+func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
+	s := suite{programs: "/programs", kubectl: "/kubectl", kubeconfig: "/config", reports: "/reports"}
 	tests := map[string]struct {
 		options runOptions
-		want    map[string]int // how many parts run a test of that name
+		want    [][]string // what each part's arguments must hold
 	}{
 		"everything": {
-			options: runOptions{serial: true},
-			want:    map[string]int{"[sig-a] x [Conformance]": 1, "[sig-a] y [Serial] [Conformance]": 1, "[sig-a] z": 0},
+			options: runOptions{serial: true, processes: 7, timeout: time.Hour},
+			want: [][]string{
+				{"--procs=7", "--timeout=1h0m0s", "--label-filter=Conformance && !Serial", "--json-report=parallel.json", "--kubeconfig=/config"},
+				{"--procs=1", "--label-filter=Conformance && Serial", "--json-report=serial.json"},
+			},
 		},
-		"a focus": {
-			options: runOptions{serial: true, focus: "sig-a|sig-c"},
-			want: map[string]int{"[sig-a] x [Conformance]": 1, "[sig-b] x [Conformance]": 0, "[sig-c] x [Conformance]": 1,
-				"[sig-c] y [Conformance] [Serial]": 1, "[sig-b] y [Conformance] [Serial]": 0},
-		},
-		"without some": {
-			options: runOptions{serial: true, skip: "sig-a"},
-			want:    map[string]int{"[sig-a] x [Conformance]": 0, "[sig-b] x [Conformance]": 1, "[sig-b] y [Serial] [Conformance]": 1},
-		},
-		"without the serial part": {
-			options: runOptions{}, want: map[string]int{"[sig-a] x [Conformance]": 1, "[sig-a] y [Serial] [Conformance]": 0},
+		"some, without those that must be alone": {
+			options: runOptions{focus: "a|b", skip: "c"},
+			want:    [][]string{{"--focus=a|b", "--skip=c"}},
 		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			for test, want := range tc.want {
-				got := 0
-				for _, p := range tc.options.parts() {
-					if regexp.MustCompile(p.focus).MatchString(test) && (p.skip == "" || !regexp.MustCompile(p.skip).MatchString(test)) {
-						got++
+			parts := tc.options.parts()
+			if len(parts) != len(tc.want) {
+				t.Fatalf("%d parts, want %d", len(parts), len(tc.want))
+			}
+			for i, part := range parts {
+				args := s.arguments(part)
+				for _, want := range tc.want[i] {
+					if !slices.Contains(args, want) {
+						t.Errorf("part %s lacks %s: %q", part.name, want, args)
 					}
-				}
-				if got != want {
-					t.Errorf("%q runs %d times, want %d", test, got, want)
 				}
 			}
 		})
@@ -159,6 +157,8 @@ func TestJudge(t *testing.T) {
 func TestReasonOf(t *testing.T) {
 	tests := map[string]struct{ message, want string }{
 		"the first line": {message: "\n  timed out\nand more", want: `"timed out"`},
+		"a matcher":      {message: "Expected\n    <int>: 2\nto equal\n    <int>: 1", want: `"Expected <int>: 2 to equal <int>: 1"`},
+		"a label first":  {message: "stderr:\nno such thing", want: `"stderr: no such thing"`},
 		"a refusal behind other words": {
 			message: "Told to stop:\n{\n s: pods \"pod-12345\" is forbidden: spec.volumes: not supported yet\n}",
 			want:    `"is forbidden: spec.volumes: not supported yet"`,

@@ -26,6 +26,7 @@ type runOptions struct {
 	processes   int
 	timeout     time.Duration
 	serial      bool
+	failing     bool
 	kubeconfig  string
 	reports     string
 }
@@ -45,8 +46,19 @@ func runAll(ctx context.Context, args []string) (int, error) {
 	flags.StringVar(&o.skip, "skip", "", "regular expression; leave out tests whose name matches")
 	flags.DurationVar(&o.timeout, "timeout", 90*time.Minute, "end each of the two parts after this time")
 	flags.BoolVar(&o.serial, "serial", true, "also run the tests that stand no other beside them")
+	flags.BoolVar(&o.failing, "failing", false, "run the tests that are listed as failing, and no others")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
+	}
+	if o.failing {
+		if o.focus != "" {
+			return 2, errors.New("--failing and --focus: choose one of them")
+		}
+		l, err := loadLists(listsFolder)
+		if err != nil {
+			return 1, err
+		}
+		o.focus = focusOn(slices.Sorted(maps.Keys(l.failing)))
 	}
 	for name, expression := range map[string]string{"focus": o.focus, "skip": o.skip} {
 		if _, err := regexp.Compile(expression); err != nil {
@@ -59,29 +71,17 @@ func runAll(ctx context.Context, args []string) (int, error) {
 	}, o.parts()...)
 }
 
-// parts splits a run by Ginkgo's rule for tests that must be alone, which upstream
-// also writes into their names.
+// parts splits a run into the tests that stand others beside them, by Ginkgo's label,
+// and the rest.
 func (o runOptions) parts() []part {
-	const conformance, alone = `\[Conformance\]`, `\[Serial\]|\[Disruptive\]`
-	parallel := part{name: "parallel", focus: conformance, skip: alone, processes: o.processes, timeout: o.timeout}
-	serial := part{name: "serial", focus: `\[Serial\].*\[Conformance\]|\[Conformance\].*\[Serial\]`, processes: 1, timeout: o.timeout}
-	if o.skip != "" {
-		parallel.skip += "|" + o.skip
-		serial.skip = o.skip
-	}
-	if o.focus != "" {
-		parallel.focus = both(conformance, o.focus)
-		serial.focus = both(`\[Serial\]`, o.focus)
-	}
+	list := []part{{name: "parallel", labels: "Conformance && !Serial", processes: o.processes}}
 	if o.serial {
-		return []part{parallel, serial}
+		list = append(list, part{name: "serial", labels: "Conformance && Serial", processes: 1})
 	}
-	return []part{parallel}
-}
-
-// both matches what holds two expressions, in either order.
-func both(a, b string) string {
-	return "(" + a + ").*(" + b + ")|(" + b + ").*(" + a + ")"
+	for i := range list {
+		list[i].focus, list[i].skip, list[i].timeout = o.focus, o.skip, o.timeout
+	}
+	return list
 }
 
 // check runs a sample of the tests that must pass.

@@ -26,10 +26,12 @@ type suite struct {
 
 // part is one invocation of the suite.
 type part struct {
-	name        string
-	focus, skip string
-	processes   int
-	timeout     time.Duration
+	name string
+	// labels is a filter in Ginkgo's language, focus and skip are regular expressions
+	// on names; empty ones choose all.
+	labels, focus, skip string
+	processes           int
+	timeout             time.Duration
 }
 
 // names of tests hold spaces, brackets and quotes: focusOn turns them into a pattern
@@ -69,10 +71,12 @@ func (s suite) run(ctx context.Context, p part) ([]result, error) {
 func (s suite) arguments(p part) []string {
 	args := []string{
 		"--procs=" + strconv.Itoa(p.processes), "--no-color", "--timeout=" + p.timeout.String(), "--poll-progress-after=0",
-		"--json-report=" + p.name + ".json", "--output-dir=" + s.reports, "--focus=" + p.focus,
+		"--json-report=" + p.name + ".json", "--output-dir=" + s.reports,
 	}
-	if p.skip != "" {
-		args = append(args, "--skip="+p.skip)
+	for _, choice := range []struct{ flag, value string }{{"label-filter", p.labels}, {"focus", p.focus}, {"skip", p.skip}} {
+		if choice.value != "" {
+			args = append(args, "--"+choice.flag+"="+choice.value)
+		}
 	}
 	return append(args, filepath.Join(s.programs, "e2e.test"), "--",
 		"--provider=skeleton", "--kubeconfig="+s.kubeconfig, "--kubectl-path="+s.kubectl,
