@@ -22,7 +22,7 @@ func podTable() Table {
 		"spec.dnsPolicy":                        supported(),
 		"spec.hostPID":                          refused("a Pod has its own process namespaces"),
 		"spec.hostIPC":                          refused("a Pod has its own IPC namespace"),
-		"spec.shareProcessNamespace":            only("each container has its own process namespace", "false"),
+		"spec.shareProcessNamespace":            supported(),
 		"spec.hostUsers":                        only("user namespaces are not set up", "true"),
 		"spec.subdomain":                        refused("no DNS names are published for single Pods"),
 		"spec.setHostnameAsFQDN":                only("the host name is the short one", "false"),

@@ -13,6 +13,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/env"
+	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -83,17 +84,31 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if ref == "" {
 		ref = image.Ref
 	}
+	hostname, err := m.hostname(pod)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
 	add, drop := capabilities(c)
 	return runtime.ContainerConfig{
 		PodIdentity: identity(pod), Name: c.Name, Attempt: step.Attempt, SandboxID: at.sandboxID,
 		Image: c.Image, ImageRef: ref, SpecHash: specHash(c),
 		Command: environment.Command, Args: environment.Args, WorkingDir: c.WorkingDir, Env: environment.Env,
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY, PIDTargetID: target,
-		AddCapabilities: add, DropCapabilities: drop,
+		AddCapabilities: add, DropCapabilities: drop, Hostname: hostname,
+		SharePID:     pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace,
 		Mounts:       m.mounts(pod, c, messagePath),
 		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
 		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,
 	}, nil
+}
+
+// hostname is what the Pod's programs take for the machine's name.
+func (m *Manager) hostname(pod *keelsonv1.Pod) (string, error) {
+	if pod.Spec.HostNetwork {
+		return m.Hostname, nil
+	}
+	name, _, err := hostfiles.Hostname(pod, m.DNS.Domain)
+	return name, err
 }
 
 func capabilities(c *corev1.Container) (add, drop []string) {

@@ -193,9 +193,12 @@ type ContainerConfig struct {
 	// with or without CAP_, and ALL.
 	AddCapabilities, DropCapabilities []string
 	// PIDTargetID is the container of the same Pod whose PID namespace this one joins;
-	// empty makes a new one.
+	// else SharePID joins the sandbox's. Without both it gets one of its own.
 	PIDTargetID string
-	Mounts      []Mount
+	SharePID    bool
+	// Hostname is what HOSTNAME says to the process.
+	Hostname string
+	Mounts   []Mount
 	// Resources are limits and weights for the container's cgroup.
 	Resources    Resources
 	CgroupParent string

@@ -260,4 +260,25 @@ func TestJoinTheProcessesOfAnother(t *testing.T) {
 	}
 }
 
+func TestShareTheProcessesOfThePod(t *testing.T) {
+	f := newFixture(t)
+	p := f.newPod()
+	config := p.config("main", "sh", "-c", "sleep 4322 & wait")
+	config.SharePID = true
+	main := p.run(config)
+	other := p.config("other", "sh", "-c", "while ! grep -q 4322 /proc/*/cmdline; do sleep 0.02; done; echo seen; echo $HOSTNAME; cat /proc/1/cmdline; echo")
+	other.SharePID, other.Hostname = true, "box"
+	got := p.waitExited(p.run(other))
+	if out := p.output(got.ID); out != "seen\nbox\n/pause\x00\n" {
+		t.Errorf("it saw %q", out)
+	}
+	f.must(f.StopContainer(t.Context(), main, 0))
+	if got := p.waitExited(main); got.ExitCode != 137 {
+		t.Errorf("ended as %+v", got)
+	}
+	if left := f.daemon.Processes("sleep 4322"); len(left) > 0 {
+		t.Errorf("processes left of an ended container: %v", left)
+	}
+}
+
 var _ runtime.Streamer = (*containerd.Runtime)(nil)

@@ -44,7 +44,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		Stdin:                      config.Stdin, StdinOnce: config.Stdin && config.StdinOnce, TTY: config.TTY,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
-	target, err := r.pidTarget(config)
+	target, err := r.pidTarget(config, r.objects.facts(sandbox).pid)
 	if err != nil {
 		return "", err
 	}
@@ -76,9 +76,11 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	return o.id, nil
 }
 
-// pidTarget is the first process of the container whose PID namespace a new one joins,
-// 0 when none is named.
-func (r *Runtime) pidTarget(config runtime.ContainerConfig) (uint32, error) {
+// pidTarget is the process whose PID namespace a new container joins, 0 for none.
+func (r *Runtime) pidTarget(config runtime.ContainerConfig, sandboxPID uint32) (uint32, error) {
+	if config.PIDTargetID == "" && config.SharePID {
+		return sandboxPID, nil
+	}
 	if config.PIDTargetID == "" {
 		return 0, nil
 	}

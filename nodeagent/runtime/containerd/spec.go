@@ -112,15 +112,18 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 	if cwd == "" {
 		cwd = "/"
 	}
-	var terminal []string
+	var base []string // what image and Pod may override
 	if in.config.TTY {
-		terminal = []string{terminalEnv}
+		base = append(base, terminalEnv)
+	}
+	if in.config.Hostname != "" {
+		base = append(base, "HOSTNAME="+in.config.Hostname)
 	}
 	return &specs.Spec{
 		Version: specs.Version,
 		Root:    &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{
-			Args: args, Cwd: cwd, Env: mergeEnv(terminal, in.image.Env, in.config.Env), User: in.user, Terminal: in.config.TTY,
+			Args: args, Cwd: cwd, Env: mergeEnv(base, in.image.Env, in.config.Env), User: in.user, Terminal: in.config.TTY,
 			Capabilities: processCapabilities(in),
 			OOMScoreAdj:  new(max(in.config.Resources.OOMScoreAdj, in.machine.minOOMScoreAdj)),
 		},
