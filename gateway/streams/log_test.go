@@ -201,3 +201,31 @@ func TestALogOverAWebSocket(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestAWebSocketClientLeavesASilentLog: the agent learns of it without a line to write.
+func TestAWebSocketClientLeavesASilentLog(t *testing.T) {
+	f := newFront(t)
+	left := make(chan struct{})
+	f.AddAgent("n", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "line\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(left)
+	}))
+	f.PutPod(pod("p", "c"))
+	location := f.path(logPath + "?follow=true")
+	location.Scheme = "ws"
+	conn, response, err := websocket.DefaultDialer.Dial(location.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if _, _, err := conn.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the agent knows that the client left", left)
+}

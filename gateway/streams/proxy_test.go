@@ -196,6 +196,7 @@ func TestCredentialsStayInTheGateway(t *testing.T) {
 
 func TestUpgradesGoThroughAProxy(t *testing.T) {
 	f := newFront(t)
+	closed := make(chan struct{})
 	upgrader := websocket.Upgrader{Subprotocols: []string{"chat"}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(w, r, nil)
@@ -207,6 +208,8 @@ func TestUpgradesGoThroughAProxy(t *testing.T) {
 		if err == nil {
 			_ = conn.WriteMessage(kind, []byte(r.URL.RequestURI()+" "+string(words)))
 		}
+		_, _, _ = conn.ReadMessage()
+		close(closed)
 	}))
 	t.Cleanup(server.Close)
 	f.Place("10.244.0.5:80", server)
@@ -227,6 +230,11 @@ func TestUpgradesGoThroughAProxy(t *testing.T) {
 	if _, got, err := conn.ReadMessage(); err != nil || string(got) != "/chat hello" || conn.Subprotocol() != "chat" {
 		t.Errorf("got %q in %q, %v", got, conn.Subprotocol(), err)
 	}
+	f.stop()
+	if _, _, err := conn.ReadMessage(); err == nil {
+		t.Error("the connection stands though the gateway stopped")
+	}
+	within(t, "the backend's connection is closed", closed)
 }
 
 // TestNodeProxy: without a port, or with the agent's, the agent sees the gateway; on

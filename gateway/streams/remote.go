@@ -60,8 +60,6 @@ func (h *handler) serveContainer(w http.ResponseWriter, r *http.Request, info *r
 	if err != nil {
 		return err
 	}
-	w, r, done := watchClient(w, r)
-	defer done()
 	location := agent.URL("/"+verb+"/"+pod.Namespace+"/"+pod.Name+"/"+container, query)
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) && !slices.Contains(agent.Features, nativeWebSockets) {
 		serveWebSocket(w, r, agent, location, options)
@@ -93,8 +91,6 @@ func (h *handler) servePortForward(w http.ResponseWriter, r *http.Request, info 
 		}
 		query.Set(corev1.PortHeader, strings.Join(ports, ","))
 	}
-	w, r, done := watchClient(w, r)
-	defer done()
 	var serve http.Handler = h.upgrade(agent, agent.URL("/portForward/"+pod.Namespace+"/"+pod.Name, query))
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) && !slices.Contains(agent.Features, nativeWebSockets) {
 		serve = translator.NewTunnelingHandler(serve)

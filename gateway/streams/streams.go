@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/upstream"
@@ -105,6 +106,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, info *request.Re
 	}
 	if !allowed(kind.methods, r.Method) {
 		return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false)
+	}
+	if httpstream.IsUpgradeRequest(r) {
+		var done func()
+		w, r, done = watchClient(w, r)
+		defer done()
 	}
 	return kind.serve(h, w, withoutCredentials(r), info)
 }
