@@ -75,6 +75,20 @@ func logRequest(r *http.Request, rec *record, answer *answerWriter, took time.Du
 	klog.FromContext(r.Context()).Info("Request", fields...)
 }
 
+// LogStream writes the line of a stream into a Pod or Node when it begins: its other
+// line comes at the end, which may be days later, or never if the process is killed.
+func LogStream(r *http.Request) {
+	rec := recordFrom(r.Context())
+	if rec.info == nil || rec.info.Verb == "watch" {
+		return
+	}
+	fields := []any{"auditID", truncate(string(rec.id), 64), "user", nameOf(rec.user), "client", r.RemoteAddr, "uri", truncate(r.RequestURI, maxLogged)}
+	if rec.as != nil {
+		fields = append(fields, "impersonated", nameOf(rec.as))
+	}
+	klog.FromContext(r.Context()).Info("Stream begins", fields...)
+}
+
 func nameOf(u user.Info) string {
 	if u == nil {
 		return ""

@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
@@ -78,19 +81,45 @@ func newAuthorizer(client kubernetes.Interface, o Authorization) (authorizer.Aut
 	return both, nil
 }
 
-// withAuthentication puts the user into the context, or answers 401.
+// withAuthentication puts the user into the context, or answers 401; 503 while the API
+// server cannot be asked, so that nobody takes good credentials for bad ones.
 func withAuthentication(next http.Handler, a authenticator.Request) http.Handler {
 	unauthorized := apifilters.Unauthorized(scheme.Codecs)
-	failed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		filters.NoteRefused(r.Context(), "unauthorized")
-		unauthorized.ServeHTTP(w, r)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, ok, err := a.AuthenticateRequest(r)
+		switch {
+		case unreachable(err):
+			refuseUnavailable(w, r, fmt.Errorf("ask the API server whose token this is: %w", err))
+			return
+		case err != nil || !ok:
+			reason := "unauthorized"
+			if err != nil {
+				reason += ": " + err.Error()
+			}
+			filters.NoteRefused(r.Context(), reason)
+			unauthorized.ServeHTTP(w, r)
+			return
+		}
+		r.Header.Del("Authorization") // nobody behind needs it
+		filters.NoteUser(r.Context(), response.User)
+		next.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), response.User)))
 	})
-	known := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, _ := request.UserFrom(r.Context())
-		filters.NoteUser(r.Context(), u)
-		next.ServeHTTP(w, r)
-	})
-	return apifilters.WithAuthentication(known, a, failed, nil, nil)
+}
+
+// unreachable says whether an error comes from a call to the API server that got no
+// verdict, rather than from the verdict.
+func unreachable(err error) bool {
+	if many, ok := err.(utilerrors.Aggregate); ok { //nolint:errorlint // as it comes from the library, never wrapped
+		return slices.ContainsFunc(utilerrors.Flatten(many).Errors(), unreachable)
+	}
+	var network *url.Error
+	var status apierrors.APIStatus
+	return errors.As(err, &network) || errors.As(err, &status) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func refuseUnavailable(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set("Retry-After", "1")
+	filters.Refuse(w, r, apierrors.NewServiceUnavailable(err.Error()))
 }
 
 // withImpersonation lets those act as others who may. Nobody may act as a member of
@@ -142,7 +171,11 @@ func withAuthorization(next http.Handler, a authorizer.Authorizer, served func(*
 			return
 		}
 		for _, verb := range streams.VerbsFor(info) {
-			if err := authorize(r.Context(), a, withVerb{attributes, verb}); err != nil {
+			switch err := authorize(r.Context(), a, withVerb{attributes, verb}); {
+			case apierrors.IsServiceUnavailable(err):
+				refuseUnavailable(w, r, err)
+				return
+			case err != nil:
 				filters.Refuse(w, r, err)
 				return
 			}
@@ -196,6 +229,8 @@ func authorize(ctx context.Context, a authorizer.Authorizer, attributes authoriz
 	switch {
 	case decision == authorizer.DecisionAllow:
 		return nil
+	case unreachable(err):
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("ask the API server whether this is allowed: %v", err))
 	case err != nil:
 		return apierrors.NewInternalError(fmt.Errorf("ask the API server whether this is allowed: %w", err))
 	}

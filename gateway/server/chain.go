@@ -38,13 +38,21 @@ func (c chain) build(handler http.Handler) http.Handler {
 	return filters.Chain(handler, filters.Options{Metrics: c.metrics, Clock: c.clock})
 }
 
-// withDeadline ends the context of requests that are no watches and no streams.
+// withDeadline ends the context of requests that are no watches and no streams, and with
+// it the patience with clients that neither send nor read.
 func withDeadline(next http.Handler, timeout time.Duration) http.Handler {
+	const toAnswer = 5 * time.Second
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if filters.LongRunning(r) {
+			filters.LogStream(r)
 			next.ServeHTTP(w, r)
 			return
 		}
+		// The server takes the deadlines off again. That some kinds of connections have
+		// none is no reason to fail.
+		connection := http.NewResponseController(w)
+		_ = connection.SetReadDeadline(time.Now().Add(timeout))
+		_ = connection.SetWriteDeadline(time.Now().Add(timeout + toAnswer))
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,13 +26,13 @@ func streaming(first string, left chan<- struct{}) http.HandlerFunc {
 	}
 }
 
-func open(t *testing.T, s *served, client *http.Client, path string) *http.Response {
+func open(t *testing.T, s *served, client *http.Client, token, path string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer root")
+	r.Header.Set("Authorization", "Bearer "+token)
 	answer, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func TestWatchesEndCleanlyWhenTheGatewayEnds(t *testing.T) {
 				s := serve(t, api, func(o *Options) { o.Shutdown.DrainTimeout = metav1.Duration{Duration: time.Minute} })
 				client := s.client("")
 				client.Transport.(*http.Transport).ForceAttemptHTTP2 = http2
-				answer := open(t, s, client, path)
+				answer := open(t, s, client, "root", path)
 				events := bufio.NewReader(answer.Body)
 				if line, err := events.ReadString('\n'); err != nil || !strings.Contains(line, `"ADDED"`) {
 					t.Fatalf("the first event is %q, %v", line, err)
@@ -92,12 +93,23 @@ func TestAnEventIsNotCutInTheMiddle(t *testing.T) {
 		whole <- struct{}{}
 	}
 	s := serve(t, api, func(o *Options) { o.Shutdown.DrainTimeout = metav1.Duration{Duration: time.Minute} })
-	answer := open(t, s, s.client(""), "/api/v1/namespaces/a/configmaps?watch=true")
+	answer := open(t, s, s.client(""), "root", "/api/v1/namespaces/a/configmaps?watch=true")
 	first := make([]byte, len(event)+40)
 	if _, err := io.ReadFull(answer.Body, first); err != nil {
 		t.Fatal(err)
 	}
 	s.end()
+	deadline := time.Now().Add(30 * time.Second)
+	for { // the listener closes after the drain has begun
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "https://"))
+		if err != nil {
+			break
+		}
+		conn.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("the drain does not begin")
+		}
+	}
 	close(rest)
 	more, err := io.ReadAll(answer.Body)
 	if got := string(first) + string(more); err != nil || got != event+event {
@@ -112,7 +124,7 @@ func TestStreamsHaveUntilTheTimeout(t *testing.T) {
 	left := make(chan struct{}, 1)
 	api.answer = streaming("begun\n", left)
 	s := serve(t, api, func(o *Options) { o.Shutdown.DrainTimeout = metav1.Duration{Duration: 500 * time.Millisecond} })
-	answer := open(t, s, s.client(""), "/apis/other/v1/namespaces/a/things/x/attach")
+	answer := open(t, s, s.client(""), "root", "/apis/other/v1/namespaces/a/things/x/attach")
 	lines := bufio.NewReader(answer.Body)
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -164,11 +176,11 @@ func TestAReplicaIsKilled(t *testing.T) {
 	api.answer = streaming(event, left)
 	first := serve(t, api, func(o *Options) { o.Shutdown.DrainTimeout = metav1.Duration{Duration: time.Millisecond} })
 	second := serve(t, api, nil)
-	open(t, first, first.client(""), "/api/v1/namespaces/a/pods?watch=true")
+	open(t, first, first.client(""), "root", "/api/v1/namespaces/a/pods?watch=true")
 	first.end()
 	<-first.done
 	<-left
-	answer := open(t, second, second.client(""), "/api/v1/namespaces/a/pods?watch=true&resourceVersion=1")
+	answer := open(t, second, second.client(""), "root", "/api/v1/namespaces/a/pods?watch=true&resourceVersion=1")
 	if line, err := bufio.NewReader(answer.Body).ReadString('\n'); err != nil || !strings.Contains(line, `"ADDED"`) {
 		t.Errorf("the other replica answers %q, %v", line, err)
 	}

@@ -259,6 +259,13 @@ func (a *authority) client(user string, groups ...string) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+// plainHTTP1 makes a client without certificate that does not speak HTTP/2.
+func (a *authority) plainHTTP1() *http.Client {
+	client := a.client("")
+	client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+	return client
+}
+
 // served is a whole gateway in front of an apiServer.
 type served struct {
 	*authority

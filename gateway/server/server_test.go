@@ -199,6 +199,58 @@ func TestAnybodyMayLookAtTheHealth(t *testing.T) {
 	}
 }
 
+// Good credentials must not be taken for bad ones while nobody can be asked.
+func TestWithoutTheAPIServerNobodyIsRejected(t *testing.T) {
+	api := newAPIServer(t)
+	s := serve(t, api, func(o *Options) { o.Authorization.AllowCacheTTL = metav1.Duration{} })
+	api.Close()
+	for name, tt := range map[string]struct {
+		token, user string
+	}{
+		"a token": {token: "alice"}, "a certificate, whose rights nobody knows": {user: "carol"},
+	} {
+		code, status, body := s.ask(t, s.client(tt.user), http.MethodGet, "/api/v1/namespaces/a/pods", tt.token, nil)
+		if code != http.StatusServiceUnavailable || status.Reason != metav1.StatusReasonServiceUnavailable {
+			t.Errorf("%s: %d %s, want 503", name, code, body)
+		}
+	}
+}
+
+// A client that reads nothing keeps its place until the deadline, not for ever.
+func TestAClientThatDoesNotReadLosesItsPlace(t *testing.T) {
+	api := newAPIServer(t)
+	block := make([]byte, 1<<20)
+	api.answer = func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/slow") {
+			return
+		}
+		for range 64 {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	}
+	s := serve(t, api, func(o *Options) {
+		o.Limits.MaxRequestsInFlight, o.Limits.RequestTimeout = 1, metav1.Duration{Duration: time.Second}
+	})
+	open(t, s, s.plainHTTP1(), "alice", "/api/v1/namespaces/a/configmaps/slow") // and read nothing
+	client := s.client("")
+	ask := func() int {
+		code, _, _ := s.ask(t, client, http.MethodGet, "/api/v1/configmaps", "alice", nil)
+		return code
+	}
+	if code := ask(); code != 429 {
+		t.Fatalf("beside the slow one: %d, want 429", code)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for ask() != 200 {
+		if time.Now().After(deadline) {
+			t.Fatal("the slow client keeps its place")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 func TestManyRequestsOfOneUser(t *testing.T) {
 	api := newAPIServer(t)
 	s := serve(t, api, func(o *Options) { o.Limits.UserQPS, o.Limits.UserBurst = 0.001, 2 })
