@@ -111,11 +111,7 @@ func TestInformers(t *testing.T) {
 				if rc.Status.ReadyReplicas != 2 {
 					return fmt.Errorf("%d replicas are ready", rc.Status.ReadyReplicas)
 				}
-				early, err := pods.Lister().Pods(ns).Get("early")
-				if err != nil || early.Status.Phase != corev1.PodRunning {
-					return fmt.Errorf("early: %v, %v", early, err)
-				}
-				return nil
+				return isRunning(pods.Lister().Pods(ns).Get("early"))
 			})
 			if err := c.CoreV1().Pods(ns).Delete(t.Context(), "early", metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
@@ -438,11 +434,7 @@ func TestStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the Pod to run", func() error {
-		pod, err := c.CoreV1().Pods(ns).Get(t.Context(), "talks", metav1.GetOptions{})
-		if err == nil && pod.Status.Phase != corev1.PodRunning {
-			err = fmt.Errorf("it is %s", pod.Status.Phase)
-		}
-		return err
+		return isRunning(c.CoreV1().Pods(ns).Get(t.Context(), "talks", metav1.GetOptions{}))
 	})
 	for name, executor := range executors(t, c, ns, "talks", "sh", "-c", "cat; echo complaint >&2; exit 7") {
 		t.Run("exec over "+name, func(t *testing.T) {

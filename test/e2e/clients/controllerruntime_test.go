@@ -137,11 +137,7 @@ func TestControllerRuntime(t *testing.T) {
 	}
 	for _, gone := range []client.Object{&corev1.Pod{}, &corev1.Service{}, &corev1.ConfigMap{}} {
 		eventually(t, fmt.Sprintf("%T to be collected", gone), func() error {
-			err := mgr.GetAPIReader().Get(ctx, key, gone)
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return fmt.Errorf("%s is there: %v", gone.GetName(), err)
+			return isGone(mgr.GetAPIReader().Get(ctx, key, gone))
 		})
 	}
 }
@@ -198,10 +194,6 @@ func TestControllerRuntimeClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the Pod to be gone", func() error {
-		err := c.Get(ctx, client.ObjectKeyFromObject(pod), pod)
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return fmt.Errorf("phase %s, %v", pod.Status.Phase, err)
+		return isGone(c.Get(ctx, client.ObjectKeyFromObject(pod), pod))
 	})
 }

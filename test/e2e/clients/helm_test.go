@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -161,8 +160,8 @@ func (r *release) gone() {
 				return err
 			},
 		} {
-			if err := get(); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("%s: %v", what, err)
+			if err := isGone(get()); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
 			}
 		}
 		pods, err := c.Pods(r.namespace).List(r.t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=web"})

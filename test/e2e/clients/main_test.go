@@ -1,7 +1,7 @@
 // Package clients lets programs that others wrote work on a cluster through the
 // gateway: Go, Python and JavaScript libraries, controller-runtime, Helm 3 and 4, and
 // kubectl of two releases. They know nothing of Keelson; a test here that mentions one
-// of its names is wrong. Each test says what its client would see in any Kubernetes.
+// of its names is wrong, but for the one of `keelson convert`. Each test says what its client would see in any Kubernetes.
 //
 // The cluster is one that TestMain starts on a throw-away machine. To try the tests
 // themselves on another cluster, set KEELSON_CLIENTS_KUBECONFIG to the credentials of
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -47,6 +48,8 @@ var setup struct {
 	kubeconfig string
 	// bin holds the clients, kubectl is the stock one of our own release.
 	bin, kubectl string
+	// direct is the view past the gateway, keelson the program: of our own cluster.
+	direct, keelson string
 	// busybox and testserver are the names of the test images.
 	busybox, testserver string
 }
@@ -88,6 +91,7 @@ func runAll(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "clients:", err)
 		return 1
 	}
+	setup.direct, setup.keelson = c.Kubeconfig(), filepath.Join(root, "bin/keelson")
 	if _, err := c.Up(); err != nil {
 		fmt.Fprintln(os.Stderr, "clients:", err)
 		c.DumpLogs(os.Stderr)
@@ -216,6 +220,26 @@ func eventually(t *testing.T, what string, check func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: still after %s: %v", what, patience, err)
 		}
+	}
+}
+
+// isRunning complains unless a Pod was read that runs.
+func isRunning(pod *corev1.Pod, err error) error {
+	if err == nil && pod.Status.Phase != corev1.PodRunning {
+		err = fmt.Errorf("Pod %s is %s", pod.Name, pod.Status.Phase)
+	}
+	return err
+}
+
+// isGone complains unless reading an object failed because it is not there.
+func isGone(err error) error {
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err == nil:
+		return errors.New("it is there")
+	default:
+		return err
 	}
 }
 
