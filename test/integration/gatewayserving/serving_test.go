@@ -38,13 +38,13 @@ func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
 
 // front is a served gateway, and what its clients need.
 type front struct {
-	t         *testing.T
+	t         testing.TB
 	admin     *kubernetes.Clientset // of the API server
 	url, ca   string
 	namespace string
 }
 
-func start(t *testing.T) *front {
+func start(t testing.TB) *front {
 	t.Helper()
 	admin, err := kubernetes.NewForConfig(testEnv.Config)
 	if err != nil {
@@ -87,7 +87,7 @@ func start(t *testing.T) *front {
 }
 
 // install puts in what an installation has for gateways; doing it again changes nothing.
-func install(t *testing.T) {
+func install(t testing.TB) {
 	t.Helper()
 	objects, err := config.Objects(config.Namespaces, config.GatewayRBAC)
 	if err != nil {
@@ -100,7 +100,7 @@ func install(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
