@@ -64,8 +64,8 @@ func New(o Options) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	info, ok := request.RequestInfoFrom(r.Context())
 	switch {
-	case ok && isEvents(info):
-		h.serveEvents(w, r, info)
+	case ok && isReferrer(info):
+		h.serveReferrer(w, r, info)
 		return
 	case ok && writes(info):
 		relayed, err := h.withStoredOwners(r)

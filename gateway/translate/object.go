@@ -154,13 +154,25 @@ func (t *Translator) appendRow(dst, value []byte) []byte {
 	w := open(dst, '{')
 	for _, m := range members {
 		w.next(m.lead)
-		if string(m.name) == "object" {
+		switch string(m.name) {
+		case "object":
 			w.dst = t.appendAny(w.dst, m.value, inRow)
-			continue
+		case "cells":
+			w.dst = t.appendArray(w.dst, m.value, appendCell)
+		default:
+			w.value(m.value)
 		}
-		w.value(m.value)
 	}
 	return w.close(tail, '}')
+}
+
+// appendCell says in upstream's words that there is nothing to show. The columns of a
+// custom resource are fields of it: one that is missing makes a cell of null.
+func appendCell(dst, value []byte) []byte {
+	if string(value) == "null" {
+		return append(dst, `"<none>"`...)
+	}
+	return append(dst, value...)
 }
 
 // appendArray appends an array, each element by appendElement.

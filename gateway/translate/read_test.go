@@ -86,6 +86,10 @@ func TestRead(t *testing.T) {
 			`{"items":[],"kind":"PodList","apiVersion":"core.keelson.dev/v1"}`,
 			`{"items":[],"kind":"PodList","apiVersion":"v1"}`,
 		},
+		"cells of a Table that hold nothing say so in upstream's words": {
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{"cells":["a",null,0,"", null]}]}`,
+			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{"cells":["a","<none>",0,"", "<none>"]}]}`,
+		},
 		"a Table's rows hold metadata": {
 			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["a"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a","finalizers":["keelson.dev/pod"],"managedFields":[{"apiVersion":"core.keelson.dev/v1"}]}}},{"cells":["b"]}]}`,
 			`{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["a"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a","managedFields":[{"apiVersion":"v1"}]}}},{"cells":["b"]}]}`,

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,36 +22,48 @@ import (
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
-// eventRow is a kind of Event as the codec wants to know it; it is stored under its
-// own name.
-func eventRow(resource schema.GroupVersionResource) (table.Row, bool) {
-	row := table.Row{Upstream: resource, Stored: resource, Kind: "Event", Namespaced: true}
+// referrers are the kinds outside the table whose very content is a reference: Events
+// say what they are about, autoscalers what they scale. All others may bear a stored
+// name in their owners only, where clients know it by its UID.
+func referrer(resource schema.GroupVersionResource) (table.Row, bool) {
+	row := table.Row{Upstream: resource, Stored: resource, Namespaced: true}
 	switch resource {
 	case corev1.SchemeGroupVersion.WithResource("events"):
-		row.New, row.NewList = func() runtime.Object { return &corev1.Event{} }, func() runtime.Object { return &corev1.EventList{} }
+		row.Kind, row.New, row.NewList = "Event", newObject[corev1.Event], newObject[corev1.EventList]
 	case eventsv1.SchemeGroupVersion.WithResource("events"):
-		row.New, row.NewList = func() runtime.Object { return &eventsv1.Event{} }, func() runtime.Object { return &eventsv1.EventList{} }
+		row.Kind, row.New, row.NewList = "Event", newObject[eventsv1.Event], newObject[eventsv1.EventList]
+	case autoscalingv1.SchemeGroupVersion.WithResource("horizontalpodautoscalers"):
+		row.Kind, row.New, row.NewList = "HorizontalPodAutoscaler", newObject[autoscalingv1.HorizontalPodAutoscaler], newObject[autoscalingv1.HorizontalPodAutoscalerList]
+	case autoscalingv2.SchemeGroupVersion.WithResource("horizontalpodautoscalers"):
+		row.Kind, row.New, row.NewList = "HorizontalPodAutoscaler", newObject[autoscalingv2.HorizontalPodAutoscaler], newObject[autoscalingv2.HorizontalPodAutoscalerList]
 	default:
 		return row, false
 	}
 	return row, true
 }
 
-func rowOf(info *request.RequestInfo) (table.Row, bool) {
-	return eventRow(schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource})
+func newObject[T any, P interface {
+	*T
+	runtime.Object
+}]() runtime.Object {
+	return P(new(T))
 }
 
-func isEvents(info *request.RequestInfo) bool {
-	if !info.IsResourceRequest || info.Subresource != "" {
+func rowOf(info *request.RequestInfo) (table.Row, bool) {
+	return referrer(schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource})
+}
+
+func isReferrer(info *request.RequestInfo) bool {
+	if !info.IsResourceRequest || info.Subresource != "" && info.Subresource != "status" {
 		return false
 	}
 	_, ok := rowOf(info)
 	return ok
 }
 
-// serveEvents relays a request on Events in the caller's name and translates what the
-// Events are about, both ways.
-func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) {
+// serveReferrer relays a request on such a kind in the caller's name and translates the
+// references, both ways.
+func (h *Handler) serveReferrer(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) {
 	row, _ := rowOf(info)
 	watch := info.Verb == "watch"
 	format, err := h.codec.Negotiate(r, watch)
@@ -57,7 +71,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, info *requ
 		h.codec.WriteError(w, r, err)
 		return
 	}
-	answer, err := h.askEvents(r, info, row, format)
+	answer, err := h.askReferrer(r, info, row, format)
 	if err != nil {
 		h.codec.WriteError(w, r, err)
 		return
@@ -74,12 +88,12 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, info *requ
 	}
 }
 
-func (h *Handler) askEvents(r *http.Request, info *request.RequestInfo, row table.Row, format codec.Format) (*http.Response, error) {
-	query, err := h.eventQuery(r.URL.Query())
+func (h *Handler) askReferrer(r *http.Request, info *request.RequestInfo, row table.Row, format codec.Format) (*http.Response, error) {
+	query, err := h.referrerQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	contentType, body, err := h.eventBody(r, info, row)
+	contentType, body, err := h.referrerBody(r, info, row)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +110,8 @@ func (h *Handler) askEvents(r *http.Request, info *request.RequestInfo, row tabl
 	return answer, err
 }
 
-// eventQuery selects by what is stored.
-func (h *Handler) eventQuery(query url.Values) (url.Values, error) {
+// referrerQuery selects by what is stored.
+func (h *Handler) referrerQuery(query url.Values) (url.Values, error) {
 	selector := query.Get("fieldSelector")
 	if selector == "" {
 		return query, nil
@@ -110,9 +124,9 @@ func (h *Handler) eventQuery(query url.Values) (url.Values, error) {
 	return query, nil
 }
 
-// eventBody is the body to send: an Event or a patch of one with stored names, or the
+// referrerBody is the body to send: an object or a patch of one with stored names, or the
 // options of a deletion as they are.
-func (h *Handler) eventBody(r *http.Request, info *request.RequestInfo, row table.Row) (string, []byte, error) {
+func (h *Handler) referrerBody(r *http.Request, info *request.RequestInfo, row table.Row) (string, []byte, error) {
 	body, err := codec.ReadBody(r)
 	if err != nil || len(body) == 0 {
 		return "", nil, err
@@ -127,20 +141,30 @@ func (h *Handler) eventBody(r *http.Request, info *request.RequestInfo, row tabl
 		h.translator.ReferencesToStored(tree)
 		return runtime.ContentTypeJSON, encode(tree), nil
 	case "patch":
-		return media, h.eventPatch(media, body), nil
+		return media, h.referrerPatch(media, body, row), nil
 	}
 	return r.Header.Get("Content-Type"), body, nil
 }
 
-// eventPatch translates a patch that carries what it changes whole. A patch does not
-// name the Event's kind, and the references do not need it.
-func (h *Handler) eventPatch(media string, body []byte) []byte {
+// referrerPatch translates a patch that carries what it changes whole. A patch need not
+// name its object's kind, by which the references are found.
+func (h *Handler) referrerPatch(media string, body []byte, row table.Row) []byte {
 	if media == string(types.JSONPatchType) {
 		return body
 	}
 	var tree map[string]any
-	if err := unmarshal(media, body, &tree); err != nil || !h.translator.ReferencesToStored(tree) {
+	if err := unmarshal(media, body, &tree); err != nil || tree == nil {
 		return body
+	}
+	_, named := tree["kind"]
+	if !named {
+		tree["kind"] = row.Kind
+	}
+	if !h.translator.ReferencesToStored(tree) {
+		return body
+	}
+	if !named {
+		delete(tree, "kind")
 	}
 	return encode(tree)
 }
