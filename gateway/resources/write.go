@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +14,9 @@ import (
 	"github.com/keelson-dev/keelson/gateway/codec"
 	"github.com/keelson-dev/keelson/gateway/table"
 )
+
+// optimisticLock is upstream's message about a version that is not the stored one.
+const optimisticLock = "the object has been modified; please apply your changes to the latest version and try again"
 
 // create stores a new object.
 func (c *call) create() error {
@@ -124,32 +128,35 @@ func (c *call) modify(change func(live map[string]any) (map[string]any, error)) 
 		if err != nil {
 			return err
 		}
-		own, err := completeMetadata(c.row, live, next)
-		if err != nil {
+		if err := completeMetadata(c.row, live, next); err != nil {
 			return final(err)
 		}
 		written, code, err = c.replace(live, next)
-		if own {
-			return final(err)
-		}
 		return err
 	})
 	return written, code, err
 }
 
-// completeMetadata fills in what an update may leave out. own: the client's own condition
-// on the version fails, for good.
-func completeMetadata(row table.Row, live, next map[string]any) (own bool, err error) {
+// completeMetadata fills in what an update may leave out, and refuses one that the client
+// made conditional on another object or version than the stored one: in upstream's order
+// before anything is validated, or a client that must read again would be told that it
+// may not change what others have changed since.
+func completeMetadata(row table.Row, live, next map[string]any) error {
 	metadata := metadataOf(next)
+	conflict := func(err error) error {
+		return apierrors.NewConflict(groupResource(row), metaString(live, "name"), err)
+	}
 	if uid, _ := metadata["uid"].(string); uid != "" && uid != metaString(live, "uid") {
-		return true, apierrors.NewConflict(groupResource(row), metaString(live, "name"),
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, metaString(live, "uid")))
+		return conflict(fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, metaString(live, "uid")))
 	}
-	version, _ := metadata["resourceVersion"].(string)
-	if version == "" {
+	switch version, _ := metadata["resourceVersion"].(string); version {
+	case resourceVersionOf(live):
+	case "":
 		metadata["resourceVersion"] = resourceVersionOf(live)
+	default:
+		return conflict(errors.New(optimisticLock))
 	}
-	return version != "" && version != resourceVersionOf(live), nil
+	return nil
 }
 
 // replace writes next over live: the object or the part that the call is about.

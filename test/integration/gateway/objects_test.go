@@ -188,3 +188,18 @@ func TestDryRunsStoreNothing(t *testing.T) {
 		t.Errorf("dry runs changed the version from %s to %s", before, after)
 	}
 }
+
+// TestAStaleUpdateIsAConflict: the client has to read again; it has not tried to take the
+// node away that the Pod got meanwhile.
+func TestAStaleUpdateIsAConflict(t *testing.T) {
+	f := start(t)
+	pods := f.json.CoreV1().Pods(f.namespace)
+	stale := f.create(t, makePod("a"))
+	if err := pods.Bind(t.Context(), &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Target: corev1.ObjectReference{Name: "n"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stale.Labels["color"] = "blue"
+	if _, err := pods.Update(t.Context(), stale, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+}
