@@ -82,11 +82,14 @@ func output(cmd *exec.Cmd, stdin string) (string, error) {
 
 // command is kubectl in the namespace, for who wants its streams.
 func (s *space) command(args ...string) *exec.Cmd {
-	kubeconfig := cluster.Kubeconfig()
+	return command(s.t.Context(), s.kubeconfig(), append([]string{"-n", s.Name}, args...)...)
+}
+
+func (s *space) kubeconfig() string {
 	if s.plain {
-		kubeconfig = cluster.PlainKubeconfig()
+		return cluster.PlainKubeconfig()
 	}
-	return command(s.t.Context(), kubeconfig, append([]string{"-n", s.Name}, args...)...)
+	return cluster.Kubeconfig()
 }
 
 // try runs kubectl in the namespace and returns what it printed, error or not.
@@ -178,7 +181,7 @@ func (s *space) explain() {
 func (s *space) cleanup(args ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
-	if out, err := kubectl(ctx, "", append([]string{"-n", s.Name}, args...)...); err != nil {
+	if out, err := output(command(ctx, s.kubeconfig(), append([]string{"-n", s.Name}, args...)...), ""); err != nil {
 		s.t.Errorf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
