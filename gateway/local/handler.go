@@ -111,31 +111,26 @@ func impersonationOf(header http.Header) (*transport.ImpersonationConfig, error)
 // callerTransport speaks with the caller's credentials, whatever the identity: there is
 // no other.
 type callerTransport struct {
-	// plain adds the credentials; upgrades does so over HTTP/1.1.
-	plain, upgrades http.RoundTripper
-	failures        *failures
+	// caller adds the credentials.
+	caller   http.RoundTripper
+	failures *failures
 }
 
+// newCallerTransport speaks HTTP/1.1: it is the faster one for a single person's requests,
+// and the one that connections can be upgraded from.
 func newCallerTransport(config *rest.Config, f *failures) (*callerTransport, error) {
-	plain, err := rest.TransportFor(config)
+	config = rest.CopyConfig(config)
+	config.NextProtos = []string{"http/1.1"}
+	caller, err := rest.TransportFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("use the credentials of the kubeconfig: %w", err)
 	}
-	http1 := rest.CopyConfig(config)
-	http1.NextProtos = []string{"http/1.1"}
-	upgrades, err := rest.TransportFor(http1)
-	if err != nil {
-		return nil, fmt.Errorf("use the credentials of the kubeconfig for upgrades: %w", err)
-	}
-	return &callerTransport{plain: plain, upgrades: upgrades, failures: f}, nil
+	return &callerTransport{caller: caller, failures: f}, nil
 }
 
 // RoundTrip sends one request. It does not change r.
 func (t *callerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	next := t.plain
-	if r.Header.Get("Upgrade") != "" {
-		next = t.upgrades
-	}
+	next := t.caller
 	clean := *r
 	clean.Header = r.Header.Clone()
 	for name := range clean.Header {
