@@ -16,7 +16,7 @@ func (l lists) document(version string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, documentHead, version)
 	l.writeCounts(&b)
-	b.WriteString("\n## Failed\n\nA reason in quotes is what the test said; the others were written by a person.\n")
+	b.WriteString("\n## Failed\n\nA reason in quotes is what the test said.\n")
 	writeReasons(&b, l.failing)
 	b.WriteString("\n## Not applicable\n")
 	writeReasons(&b, l.notApplicable)

@@ -37,7 +37,7 @@ type lists struct {
 	// slow are those of passing that a sample leaves out.
 	slow map[string]bool
 	// failing and notApplicable map names to reasons. A reason in quotes is what the
-	// test said itself; one without quotes a person wrote, and record keeps it.
+	// test said itself. Those that reasonOf does not write are a person's, and kept.
 	failing, notApplicable map[string]string
 }
 
@@ -162,7 +162,7 @@ func (l lists) setFailed(r result) {
 	if _, known := l.notApplicable[r.Name]; known {
 		return
 	}
-	if reason := l.failing[r.Name]; reason == "" || reason == notAttempted || strings.HasPrefix(reason, `"`) {
+	if isAutomatic(l.failing[r.Name]) {
 		l.failing[r.Name] = reasonOf(r.Message)
 	}
 }

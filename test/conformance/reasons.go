@@ -1,12 +1,36 @@
 package main
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // reasonLength bounds what is quoted of a test's message.
 const reasonLength = 200
+
+// refusedFields begins the reason of a test whose Pods have fields that admission
+// refuses; the fields follow.
+const refusedFields = "Keelson refuses these fields of its Pods: "
+
+// refused matches one field in a refusal of package apis/support: its path from the
+// Pod's spec, with the container's index.
+var refused = regexp.MustCompile(`spec\.(?:(?:containers|initContainers|ephemeralContainers)\[\d+\]\.)?([a-zA-Z]+(?:\.[a-zA-Z]+)?)[^:\s]*: Forbidden: not supported by Keelson`)
+
+// causes are what several tests fail of, by what they say then. They are read in order.
+var causes = []struct {
+	says   *regexp.Regexp
+	reason string
+}{
+	{regexp.MustCompile(`(?i)deployment "[^"]*" (?:failed to create|status)|Deployment to create|failed to see replicas of test-deployment|wait for deployment`), "Deployments have no controller."},
+	{regexp.MustCompile(`(?i)replicaset|sample-pod: Gave up|my-hostname-basic-[-0-9a-f]*: Gave up`), "ReplicaSets have no controller."},
+	{regexp.MustCompile(`(?i)statefulset`), "StatefulSets have no controller."},
+	{regexp.MustCompile(`(?i)daemon ?set`), "DaemonSets have no controller."},
+	{regexp.MustCompile(`(?i)cron ?job`), "CronJobs have no controller."},
+	{regexp.MustCompile(`(?i)resource ?quota`), "ResourceQuotas have no controller."},
+	{regexp.MustCompile(`(?i)endpointslice`), "Nobody writes EndpointSlices."},
+}
 
 // accidental are parts of a message that differ from run to run.
 var accidental = []struct {
@@ -21,33 +45,70 @@ var accidental = []struct {
 	{regexp.MustCompile(`0x[0-9a-f]+`), "<pointer>"},
 }
 
-// telling are the parts of a message that name a cause; the first match is the reason.
+// telling are the parts of a message that name a cause; the first match is quoted.
 var telling = []*regexp.Regexp{
 	regexp.MustCompile(`[^\n"]* is (?:invalid|forbidden): [^\n]*`),
 	regexp.MustCompile(`the server could not find the requested resource[^\n]*`),
 	regexp.MustCompile(`Internal error occurred: [^\n]*`),
 }
 
-// reasonOf quotes what a failed test says about its cause, in one line that does not
-// change from run to run.
+// reasonOf names the cause that a failed test's message points to, or quotes from the
+// message, in one line that does not change from run to run.
 func reasonOf(message string) string {
-	reason := ""
+	if fields := fieldsRefused(message); len(fields) > 0 {
+		return refusedFields + strings.Join(fields, ", ")
+	}
+	for _, cause := range causes {
+		if cause.says.MatchString(message) {
+			return cause.reason
+		}
+	}
+	return quote(message)
+}
+
+// isAutomatic says that reasonOf may have written a reason; the others are a person's.
+func isAutomatic(reason string) bool {
+	if reason == "" || reason == notAttempted || strings.HasPrefix(reason, `"`) || strings.HasPrefix(reason, refusedFields) {
+		return true
+	}
+	for _, cause := range causes {
+		if reason == cause.reason {
+			return true
+		}
+	}
+	return false
+}
+
+func fieldsRefused(message string) []string {
+	fields := map[string]bool{}
+	for _, m := range refused.FindAllStringSubmatch(message, -1) {
+		fields[m[1]] = true
+	}
+	if fields["volumes"] {
+		delete(fields, "volumeMounts")
+	}
+	return slices.Sorted(maps.Keys(fields))
+}
+
+// quote takes the telling part of a message.
+func quote(message string) string {
+	words := ""
 	for _, pattern := range telling {
-		if reason = pattern.FindString(message); reason != "" {
+		if words = pattern.FindString(message); words != "" {
 			break
 		}
 	}
-	if reason == "" {
-		reason = opening(message)
+	if words == "" {
+		words = opening(message)
 	}
 	for _, a := range accidental {
-		reason = a.pattern.ReplaceAllString(reason, a.replacement)
+		words = a.pattern.ReplaceAllString(words, a.replacement)
 	}
-	reason = strings.Join(strings.Fields(reason), " ")
-	if runes := []rune(reason); len(runes) > reasonLength {
-		reason = string(runes[:reasonLength]) + "…"
+	words = strings.Join(strings.Fields(words), " ")
+	if runes := []rune(words); len(runes) > reasonLength {
+		words = string(runes[:reasonLength]) + "…"
 	}
-	return `"` + strings.ReplaceAll(reason, `"`, `'`) + `"`
+	return `"` + strings.ReplaceAll(words, `"`, `'`) + `"`
 }
 
 // opening is the first line of a message, or all of it where that line says nothing

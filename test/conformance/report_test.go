@@ -159,9 +159,19 @@ func TestReasonOf(t *testing.T) {
 		"the first line": {message: "\n  timed out\nand more", want: `"timed out"`},
 		"a matcher":      {message: "Expected\n    <int>: 2\nto equal\n    <int>: 1", want: `"Expected <int>: 2 to equal <int>: 1"`},
 		"a label first":  {message: "stderr:\nno such thing", want: `"stderr: no such thing"`},
-		"a refusal behind other words": {
-			message: "Told to stop:\n{\n s: pods \"pod-12345\" is forbidden: spec.volumes: not supported yet\n}",
-			want:    `"is forbidden: spec.volumes: not supported yet"`,
+		"a refusal of another's": {
+			message: "Told to stop:\n{\n s: pods \"pod-12345\" is forbidden: no such account\n}",
+			want:    `"is forbidden: no such account"`,
+		},
+		"refused fields": {
+			message: `Pod "a" is invalid: [spec.volumes: Forbidden: not supported by Keelson yet: no, ` +
+				`spec.containers[0].volumeMounts: Forbidden: not supported by Keelson yet: no, ` +
+				`spec.initContainers[1].securityContext.runAsUser: Forbidden: not supported by Keelson yet: no]`,
+			want: refusedFields + "securityContext.runAsUser, volumes",
+		},
+		"a kind without a controller": {
+			message: `error waiting for deployment "x" status to match expectation: deployment status: v1.DeploymentStatus{}`,
+			want:    "Deployments have no controller.",
 		},
 		"what changes from run to run": {
 			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
@@ -175,6 +185,9 @@ func TestReasonOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := reasonOf(tc.message); got != tc.want {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+			if !isAutomatic(tc.want) {
+				t.Errorf("%s counts as a person's reason", tc.want)
 			}
 		})
 	}
