@@ -212,7 +212,23 @@ type ContainerConfig struct {
 type Mount struct {
 	HostPath, ContainerPath string
 	ReadOnly                bool
+	// RecursiveReadOnly makes mounts below it for reading only too.
+	RecursiveReadOnly bool
+	// Propagation is private when empty.
+	Propagation Propagation
 }
+
+// Propagation says whether mounts made later show on the other side.
+type Propagation string
+
+const (
+	// PropagationPrivate shows them on neither side.
+	PropagationPrivate Propagation = ""
+	// PropagationHostToContainer shows the machine's in the container.
+	PropagationHostToContainer Propagation = "HostToContainer"
+	// PropagationBidirectional also shows the container's on the machine.
+	PropagationBidirectional Propagation = "Bidirectional"
+)
 
 // Resources are a container's cgroup settings; zero values set nothing.
 type Resources struct {
