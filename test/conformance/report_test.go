@@ -103,16 +103,17 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 		want    [][]string // what each part's arguments must hold
 	}{
 		"everything": {
-			options: runOptions{serial: true, processes: 7, timeout: time.Hour},
+			options: runOptions{which: "parallel,serial", processes: 7, timeout: time.Hour},
 			want: [][]string{
 				{"--procs=7", "--timeout=1h0m0s", "--label-filter=Conformance && !Serial", "--json-report=parallel.json", "--kubeconfig=/config"},
 				{"--procs=1", "--label-filter=Conformance && Serial", "--json-report=serial.json"},
 			},
 		},
 		"some, without those that must be alone": {
-			options: runOptions{focus: "a|b", skip: "c"},
+			options: runOptions{which: "parallel", focus: "a|b", skip: "c"},
 			want:    [][]string{{"--focus=a|b", "--skip=c"}},
 		},
+		"no part of that name": {options: runOptions{which: "all"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

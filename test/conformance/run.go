@@ -25,7 +25,7 @@ type runOptions struct {
 	focus, skip string
 	processes   int
 	timeout     time.Duration
-	serial      bool
+	which       string
 	failing     bool
 	kubeconfig  string
 	reports     string
@@ -45,7 +45,7 @@ func runAll(ctx context.Context, args []string) (int, error) {
 	flags.StringVar(&o.focus, "focus", "", "regular expression; run only tests whose name matches")
 	flags.StringVar(&o.skip, "skip", "", "regular expression; leave out tests whose name matches")
 	flags.DurationVar(&o.timeout, "timeout", 90*time.Minute, "end each of the two parts after this time")
-	flags.BoolVar(&o.serial, "serial", true, "also run the tests that stand no other beside them")
+	flags.StringVar(&o.which, "parts", "parallel,serial", "which tests to run: parallel, those that stand others beside them; serial, the rest; or both")
 	flags.BoolVar(&o.failing, "failing", false, "run the tests that are listed as failing, and no others")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
@@ -59,6 +59,9 @@ func runAll(ctx context.Context, args []string) (int, error) {
 			return 1, err
 		}
 		o.focus = focusOn(slices.Sorted(maps.Keys(l.failing)))
+	}
+	if len(o.parts()) == 0 {
+		return 2, fmt.Errorf("--parts %q: name parallel, serial or both, with a comma between them", o.which)
 	}
 	for name, expression := range map[string]string{"focus": o.focus, "skip": o.skip} {
 		if _, err := regexp.Compile(expression); err != nil {
@@ -74,10 +77,12 @@ func runAll(ctx context.Context, args []string) (int, error) {
 // parts splits a run into the tests that stand others beside them, by Ginkgo's label,
 // and the rest.
 func (o runOptions) parts() []part {
-	list := []part{{name: "parallel", labels: "Conformance && !Serial", processes: o.processes}}
-	if o.serial {
-		list = append(list, part{name: "serial", labels: "Conformance && Serial", processes: 1})
+	list := []part{
+		{name: "parallel", labels: "Conformance && !Serial", processes: o.processes},
+		{name: "serial", labels: "Conformance && Serial", processes: 1},
 	}
+	chosen := strings.Split(o.which, ",")
+	list = slices.DeleteFunc(list, func(p part) bool { return !slices.Contains(chosen, p.name) })
 	for i := range list {
 		list[i].focus, list[i].skip, list[i].timeout = o.focus, o.skip, o.timeout
 	}
