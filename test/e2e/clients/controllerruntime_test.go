@@ -29,8 +29,8 @@ func (r *setReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ct
 	if err := r.Get(ctx, request.NamespacedName, set); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if set.Data["command"] == "" {
-		return ctrl.Result{}, nil // not one of ours
+	if set.Data["command"] == "" || set.DeletionTimestamp != nil {
+		return ctrl.Result{}, nil // not one of ours, or one that takes what it owns along
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: set.Namespace, Name: set.Name}}
 	if _, err := controllerutil.CreateOrUpdate(ctx, r.Client, pod, func() error {
