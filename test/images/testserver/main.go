@@ -5,6 +5,8 @@
 //	testserver tcp :9000             the same for a plain connection
 //	testserver udp :9000             the same for each datagram
 //	testserver fetch URL             prints the body; exit code 1 when there is none
+//	testserver api PATH              asks the Kubernetes API that Pods find, with $TOKEN,
+//	                                 trusting $CA (PEM); exit code 1 unless it answers 200
 //	testserver dial tcp|udp HOST:PORT  sends a line, prints the answer
 //	testserver eat 64                holds that many MiB, then sleeps
 //	testserver stubborn              ignores SIGTERM
@@ -13,6 +15,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +43,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("no command: http, tcp, udp, fetch, dial, eat or stubborn")
+		return errors.New("no command: http, tcp, udp, fetch, api, dial, eat or stubborn")
 	}
 	switch command, args := args[0], args[1:]; {
 	case command == "http" && len(args) == 1:
@@ -50,6 +54,8 @@ func run(ctx context.Context, args []string) error {
 		return serveUDP(ctx, args[0])
 	case command == "fetch" && len(args) == 1:
 		return fetch(ctx, args[0])
+	case command == "api" && len(args) == 1:
+		return askAPI(ctx, args[0])
 	case command == "dial" && len(args) == 2:
 		return dial(ctx, args[0], args[1])
 	case command == "eat" && len(args) == 1:
@@ -141,6 +147,34 @@ func fetch(ctx context.Context, url string) error {
 	defer response.Body.Close()
 	_, err = io.Copy(os.Stdout, response.Body)
 	return err
+}
+
+func askAPI(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	host := net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+os.Getenv("TOKEN"))
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM([]byte(os.Getenv("CA"))) {
+		return errors.New("$CA holds no certificate")
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(os.Stdout, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
 }
 
 func dial(ctx context.Context, network, address string) error {
