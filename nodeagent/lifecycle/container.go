@@ -88,6 +88,10 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
+	security, err := computeSecurity(pod, c, image, m.RootDir)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
 	add, drop := capabilities(c)
 	return runtime.ContainerConfig{
 		PodIdentity: identity(pod), Name: c.Name, Attempt: step.Attempt, SandboxID: at.sandboxID,
@@ -96,6 +100,9 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY, PIDTargetID: target,
 		AddCapabilities: add, DropCapabilities: drop, Hostname: hostname,
 		SharePID:     pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace,
+		HostPID:      pod.Spec.HostPID,
+		HostIPC:      pod.Spec.HostIPC,
+		Security:     security,
 		Mounts:       m.mounts(pod, c, messagePath),
 		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
 		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,

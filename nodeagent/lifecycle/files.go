@@ -138,10 +138,11 @@ func readOptional(path string) (string, error) {
 // mounts itself is left to it.
 func (m *Manager) mounts(pod *keelsonv1.Pod, c *corev1.Container, terminationMessage string) []runtime.Mount {
 	etc := filepath.Join(m.podDir(identity(pod)), "etc")
+	readOnly := c.SecurityContext != nil && is(c.SecurityContext.ReadOnlyRootFilesystem, true)
 	mounts := []runtime.Mount{
-		{HostPath: filepath.Join(etc, "hosts"), ContainerPath: hostsMount},
-		{HostPath: filepath.Join(etc, "resolv.conf"), ContainerPath: resolvMount},
-		{HostPath: filepath.Join(etc, "hostname"), ContainerPath: hostnameMount},
+		{HostPath: filepath.Join(etc, "hosts"), ContainerPath: hostsMount, ReadOnly: readOnly},
+		{HostPath: filepath.Join(etc, "resolv.conf"), ContainerPath: resolvMount, ReadOnly: readOnly},
+		{HostPath: filepath.Join(etc, "hostname"), ContainerPath: hostnameMount, ReadOnly: readOnly},
 	}
 	if terminationMessage != "" {
 		mounts = append(mounts, runtime.Mount{HostPath: terminationMessage, ContainerPath: c.TerminationMessagePath})

@@ -42,6 +42,7 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 	config := runtime.SandboxConfig{
 		PodIdentity: identity(pod), Attempt: attempt,
 		NetNSPath: attachment.NetNSPath, CgroupParent: cgroups.PodPath(pod.UID),
+		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod),
 	}
 	if !pod.Spec.HostNetwork {
 		hostname, _, err := hostfiles.Hostname(pod, m.DNS.Domain)

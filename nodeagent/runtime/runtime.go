@@ -167,6 +167,10 @@ type SandboxConfig struct {
 	Hostname string
 	// CgroupParent is the Pod's cgroup, such as "/keelson/pod<uid>".
 	CgroupParent string
+	// HostPID and HostIPC share the machine's process and IPC namespaces.
+	HostPID, HostIPC bool
+	// Sysctls are set in the Pod's namespaces.
+	Sysctls map[string]string
 }
 
 // ContainerConfig says how to make a container.
@@ -196,6 +200,9 @@ type ContainerConfig struct {
 	// else SharePID joins the sandbox's. Without both it gets one of its own.
 	PIDTargetID string
 	SharePID    bool
+	// HostPID and HostIPC are those of the sandbox.
+	HostPID, HostIPC bool
+	Security         Security
 	// Hostname is what HOSTNAME says to the process.
 	Hostname string
 	Mounts   []Mount

@@ -19,6 +19,9 @@ const allCapabilities = "ALL"
 // would have it after a change of user.
 func processCapabilities(in specInput) *specs.LinuxCapabilities {
 	bounding := computeCapabilities(in.config.AddCapabilities, in.config.DropCapabilities, in.machine.capabilities)
+	if in.config.Security.Privileged {
+		bounding = in.machine.capabilities
+	}
 	effective := bounding
 	if in.user.UID != 0 {
 		effective = nil

@@ -31,7 +31,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	if image == nil {
 		return "", fmt.Errorf("create container %s: image %q is not on this machine", config.Name, config.ImageRef)
 	}
-	user, err := r.userOf(ctx, image)
+	user, err := r.userOf(ctx, image, config.Security)
 	if err != nil {
 		return "", err
 	}
@@ -48,10 +48,14 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	if err != nil {
 		return "", err
 	}
-	spec, err := containerSpec(specInput{
+	in := specInput{
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
-		sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmPath(config.SandboxID), machine: r.machine,
-	})
+		sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
+	}
+	if err := in.readSecurity(); err != nil {
+		return "", err
+	}
+	spec, err := containerSpec(in)
 	if err != nil {
 		return "", err
 	}

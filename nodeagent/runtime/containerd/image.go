@@ -29,14 +29,17 @@ type localImage struct {
 }
 
 // imageCache remembers what never changes about an image: its content by manifest
-// digest and its user by configuration digest. Names are asked for every time.
+// digest and its users by configuration digest. Names are asked for every time.
 type imageCache struct {
 	mu      sync.Mutex
 	content map[digest.Digest]localImage
-	users   map[string]specs.User
+	users   map[userKey]specs.User
 	// resolving is held over IO while an image's user is looked up.
 	resolving sync.Mutex
 }
+
+// userKey is a user of an image, by the digest of its configuration.
+type userKey struct{ image, name string }
 
 func (c *imageCache) get(target digest.Digest) (localImage, bool) {
 	c.mu.Lock()
@@ -54,20 +57,20 @@ func (c *imageCache) remember(target digest.Digest, image localImage) {
 	c.content[target] = image
 }
 
-func (c *imageCache) user(id string) (specs.User, bool) {
+func (c *imageCache) user(key userKey) (specs.User, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	user, ok := c.users[id]
+	user, ok := c.users[key]
 	return user, ok
 }
 
-func (c *imageCache) rememberUser(id string, user specs.User) {
+func (c *imageCache) rememberUser(key userKey, user specs.User) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users == nil {
-		c.users = map[string]specs.User{}
+		c.users = map[userKey]specs.User{}
 	}
-	c.users[id] = user
+	c.users[key] = user
 }
 
 // forget is for when containerd turns out not to hold what it did.

@@ -162,8 +162,11 @@ func TestContainerSpec(t *testing.T) {
 		},
 		"the namespaces of the Pod are joined": {
 			input(func(*specInput) {}),
-			func(s *specs.Spec) any { return s.Linux.Namespaces[2:] },
-			[]specs.LinuxNamespace{{Type: "ipc", Path: "/proc/42/ns/ipc"}, {Type: "uts", Path: "/proc/42/ns/uts"}, {Type: "network", Path: "/proc/42/ns/net"}},
+			func(s *specs.Spec) any { return s.Linux.Namespaces },
+			[]specs.LinuxNamespace{
+				{Type: "mount"}, {Type: "ipc", Path: "/proc/42/ns/ipc"}, {Type: "uts", Path: "/proc/42/ns/uts"},
+				{Type: "network", Path: "/proc/42/ns/net"}, {Type: "pid"},
+			},
 		},
 		"resources": {
 			input(func(in *specInput) {

@@ -35,15 +35,18 @@ type pauseFiles struct{ root, program string }
 // sandboxSpec renders the pause container: nothing but the pause program, no
 // capabilities, and the namespaces that the Pod's containers join.
 func sandboxSpec(config runtime.SandboxConfig, id string, pause pauseFiles, m machine) *specs.Spec {
-	namespaces := []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.MountNamespace}}
-	var sysctl map[string]string
+	namespaces := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	if !config.HostPID {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
+	}
+	if !config.HostIPC {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.IPCNamespace})
+	}
 	if config.Hostname != "" {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})
 	}
 	if config.NetNSPath != "" {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: config.NetNSPath})
-		// As containerd's CRI plug-in: no privilege is needed for low ports and ping.
-		sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 	}
 	shares := uint64(2)
 	return &specs.Spec{
@@ -62,7 +65,7 @@ func sandboxSpec(config runtime.SandboxConfig, id string, pause pauseFiles, m ma
 		},
 		Annotations: map[string]string{groupAnnotation: id},
 		Linux: &specs.Linux{
-			CgroupsPath: cgroupPath(config.CgroupParent, id), Namespaces: namespaces, Sysctl: sysctl,
+			CgroupsPath: cgroupPath(config.CgroupParent, id), Namespaces: namespaces, Sysctl: sandboxSysctls(config),
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
 			Resources: &specs.LinuxResources{
 				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
@@ -82,6 +85,10 @@ type specInput struct {
 	targetPID uint32
 	shm       string
 	machine   machine
+	// devices are those of the machine, for a privileged container; seccomp is the
+	// profile on this machine, for one that names it.
+	devices []specs.LinuxDevice
+	seccomp *specs.LinuxSeccomp
 }
 
 // containerSpec renders the OCI spec of a container.
@@ -89,21 +96,6 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 	args := processArgs(in.image, in.config.Command, in.config.Args)
 	if len(args) == 0 {
 		return nil, fmt.Errorf("container %s has no command: neither its image %s nor its spec names one", in.config.Name, in.config.Image)
-	}
-	ns := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
-	pid := specs.LinuxNamespace{Type: specs.PIDNamespace}
-	if in.targetPID != 0 {
-		pid.Path = fmt.Sprintf("/proc/%d/ns/pid", in.targetPID)
-	}
-	namespaces := []specs.LinuxNamespace{
-		pid,
-		{Type: specs.MountNamespace},
-		{Type: specs.IPCNamespace, Path: ns("ipc")},
-		{Type: specs.UTSNamespace, Path: ns("uts")},
-		{Type: specs.NetworkNamespace, Path: ns("net")},
-	}
-	if in.machine.unified {
-		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	cwd := in.config.WorkingDir
 	if cwd == "" {
@@ -119,9 +111,9 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 	if in.config.Hostname != "" {
 		base = append(base, "HOSTNAME="+in.config.Hostname)
 	}
-	return &specs.Spec{
+	spec := &specs.Spec{
 		Version: specs.Version,
-		Root:    &specs.Root{Path: "rootfs"},
+		Root:    &specs.Root{Path: "rootfs", Readonly: in.config.Security.ReadOnlyRootFilesystem},
 		Process: &specs.Process{
 			Args: args, Cwd: cwd, Env: mergeEnv(base, in.image.Env, in.config.Env), User: in.user, Terminal: in.config.TTY,
 			Capabilities: processCapabilities(in),
@@ -130,11 +122,32 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 		Mounts:      containerMounts(in.shm, in.config.Mounts),
 		Annotations: map[string]string{groupAnnotation: in.config.SandboxID},
 		Linux: &specs.Linux{
-			CgroupsPath: in.cgroupPath, Namespaces: namespaces,
+			CgroupsPath: in.cgroupPath, Namespaces: containerNamespaces(in),
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
 			Resources: linuxResources(in.config.Resources, in.machine),
 		},
-	}, nil
+	}
+	return spec, applySecurity(spec, in)
+}
+
+func containerNamespaces(in specInput) []specs.LinuxNamespace {
+	of := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
+	namespaces := []specs.LinuxNamespace{
+		{Type: specs.MountNamespace},
+		{Type: specs.IPCNamespace, Path: of("ipc")},
+		{Type: specs.UTSNamespace, Path: of("uts")},
+		{Type: specs.NetworkNamespace, Path: of("net")},
+	}
+	switch {
+	case in.targetPID != 0:
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: fmt.Sprintf("/proc/%d/ns/pid", in.targetPID)})
+	case !in.config.HostPID:
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
+	}
+	if in.machine.unified && !in.config.Security.Privileged {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	return namespaces
 }
 
 // processArgs applies the Pod's rules: command replaces ENTRYPOINT and drops CMD, args

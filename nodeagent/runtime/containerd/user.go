@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/client"
@@ -11,23 +13,69 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-// userOf resolves the user that an image names, with the groups that the image's own
-// /etc/passwd and /etc/group give. The answer depends on the image alone, so it is
-// remembered.
-func (r *Runtime) userOf(ctx context.Context, image *localImage) (_ specs.User, err error) {
-	if user, ok := r.images.user(image.ID); ok {
+// userOf resolves as whom a container runs: the Pod's choice, else the image's, with the
+// groups that the image's own /etc/passwd and /etc/group give.
+func (r *Runtime) userOf(ctx context.Context, image *localImage, s runtime.Security) (specs.User, error) {
+	user, err := r.lookupUser(ctx, image, userName(image.User, s))
+	if err != nil {
+		return specs.User{}, err
+	}
+	groups := user.AdditionalGids
+	if s.StrictGroups {
+		groups = []uint32{user.GID}
+	}
+	user.AdditionalGids = nil
+	for _, gid := range groups {
+		user.AdditionalGids = appendGroup(user.AdditionalGids, gid)
+	}
+	for _, gid := range s.SupplementalGroups {
+		user.AdditionalGids = appendGroup(user.AdditionalGids, uint32(gid))
+	}
+	return user, nil
+}
+
+func appendGroup(groups []uint32, gid uint32) []uint32 {
+	if slices.Contains(groups, gid) {
+		return groups
+	}
+	return append(groups, gid)
+}
+
+// userName is what a container's user follows from, as USER of an image: a name or
+// number, and a group where one is named.
+func userName(image string, s runtime.Security) string {
+	name := image
+	if name == "" {
+		name = "root"
+	}
+	if s.RunAsUser != nil {
+		name = strconv.FormatInt(*s.RunAsUser, 10)
+	}
+	if s.RunAsGroup == nil {
+		return name
+	}
+	name, _, _ = strings.Cut(name, ":")
+	if name == "root" {
+		name = "0" // which needs no entry in /etc/passwd
+	}
+	return name + ":" + strconv.FormatInt(*s.RunAsGroup, 10)
+}
+
+// lookupUser resolves a user name in an image. The answer depends on the two alone, so
+// it is remembered.
+func (r *Runtime) lookupUser(ctx context.Context, image *localImage, name string) (_ specs.User, err error) {
+	cached := userKey{image.ID, name}
+	if user, ok := r.images.user(cached); ok {
 		return user, nil
 	}
 	r.images.resolving.Lock() // one view of an image at a time
 	defer r.images.resolving.Unlock()
-	if user, ok := r.images.user(image.ID); ok {
+	if user, ok := r.images.user(cached); ok {
 		return user, nil
-	}
-	name := image.User
-	if name == "" {
-		name = "root"
 	}
 	ctx, release, err := r.client.WithLease(ctx)
 	if err != nil {
@@ -46,7 +94,7 @@ func (r *Runtime) userOf(ctx context.Context, image *localImage) (_ specs.User, 
 	if err := snapshotter.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 		return specs.User{}, r.explain("remove the view of image "+image.Ref, err)
 	}
-	r.images.rememberUser(image.ID, user)
+	r.images.rememberUser(cached, user)
 	return user, nil
 }
 
