@@ -42,24 +42,17 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	withOne := map[string]func(context.Context, string) error{
+		"http": serveHTTP, "tcp": serveTCP, "udp": serveUDP, "fetch": fetch, "api": askAPI, "eat": eat,
+	}
 	if len(args) == 0 {
 		return errors.New("no command: http, tcp, udp, fetch, api, dial, eat or stubborn")
 	}
 	switch command, args := args[0], args[1:]; {
-	case command == "http" && len(args) == 1:
-		return serveHTTP(ctx, args[0])
-	case command == "tcp" && len(args) == 1:
-		return serveTCP(ctx, args[0])
-	case command == "udp" && len(args) == 1:
-		return serveUDP(ctx, args[0])
-	case command == "fetch" && len(args) == 1:
-		return fetch(ctx, args[0])
-	case command == "api" && len(args) == 1:
-		return askAPI(ctx, args[0])
+	case len(args) == 1 && withOne[command] != nil:
+		return withOne[command](ctx, args[0])
 	case command == "dial" && len(args) == 2:
 		return dial(ctx, args[0], args[1])
-	case command == "eat" && len(args) == 1:
-		return eat(ctx, args[0])
 	case command == "stubborn" && len(args) == 0:
 		return beStubborn()
 	default:
