@@ -11,9 +11,11 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
+	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
@@ -55,6 +57,7 @@ type agent struct {
 	pool     *podworker.Pool
 	ports    *portTable
 	admitted *admittedPods
+	objects  *objects.Cache
 
 	condition condition
 	// serviceChange announces changes of Services; serviceAddressWait is how long a
@@ -89,12 +92,14 @@ func (a *agent) run(ctx context.Context) error {
 
 func (a *agent) work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
+	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.manager = lifecycle.New(a.lifecycleOptions(ctx))
 	a.pool = podworker.New(ctx, a.manager, a.clock)
 	var loops sync.WaitGroup
 	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
 	defer loops.Wait()
 	defer a.pool.Wait()
+	defer a.objects.Wait()
 	defer stop() // first: the rest waits for loops that end with ctx
 
 	start(a.writer.Run)
@@ -119,6 +124,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 	return lifecycle.Options{
 		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: newRecorder(ctx, a.api, a.settings.name), Services: a.services, Clock: a.clock,
+		Volumes:     a.volumes(),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		MemoryCapacity: a.settings.machine.MemoryBytes,
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),

@@ -23,6 +23,8 @@ import (
 // cache of watches.
 type api struct {
 	client client.Client
+	// watch is the client that can also watch single objects.
+	watch  client.WithWatch
 	cache  cache.Cache
 	scheme *runtime.Scheme
 }
@@ -35,13 +37,13 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addEvents, addLeases, addReviews} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
 	}
 	mapper := newMapper()
-	c, err := client.New(config, client.Options{Scheme: scheme, Mapper: mapper})
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper})
 	if err != nil {
 		return nil, fmt.Errorf("building the API client: %w", err)
 	}
@@ -57,12 +59,13 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the cache: %w", err)
 	}
-	return &api{client: c, cache: watches, scheme: scheme}, nil
+	return &api{client: c, watch: c, cache: watches, scheme: scheme}, nil
 }
 
-// addEvents and its like register only what is used of the big built-in groups.
-func addEvents(s *runtime.Scheme) error {
-	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{})
+// addCore and its like register only what is used of the big built-in groups.
+func addCore(s *runtime.Scheme) error {
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{}, &corev1.ServiceAccount{},
+		&corev1.ConfigMap{}, &corev1.ConfigMapList{}, &corev1.Secret{}, &corev1.SecretList{})
 	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
 	return nil
 }
@@ -74,7 +77,7 @@ func addLeases(s *runtime.Scheme) error {
 }
 
 func addReviews(s *runtime.Scheme) error {
-	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenReview{})
+	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenReview{}, &authenticationv1.TokenRequest{})
 	metav1.AddToGroupVersion(s, authenticationv1.SchemeGroupVersion)
 	s.AddKnownTypes(authorizationv1.SchemeGroupVersion, &authorizationv1.SubjectAccessReview{})
 	metav1.AddToGroupVersion(s, authorizationv1.SchemeGroupVersion)
@@ -92,7 +95,9 @@ func newMapper() meta.RESTMapper {
 	mapper.AddSpecific(keelsonv1.GroupVersion.WithKind("Endpoints"), keelsonv1.GroupVersion.WithResource("endpoints"),
 		keelsonv1.GroupVersion.WithResource("endpoints"), meta.RESTScopeNamespace)
 	mapper.Add(keelsonv1.GroupVersion.WithKind("Node"), meta.RESTScopeRoot)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
+	for _, kind := range []string{"Event", "ConfigMap", "Secret", "ServiceAccount"} {
+		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
 	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
 	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
 	mapper.Add(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), meta.RESTScopeRoot)

@@ -19,6 +19,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/containerd"
+	"github.com/keelson-dev/keelson/nodeagent/volumes"
 )
 
 // cleanupWorkers is how many Pods are removed at a time.
@@ -62,6 +63,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 		Runtime: m.engine, Cgroups: m.cgroups, Clock: clock.RealClock{},
 		Network: networkAdapter{m.network, func(runtime.PodIdentity, netip.Addr) {}},
 		RootDir: o.RootDir, PodLogDir: a.podLogDir(), ContainerLogDir: a.containerLogDir(),
+		Volumes: volumes.New(volumes.Options{PodsDir: filepath.Join(o.RootDir, lifecycle.PodsFolder), Mounter: volumes.Kernel{}}),
 	})
 	nobody := func(types.UID) bool { return false }
 	if err := a.removePods(ctx); err != nil {

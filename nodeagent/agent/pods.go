@@ -114,6 +114,7 @@ func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
 	}
 	a.admitted.refresh(pod)
 	a.ports.setPod(pod)
+	a.trackObjects(pod)
 	a.pool.Update(pod)
 }
 
@@ -138,6 +139,7 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 func (a *agent) lost(pod *keelsonv1.Pod) {
 	a.admitted.remove(pod.UID)
 	a.ports.forget(pod.UID)
+	a.objects.Forget(pod.UID)
 	if a.pool.Has(pod.UID) {
 		a.pool.Gone(pod.UID)
 	} else {

@@ -96,6 +96,9 @@ func (a *agent) sweepPodFiles(uid types.UID) error {
 			return err
 		}
 	}
+	if err := a.manager.Volumes.TearDown(uid); err != nil { // before the folder: nothing may be removed through a mount
+		return err
+	}
 	if err := a.cgroups.Remove(cgroups.PodPath(uid)); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func (m *Manager) startContainer(ctx context.Context, pod *keelsonv1.Pod, step s
 	if step.Previous != nil && step.Previous.State == runtime.Exited {
 		m.backoff.Next(backoffKey(pod, step.Container), step.Previous.FinishedAt)
 	}
+	defer m.releaseMounts(ctx, pod, step.Container)
 	config, err := m.containerConfig(ctx, pod, step, at, image)
 	if err != nil {
 		return m.startFailed(ctx, pod, name, reasonConfigError, err)
@@ -92,6 +93,10 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
+	mounts, err := m.Volumes.Mounts(ctx, pod, c, environment.Env)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
 	add, drop := capabilities(c)
 	return runtime.ContainerConfig{
 		PodIdentity: identity(pod), Name: c.Name, Attempt: step.Attempt, SandboxID: at.sandboxID,
@@ -103,7 +108,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		HostPID:      pod.Spec.HostPID,
 		HostIPC:      pod.Spec.HostIPC,
 		Security:     security,
-		Mounts:       m.mounts(pod, c, messagePath),
+		Mounts:       append(m.mounts(pod, c, messagePath), mounts...),
 		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
 		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,
 	}, nil

@@ -11,6 +11,7 @@ const (
 	eventFailedSandbox     = "FailedCreatePodSandBox"
 	eventNetworkNotReady   = "NetworkNotReady"
 	eventFailedKillPod     = "FailedKillPod"
+	eventFailedMount       = "FailedMount"
 	reasonCrashLoopBackOff = "CrashLoopBackOff"
 	reasonConfigError      = "CreateContainerConfigError"
 	reasonCreateError      = "CreateContainerError"

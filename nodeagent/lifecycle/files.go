@@ -29,9 +29,12 @@ const (
 	maxTerminationMessage = 4096
 )
 
+// PodsFolder is the name of PodsDir below the root folder.
+const PodsFolder = "pods"
+
 // PodsDir holds one folder for each Pod, named by its UID. It is made before anything
 // else of the Pod is on disk, and removed last.
-func (m *Manager) PodsDir() string { return filepath.Join(m.RootDir, "pods") }
+func (m *Manager) PodsDir() string { return filepath.Join(m.RootDir, PodsFolder) }
 
 func (m *Manager) podDir(id runtime.PodIdentity) string {
 	return filepath.Join(m.PodsDir(), string(id.UID))

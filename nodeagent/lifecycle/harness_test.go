@@ -30,6 +30,7 @@ type machine struct {
 	status  *fakeStatus
 	cgroups *fakeCgroups
 	events  *fakeRecorder
+	volumes *fakeVolumes
 	manager *Manager
 	pool    *podworker.Pool
 	stop    func()
@@ -42,7 +43,7 @@ func onMachine(t *testing.T, story func(m *machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{t: t, runtime: fake.New(clock.RealClock{}),
 			network: &fakeNetwork{attached: map[types.UID]netip.Addr{}}, status: &fakeStatus{statuses: map[types.UID]corev1.PodStatus{}},
-			cgroups: &fakeCgroups{shares: map[string]uint64{}}, events: &fakeRecorder{}}
+			cgroups: &fakeCgroups{shares: map[string]uint64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}}
 		m.boot(dir)
 		defer func() { m.stop() }()
 		story(m)
@@ -53,7 +54,7 @@ func onMachine(t *testing.T, story func(m *machine)) {
 func (m *machine) boot(dir string) {
 	m.manager = New(Options{
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
-		Recorder: m.events, Services: noServices, Clock: clock.RealClock{}, RuntimeName: "fake",
+		Recorder: m.events, Services: noServices, Volumes: m.volumes, Clock: clock.RealClock{}, RuntimeName: "fake",
 		HostIP: "192.0.2.1", Hostname: "machine", MemoryCapacity: 4 << 30,
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})

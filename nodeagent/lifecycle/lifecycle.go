@@ -89,6 +89,7 @@ type Options struct {
 	Images   Images
 	Status   StatusSink
 	Cgroups  Cgroups
+	Volumes  Volumes
 	Recorder Recorder
 	Services Services
 	Clock    clock.Clock

@@ -120,7 +120,8 @@ func (m *Manager) RemoveOrphan(ctx context.Context, id runtime.PodIdentity) erro
 	return nil
 }
 
-// release frees what a stopped Pod shares with others: sandbox, address, cgroup.
+// release frees what a stopped Pod shares with others, or must not keep: sandbox,
+// address, volumes, cgroup.
 func (m *Manager) release(ctx context.Context, id runtime.PodIdentity, state runtime.PodState) error {
 	for _, s := range state.Sandboxes {
 		if err := m.removeSandbox(ctx, s.ID); err != nil {
@@ -129,6 +130,9 @@ func (m *Manager) release(ctx context.Context, id runtime.PodIdentity, state run
 	}
 	if err := m.Network.Detach(ctx, id.UID); err != nil {
 		return fmt.Errorf("detaching from the Pod network: %w", err)
+	}
+	if err := m.Volumes.TearDown(id.UID); err != nil {
+		return err
 	}
 	if err := m.Cgroups.Remove(cgroups.PodPath(id.UID)); err != nil {
 		return fmt.Errorf("removing the Pod's cgroup: %w", err)

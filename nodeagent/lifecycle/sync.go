@@ -64,18 +64,25 @@ func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runti
 		return time.Time{}, err
 	}
 	if len(p.Start) == 0 {
-		_, err := m.attach(ctx, pod) // an adopted Pod's address becomes known again
-		return time.Time{}, err
+		if _, err := m.attach(ctx, pod); err != nil { // an adopted Pod's address becomes known again
+			return time.Time{}, err
+		}
+		return m.setUpVolumes(ctx, pod)
 	}
 
 	pullCtx, stopPulls := context.WithCancel(ctx)
 	defer stopPulls()
 	pulls := m.startPulls(pullCtx, pod, p.Start)
+	filesAt, err := m.setUpVolumes(ctx, pod)
+	if err != nil {
+		return time.Time{}, err
+	}
 	sandboxID, attachment, err := m.ensureSandbox(ctx, pod, state, p)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return m.applyStarts(ctx, pod, p.Start, place{sandboxID, attachment}, pulls)
+	retryAt, err := m.applyStarts(ctx, pod, p.Start, place{sandboxID, attachment}, pulls)
+	return earlier(retryAt, filesAt), err
 }
 
 // place is where containers start.

@@ -78,6 +78,8 @@ func New(o Options) *Manager {
 type SetUpError struct {
 	Volume string
 	Err    error
+	// Stale says that the volume is there, with files of an earlier time.
+	Stale bool
 }
 
 func (e *SetUpError) Error() string {
@@ -114,7 +116,7 @@ func (m *Manager) SetUp(ctx context.Context, pod *keelsonv1.Pod) (time.Time, err
 		}
 		refresh, err := m.setUp(ctx, pod, v)
 		if err != nil {
-			errs = append(errs, &SetUpError{v.Name, err})
+			errs = append(errs, &SetUpError{Volume: v.Name, Err: err, Stale: m.hasFiles(pod.UID, v)})
 		}
 		again = earlier(again, refresh)
 	}
@@ -158,6 +160,15 @@ func (m *Manager) setUpFiles(ctx context.Context, pod *keelsonv1.Pod, v *corev1.
 	}
 	m.note(pod.UID, v.Name, sum)
 	return refresh, nil
+}
+
+// hasFiles says whether the volume holds files of the API, new or old.
+func (m *Manager) hasFiles(uid types.UID, v *corev1.Volume) bool {
+	if v.EmptyDir != nil || v.HostPath != nil {
+		return false
+	}
+	_, err := os.Readlink(filepath.Join(m.path(uid, v), dataLink))
+	return err == nil
 }
 
 func (m *Manager) wrote(uid types.UID, volume string) digest {

@@ -124,7 +124,8 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 		Linux: &specs.Linux{
 			CgroupsPath: in.cgroupPath, Namespaces: containerNamespaces(in),
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
-			Resources: linuxResources(in.config.Resources, in.machine),
+			RootfsPropagation: rootPropagation(in.config.Mounts),
+			Resources:         linuxResources(in.config.Resources, in.machine),
 		},
 	}
 	return spec, applySecurity(spec, in)
@@ -192,14 +193,7 @@ func containerMounts(shm string, mounts []runtime.Mount) []specs.Mount {
 	for _, m := range mounts {
 		destination := path.Clean(m.ContainerPath)
 		all = slices.DeleteFunc(all, func(other specs.Mount) bool { return other.Destination == destination })
-		access := "rw"
-		if m.ReadOnly {
-			access = "ro"
-		}
-		all = append(all, specs.Mount{
-			Destination: destination, Type: "bind", Source: m.HostPath,
-			Options: []string{"rbind", "rprivate", access},
-		})
+		all = append(all, bindMount(m))
 	}
 	// A mount hides what lies below, so parents come first.
 	slices.SortStableFunc(all, func(a, b specs.Mount) int {
