@@ -69,8 +69,12 @@ func folders() (root string, p parts, err error) {
 	if _, err := os.Stat(filepath.Join(root, listsFolder)); err != nil {
 		return "", parts{}, fmt.Errorf("%w: run this from the module's folder", err)
 	}
-	bin := filepath.Join(root, "bin")
-	return root, parts{conformance: filepath.Join(bin, "conformance"), bin: bin, controlPlane: envcluster.AssetsDir(root)}, nil
+	p = parts{bin: filepath.Join(root, "bin"), controlPlane: envcluster.AssetsDir(root)}
+	// Ginkgo counts its way between folders by their names: no link may be among them.
+	if p.conformance, err = filepath.EvalSymlinks(filepath.Join(p.bin, "conformance")); err != nil {
+		return "", parts{}, fmt.Errorf("%w: run `make conformance-images` first", err)
+	}
+	return root, p, nil
 }
 
 func images(_ context.Context, args []string) (int, error) {

@@ -228,6 +228,9 @@ func runParts(ctx context.Context, o runOptions, root string, p parts, list []pa
 	if err := os.MkdirAll(o.reports, 0o755); err != nil {
 		return nil, err
 	}
+	if o.reports, err = filepath.EvalSymlinks(o.reports); err != nil {
+		return nil, err
+	}
 	cluster, err := startTarget(ctx, p, root)
 	if err != nil {
 		return nil, err
