@@ -15,6 +15,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/support"
+	"github.com/keelson-dev/keelson/nodeagent/status"
 )
 
 // reasonUnsupported is upstream's reason for a Pod that asks for what its node cannot
@@ -162,12 +163,18 @@ func isAnyIP(ip string) bool { return ip == "" || ip == "0.0.0.0" }
 
 func hostPorts(pod *keelsonv1.Pod) []hostPort {
 	var ports []hostPort
-	for i := range pod.Spec.Containers {
-		for _, p := range pod.Spec.Containers[i].Ports {
+	for _, c := range lasting(pod) {
+		for _, p := range c.Ports {
 			if p.HostPort > 0 {
 				ports = append(ports, hostPort{p.HostIP, cmp.Or(p.Protocol, corev1.ProtocolTCP), p.HostPort})
 			}
 		}
 	}
 	return ports
+}
+
+// lasting are the containers that run beside each other: sidecars and the Pod's own.
+func lasting(pod *keelsonv1.Pod) []corev1.Container {
+	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool { return !status.IsSidecar(&c) })
+	return append(sidecars, pod.Spec.Containers...)
 }

@@ -8,11 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keelson-dev/keelson/nodeagent/hooks"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,6 +56,7 @@ type agent struct {
 	reporter *node.Reporter
 	writer   *status.Writer
 	manager  *lifecycle.Manager
+	probes   *probes.Manager
 	pool     *podworker.Pool
 	ports    *portTable
 	admitted *admittedPods
@@ -93,11 +96,17 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
-	a.manager = lifecycle.New(a.lifecycleOptions(ctx))
+	options := a.lifecycleOptions(ctx)
+	a.probes = probes.New(ctx, probes.Options{
+		Executor: a.streamer, Clock: a.clock, Record: recordProbes(options.Recorder), Changed: a.probesChanged,
+	})
+	options.Probes = a.probes
+	a.manager = lifecycle.New(options)
 	a.pool = podworker.New(ctx, a.manager, a.clock)
 	var loops sync.WaitGroup
 	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
 	defer loops.Wait()
+	defer a.probes.Wait()
 	defer a.pool.Wait()
 	defer a.objects.Wait()
 	defer stop() // first: the rest waits for loops that end with ctx
@@ -125,6 +134,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: newRecorder(ctx, a.api, a.settings.name), Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes(),
+		Hooks:       hooks.New(a.streamer, a.clock),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		MemoryCapacity: a.settings.machine.MemoryBytes,
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),

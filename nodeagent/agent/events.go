@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/probes"
 )
 
 // recorder writes lifecycle's notes as events about the Pod.
@@ -34,9 +36,33 @@ func (r recorder) Record(pod *keelsonv1.Pod, n lifecycle.Note) {
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
 	if n.Container != "" {
-		reference.FieldPath = fmt.Sprintf("spec.containers{%s}", n.Container)
+		reference.FieldPath = fmt.Sprintf("spec.%s{%s}", containerList(pod, n.Container), n.Container)
 	}
 	r.Event(reference, n.Type, n.Reason, n.Message)
+}
+
+// containerList names the list of the spec that the container is in.
+func containerList(pod *keelsonv1.Pod, name string) string {
+	if slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name }) {
+		return "initContainers"
+	}
+	if slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == name }) {
+		return "ephemeralContainers"
+	}
+	return "containers"
+}
+
+// recordProbes gives the probes their events.
+func recordProbes(r lifecycle.Recorder) probes.Record {
+	return func(pod *keelsonv1.Pod, container, eventType, reason, message string) {
+		r.Record(pod, lifecycle.Note{Container: container, Type: eventType, Reason: reason, Message: message})
+	}
+}
+
+// probesChanged lets the health of a container count.
+func (a *agent) probesChanged(uid types.UID) {
+	a.manager.ProbesChanged(uid)
+	a.pool.Wake(uid)
 }
 
 // eventTimeout bounds one write of an event; the recorder tries again.

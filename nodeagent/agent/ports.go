@@ -103,8 +103,8 @@ func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID]netip
 	var ports []model.HostPort
 	for _, uid := range uids {
 		pod := pods[uid]
-		for i := range pod.Spec.Containers {
-			for _, p := range pod.Spec.Containers[i].Ports {
+		for _, c := range lasting(pod) {
+			for _, p := range c.Ports {
 				if p.HostPort == 0 {
 					continue
 				}

@@ -42,7 +42,7 @@ func (m *Manager) startContainer(ctx context.Context, pod *keelsonv1.Pod, step s
 	}
 	m.Recorder.Record(pod, Note{name, corev1.EventTypeNormal, eventStarted, "Container started"})
 	klog.FromContext(ctx).V(2).Info("Started container", "container", name, "containerID", id, "attempt", step.Attempt)
-	return nil
+	return m.runPostStart(ctx, pod, step.Container, id)
 }
 
 func (m *Manager) startFailed(ctx context.Context, pod *keelsonv1.Pod, name, reason string, err error) error {

@@ -12,8 +12,12 @@ const (
 	eventNetworkNotReady   = "NetworkNotReady"
 	eventFailedKillPod     = "FailedKillPod"
 	eventFailedMount       = "FailedMount"
+	eventFailedPostStart   = "FailedPostStartHook"
+	eventFailedPreStop     = "FailedPreStopHook"
 	reasonCrashLoopBackOff = "CrashLoopBackOff"
 	reasonConfigError      = "CreateContainerConfigError"
 	reasonCreateError      = "CreateContainerError"
 	reasonRunError         = "RunContainerError"
+	reasonPostStartError   = "PostStartHookError"
+	reasonOOMKilled        = "OOMKilled"
 )

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,8 +17,10 @@ import (
 	"k8s.io/utils/clock"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/hooks"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
 )
@@ -33,6 +36,8 @@ type machine struct {
 	volumes *fakeVolumes
 	manager *Manager
 	pool    *podworker.Pool
+	probes  *probes.Manager
+	exec    *fakeExec
 	stop    func()
 }
 
@@ -43,7 +48,7 @@ func onMachine(t *testing.T, story func(m *machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{t: t, runtime: fake.New(clock.RealClock{}),
 			network: &fakeNetwork{attached: map[types.UID]netip.Addr{}}, status: &fakeStatus{statuses: map[types.UID]corev1.PodStatus{}},
-			cgroups: &fakeCgroups{shares: map[string]uint64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}}
+			cgroups: &fakeCgroups{shares: map[string]uint64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}, exec: &fakeExec{}}
 		m.boot(dir)
 		defer func() { m.stop() }()
 		story(m)
@@ -52,13 +57,22 @@ func onMachine(t *testing.T, story func(m *machine)) {
 
 // boot starts an agent's core over what the machine holds.
 func (m *machine) boot(dir string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	m.probes = probes.New(ctx, probes.Options{Executor: m.exec, Clock: clock.RealClock{},
+		Record: func(pod *keelsonv1.Pod, container, eventType, reason, message string) {
+			m.events.Record(pod, Note{container, eventType, reason, message})
+		},
+		Changed: func(uid types.UID) {
+			m.manager.ProbesChanged(uid)
+			m.pool.Wake(uid)
+		}})
 	m.manager = New(Options{
+		Probes: m.probes, Hooks: hooks.New(m.exec, clock.RealClock{}),
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
 		Recorder: m.events, Services: noServices, Volumes: m.volumes, Clock: clock.RealClock{}, RuntimeName: "fake",
 		HostIP: "192.0.2.1", Hostname: "machine", MemoryCapacity: 4 << 30,
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})
-	ctx, cancel := context.WithCancel(context.Background())
 	m.pool = podworker.New(ctx, m.manager, clock.RealClock{})
 	events := m.runtime.Events(ctx)
 	go func() {
@@ -73,6 +87,7 @@ func (m *machine) boot(dir string) {
 	m.stop = func() {
 		cancel()
 		m.pool.Wait()
+		m.probes.Wait()
 		synctest.Wait()
 	}
 }
@@ -349,6 +364,57 @@ func (r *fakeRecorder) count(note string) int {
 	count := 0
 	for _, n := range r.notes {
 		if n == note {
+			count++
+		}
+	}
+	return count
+}
+
+// fakeExec stands for the commands of probes and hooks.
+type fakeExec struct {
+	mu sync.Mutex
+	// run answers for each command, by its first word; nil succeeds at once.
+	run   map[string]func(ctx context.Context, streams runtime.Streams) error
+	calls []string
+}
+
+// on lets the command that begins with word do as run says.
+func (e *fakeExec) on(word string, run func(ctx context.Context, streams runtime.Streams) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run == nil {
+		e.run = map[string]func(context.Context, runtime.Streams) error{}
+	}
+	e.run[word] = run
+}
+
+// exit lets the command end with code from now on.
+func (e *fakeExec) exit(word string, code int) {
+	e.on(word, func(context.Context, runtime.Streams) error {
+		if code == 0 {
+			return nil
+		}
+		return &runtime.ExitError{Code: code}
+	})
+}
+
+func (e *fakeExec) Exec(ctx context.Context, containerID string, command []string, streams runtime.Streams) error {
+	e.mu.Lock()
+	run := e.run[command[0]]
+	e.calls = append(e.calls, strings.Join(command, " "))
+	e.mu.Unlock()
+	if run == nil {
+		return nil
+	}
+	return run(ctx, streams)
+}
+
+func (e *fakeExec) count(command string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	count := 0
+	for _, c := range e.calls {
+		if c == command {
 			count++
 		}
 	}

@@ -92,6 +92,8 @@ type Options struct {
 	Volumes  Volumes
 	Recorder Recorder
 	Services Services
+	Probes   Probes
+	Hooks    Hooks
 	Clock    clock.Clock
 
 	// RuntimeName is the scheme of container IDs.
@@ -123,8 +125,11 @@ type podMemory struct {
 	attachment *Attachment
 	// waiting says why containers do not run.
 	waiting map[string]corev1.ContainerStateWaiting
-	// failure ends the Pod: the node refused it.
+	// failure ends the Pod: the node refused it, or its time is over.
 	failure *status.Failure
+	// unsettled wakes who shows the health of a Pod that is being stopped; nil when
+	// nobody does.
+	unsettled chan struct{}
 }
 
 const (
@@ -185,10 +190,13 @@ func (m *Manager) forget(pod *keelsonv1.Pod) {
 	m.mu.Lock()
 	delete(m.pods, pod.UID)
 	m.mu.Unlock()
-	for i := range pod.Spec.Containers {
-		m.backoff.DeleteEntry(backoffKey(pod, &pod.Spec.Containers[i]))
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			m.backoff.DeleteEntry(backoffKey(pod, &list[i]))
+		}
 	}
 	m.backoff.GC() // entries of images that Pods no longer have
+	m.Probes.Forget(pod.UID)
 	m.Images.Forget(pod.UID)
 	m.Status.Forget(pod.UID)
 }

@@ -5,11 +5,14 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
@@ -37,13 +40,16 @@ type plan struct {
 type stopStep struct {
 	Container runtime.Container
 	Message   string
+	Grace     time.Duration
 }
 
 type startStep struct {
 	Container *corev1.Container
 	Attempt   uint32
-	// Previous is the newest earlier attempt, nil for the first.
+	// Previous is the earlier attempt whose end may hold this one off, nil for none.
 	Previous *runtime.Container
+	// Sidecar: what comes next is planned as soon as it runs.
+	Sidecar bool
 	// Target is the container whose processes an ephemeral one sees; empty for its own.
 	Target string
 }
@@ -58,31 +64,45 @@ type waitStep struct {
 // means now. delay is the length of the whole pause.
 type holdOff func(container *corev1.Container, ended *runtime.Container) (until time.Time, delay time.Duration)
 
+// facts are what a plan follows from.
+type facts struct {
+	pod      *keelsonv1.Pod
+	state    runtime.PodState
+	previous corev1.PodStatus
+	backoff  holdOff
+	// health is what probes say of a running container, by the runtime's ID.
+	health func(id string) probes.Health
+}
+
 // computePlan compares the Pod with what the runtime holds of it.
-func computePlan(pod *keelsonv1.Pod, state runtime.PodState, previous corev1.PodStatus, backoff holdOff) plan {
+func computePlan(f facts) plan {
 	var p plan
-	if phase := previous.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
-		p.Finished = true
-		return p
-	}
-	p.planSandbox(pod, state)
-	kept := 0
-	for i := range pod.Spec.Containers {
-		if p.planContainer(pod, &pod.Spec.Containers[i], state, previous, backoff) {
-			kept++
-		}
-	}
-	if kept == 0 && len(p.Start) == 0 && len(p.Waits) == 0 {
+	if phase := f.previous.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 		return plan{Finished: true}
 	}
-	for i := range pod.Spec.EphemeralContainers {
-		p.planEphemeral(&pod.Spec.EphemeralContainers[i], state, previous)
+	p.planSandbox(f.pod, f.state)
+	initialized, failed := p.planInit(f)
+	if failed || initialized && !p.planMain(f) {
+		return plan{Finished: true}
 	}
-	p.planRemovals(state)
+	for i := range f.pod.Spec.EphemeralContainers {
+		p.planEphemeral(&f.pod.Spec.EphemeralContainers[i], f)
+	}
+	p.planRemovals(f.state)
 	if len(p.Start) == 0 {
 		p.NewSandbox = false // one is made when something is about to start in it
 	}
 	return p
+}
+
+// planMain decides about the Pod's own containers and says whether any of them runs or
+// will. Sidecars alone keep no Pod.
+func (p *plan) planMain(f facts) bool {
+	starts, waits, kept := len(p.Start), len(p.Waits), false
+	for i := range f.pod.Spec.Containers {
+		kept = p.planContainer(f, &f.pod.Spec.Containers[i]) || kept
+	}
+	return kept || len(p.Start) > starts || len(p.Waits) > waits
 }
 
 // planSandbox decides whether the newest sandbox serves.
@@ -106,64 +126,116 @@ func (p *plan) planSandbox(pod *keelsonv1.Pod, state runtime.PodState) {
 }
 
 // planContainer decides about one container and says whether one that runs is kept.
-func (p *plan) planContainer(pod *keelsonv1.Pod, c *corev1.Container, state runtime.PodState, previous corev1.PodStatus, backoff holdOff) (kept bool) {
-	newest := newestOf(state.Containers, c.Name)
+func (p *plan) planContainer(f facts, c *corev1.Container) (kept bool) {
+	newest := newestOf(f.state.Containers, c.Name)
 	if newest == nil {
-		if !hasRunForGood(pod.Spec.RestartPolicy, previous, c.Name) {
-			p.start(c, nil, firstAttempt(previous, c.Name))
+		if !hasRunForGood(&f.pod.Spec, c, f.previous) {
+			p.start(c, nil, firstAttempt(f.previous, c.Name))
 		}
 		return false
 	}
 	switch {
-	case newest.State == runtime.Running && p.NewSandbox:
-		p.Stop = append(p.Stop, stopStep{*newest, "Pod sandbox changed, it will be killed and re-created."})
-		if pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
-			p.start(c, newest, newest.Attempt+1)
-		}
-		return false
-	case newest.State == runtime.Running && newest.SpecHash != specHash(c):
-		p.Stop = append(p.Stop, stopStep{*newest, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name)})
-		p.start(c, newest, newest.Attempt+1)
-		return false
 	case newest.State == runtime.Running:
-		return true
+		return p.planRunning(f, c, newest)
 	case newest.State == runtime.Created:
 		// It never ran: the attempt is made again under the same number.
 		p.RemoveContainers = append(p.RemoveContainers, *newest)
 		p.start(c, newest, newest.Attempt)
-		return false
 	case newest.State == runtime.Unknown:
-		p.Stop = append(p.Stop, stopStep{*newest, "Container is in \"Unknown\" state, try killing it before restart"})
+		p.stop(f, newest, "Container is in \"Unknown\" state, try killing it before restart", nil)
 		p.start(c, newest, newest.Attempt+1)
-		return false
-	case !status.ShouldRestart(pod.Spec.RestartPolicy, newest.ExitCode):
-		return false
+	case status.ShouldRestart(&f.pod.Spec, c, newest.ExitCode):
+		p.startUnlessHeld(f, c, newest, newest)
 	}
-	if until, delay := backoff(c, newest); !until.IsZero() {
-		p.Waits = append(p.Waits, waitStep{Name: c.Name, Until: until, Waiting: corev1.ContainerStateWaiting{
-			Reason: reasonCrashLoopBackOff,
-			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-				delay, c.Name, pod.Name, pod.Namespace, pod.UID),
-		}})
-		return false
-	}
-	p.start(c, newest, newest.Attempt+1)
 	return false
+}
+
+// planRunning decides about a container that runs, and says whether it is kept.
+func (p *plan) planRunning(f facts, c *corev1.Container, running *runtime.Container) (kept bool) {
+	restart, name := status.ShouldReplace(&f.pod.Spec, c), c.Name
+	switch failed := f.health(running.ID).Failed; {
+	case p.NewSandbox:
+		p.stop(f, running, messageSandboxChanged, nil)
+		if restart {
+			p.start(c, running, running.Attempt+1)
+		}
+	case running.SpecHash != specHash(c):
+		p.stop(f, running, fmt.Sprintf("Container %s definition changed, will be restarted", name), nil)
+		p.start(c, running, running.Attempt+1)
+	case failed != "":
+		message := fmt.Sprintf("Container %s failed %s probe", name, strings.ToLower(string(failed)))
+		if restart {
+			message += ", will be restarted"
+		}
+		p.stop(f, running, message, probeOf(c, failed))
+		if restart {
+			p.startUnlessHeld(f, c, running, lastEnded(f.state, name))
+		}
+	default:
+		return true
+	}
+	return false
+}
+
+const messageSandboxChanged = "Pod sandbox changed, it will be killed and re-created."
+
+func probeOf(c *corev1.Container, kind probes.Kind) *corev1.Probe {
+	if kind == probes.Startup {
+		return c.StartupProbe
+	}
+	return c.LivenessProbe
+}
+
+// stop ends a container. probe is the one that demands it, nil for none: it may have a
+// grace period of its own.
+func (p *plan) stop(f facts, c *runtime.Container, message string, probe *corev1.Probe) {
+	grace := podworker.GracePeriod(f.pod)
+	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
+		grace = time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
+	}
+	p.Stop = append(p.Stop, stopStep{Container: *c, Message: message, Grace: grace})
+}
+
+// startUnlessHeld starts the attempt after newest, now or when the pause is over that
+// began when ended ended.
+func (p *plan) startUnlessHeld(f facts, c *corev1.Container, newest, ended *runtime.Container) {
+	if ended != nil {
+		if until, delay := f.backoff(c, ended); !until.IsZero() {
+			p.Waits = append(p.Waits, waitStep{Name: c.Name, Until: until, Waiting: corev1.ContainerStateWaiting{
+				Reason: reasonCrashLoopBackOff,
+				Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+					delay, c.Name, f.pod.Name, f.pod.Namespace, f.pod.UID),
+			}})
+			return
+		}
+	}
+	p.start(c, ended, newest.Attempt+1)
+}
+
+// lastEnded is the newest attempt that has ended, nil when none has.
+func lastEnded(state runtime.PodState, name string) *runtime.Container {
+	i := slices.IndexFunc(state.Containers, func(c runtime.Container) bool {
+		return c.Name == name && c.State == runtime.Exited
+	})
+	if i < 0 {
+		return nil
+	}
+	return &state.Containers[i]
 }
 
 // planEphemeral decides about one ephemeral container: it starts once, as soon as there
 // is a sandbox, and never again. It keeps no Pod running and asks for no sandbox.
-func (p *plan) planEphemeral(e *corev1.EphemeralContainer, state runtime.PodState, previous corev1.PodStatus) {
-	newest := newestOf(state.Containers, e.Name)
+func (p *plan) planEphemeral(e *corev1.EphemeralContainer, f facts) {
+	newest := newestOf(f.state.Containers, e.Name)
 	step := startStep{Container: ephemeral(e), Target: e.TargetContainerName}
 	switch {
 	case newest != nil && newest.State == runtime.Created:
 		p.RemoveContainers = append(p.RemoveContainers, *newest)
 		step.Attempt = newest.Attempt
 	case newest != nil && newest.State == runtime.Running && p.NewSandbox:
-		p.Stop = append(p.Stop, stopStep{*newest, "Pod sandbox changed, it will be killed and re-created."})
+		p.stop(f, newest, messageSandboxChanged, nil)
 		return
-	case newest != nil || hasRun(previous.EphemeralContainerStatuses, e.Name):
+	case newest != nil || hasRun(f.previous.EphemeralContainerStatuses, e.Name):
 		return
 	}
 	if !p.NewSandbox || len(p.Start) > 0 {
@@ -212,18 +284,17 @@ func (p *plan) planRemovals(state runtime.PodState) {
 
 // hasRunForGood says of a container of which the runtime holds nothing that it has run
 // before and must not run again. One that was lost while it ran counts as failed.
-func hasRunForGood(policy corev1.RestartPolicy, previous corev1.PodStatus, name string) bool {
-	i := slices.IndexFunc(previous.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
-	if i < 0 {
+func hasRunForGood(spec *corev1.PodSpec, c *corev1.Container, previous corev1.PodStatus) bool {
+	s := status.Find(&previous, c.Name)
+	switch {
+	case s == nil:
 		return false
-	}
-	switch s := previous.ContainerStatuses[i]; {
 	case s.State.Running != nil:
-		return !status.ShouldRestart(policy, status.ExitCodeUnknown)
+		return !status.ShouldRestart(spec, c, status.ExitCodeUnknown)
 	case s.State.Terminated != nil:
-		return !status.ShouldRestart(policy, s.State.Terminated.ExitCode)
+		return !status.ShouldRestart(spec, c, s.State.Terminated.ExitCode)
 	case s.LastTerminationState.Terminated != nil:
-		return !status.ShouldRestart(policy, s.LastTerminationState.Terminated.ExitCode)
+		return !status.ShouldRestart(spec, c, s.LastTerminationState.Terminated.ExitCode)
 	default:
 		return false
 	}
@@ -232,16 +303,15 @@ func hasRunForGood(policy corev1.RestartPolicy, previous corev1.PodStatus, name 
 // firstAttempt is the number of a container of which the runtime holds nothing: 0,
 // or one more than what the status remembers of containers that were lost.
 func firstAttempt(previous corev1.PodStatus, name string) uint32 {
-	for i := range previous.ContainerStatuses {
-		s := &previous.ContainerStatuses[i]
-		if s.Name == name && (s.State.Running != nil || s.State.Terminated != nil) {
-			return uint32(s.RestartCount) + 1
-		}
-		if s.Name == name {
-			return uint32(s.RestartCount)
-		}
+	s := status.Find(&previous, name)
+	switch {
+	case s == nil:
+		return 0
+	case s.State.Running != nil || s.State.Terminated != nil:
+		return uint32(s.RestartCount) + 1
+	default:
+		return uint32(s.RestartCount)
 	}
-	return 0
 }
 
 func newestOf(containers []runtime.Container, name string) *runtime.Container {

@@ -35,13 +35,22 @@ func computeResources(pod *corev1.PodSpec, c *corev1.Container, memoryCapacity i
 	return r
 }
 
-// podShares is the weight of a whole Pod against others.
+// podShares is the weight of a whole Pod against others: what it asks for while it runs,
+// or while its greediest init container does beside the sidecars before it.
 func podShares(pod *corev1.PodSpec) uint64 {
-	var milli int64
+	var sidecars, most, milli int64
+	for i := range pod.InitContainers {
+		asked := requestedMilliCPU(&pod.InitContainers[i])
+		if status.IsSidecar(&pod.InitContainers[i]) {
+			sidecars += asked
+			asked = 0
+		}
+		most = max(most, sidecars+asked)
+	}
 	for i := range pod.Containers {
 		milli += requestedMilliCPU(&pod.Containers[i])
 	}
-	return cpuShares(milli)
+	return cpuShares(max(most, sidecars+milli))
 }
 
 func requestedMilliCPU(c *corev1.Container) int64 {
@@ -67,6 +76,19 @@ func oomScoreAdj(pod *corev1.PodSpec, c *corev1.Container, memoryCapacity int64)
 	if memoryCapacity <= 0 {
 		return oomBestEffort - 1
 	}
-	score := int(oomBestEffort - oomBestEffort*c.Resources.Requests.Memory().Value()/memoryCapacity)
+	asked := c.Resources.Requests.Memory().Value()
+	if status.IsSidecar(c) {
+		asked = max(asked, leastMemory(pod)) // the Pod's own containers go first
+	}
+	score := int(oomBestEffort - oomBestEffort*asked/memoryCapacity)
 	return min(max(score, oomBurstableLo), oomBestEffort-1)
+}
+
+// leastMemory is the smallest request of the Pod's own containers.
+func leastMemory(pod *corev1.PodSpec) int64 {
+	least := pod.Containers[0].Resources.Requests.Memory().Value()
+	for i := range pod.Containers {
+		least = min(least, pod.Containers[i].Resources.Requests.Memory().Value())
+	}
+	return least
 }

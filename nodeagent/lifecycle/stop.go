@@ -25,13 +25,21 @@ func (m *Manager) StopPod(ctx context.Context, pod *keelsonv1.Pod, grace time.Du
 	if err != nil {
 		return fmt.Errorf("reading the Pod's containers: %w", err)
 	}
+	m.syncProbes(pod, state)
+	m.Probes.Terminating(pod.UID)
 	m.publish(ctx, pod, state, false)
 	for _, c := range state.Containers {
 		if c.State == runtime.Running {
 			m.Recorder.Record(pod, Note{c.Name, corev1.EventTypeNormal, eventKilling, "Stopping container " + c.Name})
 		}
 	}
-	if err := m.stopAll(ctx, state, grace); err != nil {
+	endShow := m.showHealth(ctx, pod)
+	err = m.stopContainers(ctx, pod, state, grace)
+	endShow()
+	if err == nil {
+		err = m.stopSandboxes(ctx, state)
+	}
+	if err != nil {
 		if ctx.Err() == nil {
 			m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventFailedKillPod,
 				Message: fmt.Sprintf("error killing pod: %v", err)})
@@ -41,12 +49,14 @@ func (m *Manager) StopPod(ctx context.Context, pod *keelsonv1.Pod, grace time.Du
 	if state, err = m.Runtime.Pod(ctx, pod.UID); err != nil {
 		return fmt.Errorf("reading the Pod's containers: %w", err)
 	}
+	m.syncProbes(pod, state)
 	m.publish(ctx, pod, state, true)
 	klog.FromContext(ctx).V(2).Info("Stopped Pod", "containers", len(state.Containers))
 	return nil
 }
 
-// stopAll ends every container at the same time, then the sandboxes.
+// stopAll ends every container of a Pod at the same time of which the API says nothing
+// any more, then the sandboxes.
 func (m *Manager) stopAll(ctx context.Context, state runtime.PodState, grace time.Duration) error {
 	errs := make([]error, len(state.Containers))
 	var group sync.WaitGroup
@@ -64,6 +74,10 @@ func (m *Manager) stopAll(ctx context.Context, state runtime.PodState, grace tim
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	return m.stopSandboxes(ctx, state)
+}
+
+func (m *Manager) stopSandboxes(ctx context.Context, state runtime.PodState) error {
 	for _, s := range state.Sandboxes {
 		if err := m.Runtime.StopSandbox(ctx, s.ID); err != nil {
 			return fmt.Errorf("stopping sandbox %s: %w", s.ID, err)

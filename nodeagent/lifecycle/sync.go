@@ -25,11 +25,13 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 	if err != nil {
 		return podworker.Result{}, fmt.Errorf("reading the Pod's containers: %w", err)
 	}
+	m.syncProbes(pod, state)
+	m.endOverdue(pod)
 	if m.recall(pod.UID).failure != nil {
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil
 	}
-	p := computePlan(pod, state, m.previousStatus(pod), m.holdOff(pod))
+	p := computePlan(facts{pod: pod, state: state, previous: m.previousStatus(pod), backoff: m.holdOff(pod), health: m.Probes.Health})
 	if p.Finished {
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil
@@ -43,11 +45,13 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 		if stateErr != nil {
 			return podworker.Result{}, errors.Join(err, fmt.Errorf("reading the Pod's containers: %w", stateErr))
 		}
+		m.syncProbes(pod, state)
 		m.publish(ctx, pod, state, false)
 	}
 	for _, w := range p.Waits {
 		retryAt = earlier(retryAt, w.Until)
 	}
+	retryAt = earlier(retryAt, m.deadline(pod))
 	return podworker.Result{RetryAt: retryAt}, err
 }
 
@@ -132,16 +136,20 @@ func (m *Manager) applyStarts(ctx context.Context, pod *keelsonv1.Pod, steps []s
 		}
 		var image *images.Error
 		var start *runtime.StartError
+		var hook *hookError
 		switch {
 		case err == nil:
 			m.setWaiting(pod.UID, name, nil)
+			if step.Sidecar {
+				retryAt = earlier(retryAt, m.Clock.Now()) // the next one may follow
+			}
 		case errors.As(err, &image):
 			m.setWaiting(pod.UID, name, &corev1.ContainerStateWaiting{Reason: image.Reason, Message: image.Message})
 			retryAt = earlier(retryAt, image.RetryAt)
 			if image.Reason == images.ReasonErrImagePull {
 				retryAt = earlier(retryAt, m.Clock.Now().Add(showBackOffAfter))
 			}
-		case errors.As(err, &start):
+		case errors.As(err, &start), errors.As(err, &hook):
 			retryAt = earlier(retryAt, m.Clock.Now()) // it has ended: the next sync holds it off
 		default:
 			errs = append(errs, fmt.Errorf("container %s: %w", name, err))
@@ -172,8 +180,8 @@ func (m *Manager) applyStops(ctx context.Context, pod *keelsonv1.Pod, p *plan) e
 	var errs []error
 	for _, s := range p.Stop {
 		m.Recorder.Record(pod, Note{s.Container.Name, corev1.EventTypeNormal, eventKilling, s.Message})
-		if err := m.Runtime.StopContainer(ctx, s.Container.ID, podworker.GracePeriod(pod)); err != nil {
-			errs = append(errs, fmt.Errorf("stopping container %s: %w", s.Container.Name, err))
+		if err := m.stopContainer(ctx, pod, s.Container, s.Grace, nil); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
@@ -220,7 +228,7 @@ func (m *Manager) publish(ctx context.Context, pod *keelsonv1.Pod, state runtime
 	in := status.Input{
 		Pod: pod, Previous: m.previousStatus(pod), State: m.withMessages(ctx, pod, state),
 		RuntimeName: m.RuntimeName, Waiting: memory.waiting, Terminal: terminal, Failure: memory.failure,
-		HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
+		Health: m.health, HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
 	}
 	if memory.attachment != nil && len(state.Sandboxes) > 0 {
 		in.PodIP = memory.attachment.IP.String()

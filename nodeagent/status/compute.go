@@ -30,6 +30,9 @@ type Input struct {
 	RuntimeName string
 	// Waiting says why a container that should run does not.
 	Waiting map[string]corev1.ContainerStateWaiting
+	// Health says of a running container, by the runtime's ID, what its probes found. Nil:
+	// there are no probes.
+	Health func(containerID string) (started, ready bool)
 	// Terminal says that no container of the Pod will start again.
 	Terminal bool
 	// Failure overrides the phase: the node or a deadline ended the Pod.
@@ -47,13 +50,15 @@ type Failure struct {
 // Compute returns the status that follows from in. Conditions that other writers own
 // are not part of it.
 func Compute(in Input) corev1.PodStatus {
+	inits := computeInitContainers(in)
 	s := corev1.PodStatus{
 		ObservedGeneration: max(in.Pod.Generation, in.Previous.ObservedGeneration),
 		QOSClass:           QOSClass(&in.Pod.Spec),
 		StartTime:          in.Previous.StartTime,
 		NominatedNodeName:  in.Previous.NominatedNodeName,
-		ContainerStatuses:  computeContainers(in),
+		ContainerStatuses:  computeContainers(in, inits),
 
+		InitContainerStatuses:      inits,
 		EphemeralContainerStatuses: computeEphemeral(in),
 	}
 	if s.StartTime.IsZero() {
@@ -62,6 +67,7 @@ func Compute(in Input) corev1.PodStatus {
 	setAddresses(&s, in)
 	setPhase(&s, in)
 	setConditions(&s, in)
+	holdPhase(&s, in)
 	return s
 }
 
@@ -95,89 +101,32 @@ func setPhase(s *corev1.PodStatus, in Input) {
 	case terminalPhase(in.Previous.Phase):
 		s.Phase = in.Previous.Phase // a Pod never leaves a terminal phase
 	default:
-		s.Phase = ComputePhase(&in.Pod.Spec, s.ContainerStatuses, in.Terminal)
+		s.Phase = ComputePhase(&in.Pod.Spec, slices.Concat(s.ContainerStatuses, s.InitContainerStatuses),
+			in.Terminal, Initialized(in.Pod, in.State))
 	}
 	if s.Phase == in.Previous.Phase {
 		s.Reason, s.Message = in.Previous.Reason, in.Previous.Message
 	}
 }
 
+// holdPhase keeps a Pod from ending in the eyes of others while something of it runs:
+// what it held is not free yet.
+func holdPhase(s *corev1.PodStatus, in Input) {
+	if in.Terminal || !terminalPhase(s.Phase) || terminalPhase(in.Previous.Phase) || !anyRuns(in.State) {
+		return
+	}
+	s.Phase, s.Reason, s.Message = in.Previous.Phase, in.Previous.Reason, in.Previous.Message
+	if s.Phase == "" {
+		s.Phase = corev1.PodPending
+	}
+}
+
+func anyRuns(state runtime.PodState) bool {
+	return slices.ContainsFunc(state.Containers, func(c runtime.Container) bool { return c.State == runtime.Running })
+}
+
 func terminalPhase(p corev1.PodPhase) bool {
 	return p == corev1.PodSucceeded || p == corev1.PodFailed
-}
-
-// counts are containers by what they do.
-type counts struct {
-	running, waiting, unknown int
-	// ended are those whose last attempt ended and no other has started; final are the
-	// ended that will not start again, succeeded those that show success.
-	ended, final, succeeded int
-}
-
-func countContainers(spec *corev1.PodSpec, statuses []corev1.ContainerStatus) counts {
-	var n counts
-	for i := range spec.Containers {
-		status := find(statuses, spec.Containers[i].Name)
-		if status == nil {
-			n.unknown++
-			continue
-		}
-		last := status.State.Terminated
-		if status.State.Waiting != nil {
-			last = status.LastTerminationState.Terminated
-		}
-		switch {
-		case status.State.Running != nil:
-			n.running++
-		case last != nil:
-			n.ended++
-			if !ShouldRestart(spec.RestartPolicy, last.ExitCode) {
-				n.final++
-			}
-			if status.State.Terminated != nil && last.ExitCode == 0 {
-				n.succeeded++
-			}
-		case status.State.Waiting != nil:
-			n.waiting++
-		default:
-			n.unknown++
-		}
-	}
-	return n
-}
-
-// ComputePhase derives the phase from container states. terminal says that nothing
-// will be restarted any more, whatever the restart policy.
-func ComputePhase(spec *corev1.PodSpec, statuses []corev1.ContainerStatus, terminal bool) corev1.PodPhase {
-	n := countContainers(spec, statuses)
-	switch {
-	case n.unknown > 0 || n.waiting > 0 && !terminal:
-		return corev1.PodPending
-	case n.running > 0:
-		return corev1.PodRunning
-	case terminal && n.succeeded == len(spec.Containers):
-		return corev1.PodSucceeded
-	case terminal:
-		return corev1.PodFailed
-	case n.ended != n.final:
-		return corev1.PodRunning // some container is about to restart
-	case n.succeeded == n.ended:
-		return corev1.PodSucceeded
-	default:
-		return corev1.PodFailed
-	}
-}
-
-// ShouldRestart says whether a container that ended with code starts again.
-func ShouldRestart(policy corev1.RestartPolicy, code int32) bool {
-	switch policy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return code != 0
-	default:
-		return true
-	}
 }
 
 func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatus {
@@ -189,11 +138,13 @@ func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatu
 }
 
 // computeContainers returns one status for each container of the spec, by name. A Pod
-// that failed before anything of it ran has none.
-func computeContainers(in Input) []corev1.ContainerStatus {
+// that failed before anything of it ran has none. Containers of a Pod that ended while
+// it was being initialized wait for ever: they are not lost.
+func computeContainers(in Input, inits []corev1.ContainerStatus) []corev1.ContainerStatus {
 	if in.Failure != nil && len(in.State.Containers) == 0 {
 		return in.Previous.ContainerStatuses
 	}
+	in.Terminal = in.Terminal && wasInitialized(in, inits)
 	statuses := make([]corev1.ContainerStatus, 0, len(in.Pod.Spec.Containers))
 	for i := range in.Pod.Spec.Containers {
 		statuses = append(statuses, computeContainer(in, &in.Pod.Spec.Containers[i]))

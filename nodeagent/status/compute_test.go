@@ -89,7 +89,7 @@ func TestPhase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			spec := makePod("a", "b").Spec
 			spec.RestartPolicy = tt.policy
-			if got := ComputePhase(&spec, tt.statuses, tt.terminal); got != tt.want {
+			if got := ComputePhase(&spec, tt.statuses, tt.terminal, true); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})

@@ -30,7 +30,7 @@ func setConditions(s *corev1.PodStatus, in Input) {
 	ready := computeContainersReady(in.Pod, s)
 	s.Conditions = []corev1.PodCondition{
 		computeReadyToStart(in),
-		computeInitialized(s),
+		computeInitialized(in.Pod, s),
 		computeReady(in.Pod, ready),
 		ready,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
@@ -66,14 +66,6 @@ func computeReadyToStart(in Input) corev1.PodCondition {
 	return c
 }
 
-func computeInitialized(s *corev1.PodStatus) corev1.PodCondition {
-	c := corev1.PodCondition{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}
-	if s.Phase == corev1.PodSucceeded {
-		c.Reason = reasonPodCompleted
-	}
-	return c
-}
-
 func computeContainersReady(pod *keelsonv1.Pod, s *corev1.PodStatus) corev1.PodCondition {
 	c := corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse}
 	switch s.Phase {
@@ -85,9 +77,8 @@ func computeContainersReady(pod *keelsonv1.Pod, s *corev1.PodStatus) corev1.PodC
 		return c
 	}
 	var unready []string
-	for i := range pod.Spec.Containers {
-		name := pod.Spec.Containers[i].Name
-		if status := find(s.ContainerStatuses, name); status == nil || !status.Ready {
+	for _, name := range lastingContainers(&pod.Spec) {
+		if status := Find(s, name); status == nil || !status.Ready {
 			unready = append(unready, name)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 const (
 	reasonContainerCreating = "ContainerCreating"
+	reasonPodInitializing   = "PodInitializing"
 	reasonStatusUnknown     = "ContainerStatusUnknown"
 
 	messageLost        = "The container could not be located when the pod was terminated"
@@ -29,7 +30,7 @@ const ExitCodeUnknown = 137
 
 // computeContainer derives one container's status from its attempts, newest first.
 func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
-	previous := find(in.Previous.ContainerStatuses, spec.Name)
+	previous := Find(&in.Previous, spec.Name)
 	attempts := attemptsOf(in.State.Containers, spec.Name)
 
 	var s corev1.ContainerStatus
@@ -52,8 +53,11 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 		}
 		s.State = corev1.ContainerState{Waiting: &waiting}
 	}
-	s.Started = new(s.State.Running != nil)
-	s.Ready = s.State.Running != nil
+	started, ready := false, false
+	if s.State.Running != nil {
+		started, ready = in.health(attempts[0].ID)
+	}
+	s.Started, s.Ready = &started, started && ready
 	setResources(&s, spec)
 	return s
 }
@@ -81,6 +85,22 @@ func computeEphemeralContainer(in Input, spec *corev1.Container) corev1.Containe
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}
 	}
 	return s
+}
+
+func (in *Input) health(containerID string) (started, ready bool) {
+	if in.Health == nil {
+		return true, true
+	}
+	return in.Health(containerID)
+}
+
+// creating is the state of a container that has not been made yet.
+func (in *Input) creating() corev1.ContainerState {
+	reason := reasonContainerCreating
+	if len(in.Pod.Spec.InitContainers) > 0 {
+		reason = reasonPodInitializing
+	}
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
 }
 
 func attemptsOf(containers []runtime.Container, name string) []runtime.Container {
@@ -117,23 +137,26 @@ func stateOf(in Input, c *runtime.Container) corev1.ContainerState {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 			ExitCode:    c.ExitCode,
 			Reason:      c.Reason,
-			Message:     validText(c.Message, maxTerminationMessages/len(in.Pod.Spec.Containers)),
+			Message:     validText(c.Message, maxTerminationMessages/allContainers(&in.Pod.Spec)),
 			StartedAt:   seconds(c.StartedAt),
 			FinishedAt:  seconds(c.FinishedAt),
 			ContainerID: containerID(in, c),
 		}}
 	default:
 		// The runtime has it, and it does not run (yet).
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}}
+		return in.creating()
 	}
+}
+
+func allContainers(spec *corev1.PodSpec) int {
+	return len(spec.Containers) + len(spec.InitContainers) + len(spec.EphemeralContainers)
 }
 
 // statusWithoutContainer is the status of a container of which the runtime holds
 // nothing: it was never made, or somebody removed it.
 func statusWithoutContainer(in Input, spec *corev1.Container, previous *corev1.ContainerStatus) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{
-		Name: spec.Name, Image: spec.Image,
-		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonContainerCreating}},
+		Name: spec.Name, Image: spec.Image, State: in.creating(),
 	}
 	if previous == nil {
 		return s

@@ -1,6 +1,8 @@
 package status
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -8,8 +10,8 @@ import (
 // cpu and memory count.
 func QOSClass(spec *corev1.PodSpec) corev1.PodQOSClass {
 	guaranteed, asks := true, false
-	for i := range spec.Containers {
-		r := spec.Containers[i].Resources
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		r := c.Resources
 		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 			limit, request := r.Limits[name], r.Requests[name]
 			if _, ok := r.Requests[name]; !ok {

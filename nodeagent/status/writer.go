@@ -306,6 +306,7 @@ func urgent(inAPI, wanted *corev1.PodStatus) bool {
 		return true
 	}
 	return changed(inAPI.ContainerStatuses, wanted.ContainerStatuses) ||
+		changed(inAPI.InitContainerStatuses, wanted.InitContainerStatuses) ||
 		changed(inAPI.EphemeralContainerStatuses, wanted.EphemeralContainerStatuses)
 }
 
@@ -333,7 +334,7 @@ func doing(s *corev1.ContainerStatus) string {
 		return "running " + s.ContainerID
 	case s.State.Terminated != nil:
 		return "ended " + s.ContainerID
-	case s.State.Waiting != nil && s.State.Waiting.Reason != reasonContainerCreating:
+	case s.State.Waiting != nil && s.State.Waiting.Reason != reasonContainerCreating && s.State.Waiting.Reason != reasonPodInitializing:
 		return "waiting " + s.State.Waiting.Reason
 	default:
 		return ""
