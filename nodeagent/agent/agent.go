@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -137,6 +138,8 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		Hooks:       hooks.New(a.streamer, a.clock),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		MemoryCapacity: a.settings.machine.MemoryBytes,
+		Objects:        a.objects,
+		Allocatable:    func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),
 		HostsFile:       "/etc/hosts", ResolverFile: chooseResolverFile("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),

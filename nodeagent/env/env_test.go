@@ -209,12 +209,3 @@ func TestCompute(t *testing.T) {
 		})
 	}
 }
-
-func TestUnreadableSourceIsNamed(t *testing.T) {
-	container := &corev1.Container{Env: []corev1.EnvVar{{Name: "KEY", ValueFrom: &corev1.EnvVarSource{
-		FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}}
-	_, err := Compute(Input{Container: container})
-	if want := "env KEY: this node agent reads no valueFrom: write the value itself"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
-	}
-}

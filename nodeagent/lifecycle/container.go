@@ -12,7 +12,6 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
-	"github.com/keelson-dev/keelson/nodeagent/env"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -66,7 +65,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
-	environment, err := m.environment(ctx, pod, c)
+	environment, err := m.environment(ctx, pod, c, at.attachment)
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
@@ -150,14 +149,6 @@ func (m *Manager) targetID(ctx context.Context, pod *keelsonv1.Pod, name string)
 		return "", fmt.Errorf("unable to find target container %s", name)
 	}
 	return newest.ID, nil
-}
-
-func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container) (env.Environment, error) {
-	services, err := m.Services(ctx, pod)
-	if err != nil {
-		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
-	}
-	return env.Compute(env.Input{Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod))})
 }
 
 // removeContainer removes a container that does not run, and its log. The container

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -34,6 +36,7 @@ type machine struct {
 	cgroups *fakeCgroups
 	events  *fakeRecorder
 	volumes *fakeVolumes
+	objects fakeObjects
 	manager *Manager
 	pool    *podworker.Pool
 	probes  *probes.Manager
@@ -69,7 +72,7 @@ func (m *machine) boot(dir string) {
 	m.manager = New(Options{
 		Probes: m.probes, Hooks: hooks.New(m.exec, clock.RealClock{}),
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
-		Recorder: m.events, Services: noServices, Volumes: m.volumes, Clock: clock.RealClock{}, RuntimeName: "fake",
+		Recorder: m.events, Services: noServices, Volumes: m.volumes, Objects: &m.objects, Allocatable: nodeAllocatable, Clock: clock.RealClock{}, RuntimeName: "fake",
 		HostIP: "192.0.2.1", Hostname: "machine", MemoryCapacity: 4 << 30,
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})
@@ -169,6 +172,42 @@ func withPolicy(pod *keelsonv1.Pod, policy corev1.RestartPolicy) *keelsonv1.Pod 
 }
 
 func noServices(context.Context, *keelsonv1.Pod) ([]keelsonv1.Service, error) { return nil, nil }
+
+func nodeAllocatable() corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi")}
+}
+
+// fakeObjects are the ConfigMaps and Secrets of all namespaces, by name.
+type fakeObjects struct {
+	mu         sync.Mutex
+	configMaps map[string]*corev1.ConfigMap
+	secrets    map[string]*corev1.Secret
+	failure    error
+}
+
+func (o *fakeObjects) set(change func(*fakeObjects)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change(o)
+}
+
+func (o *fakeObjects) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if found := o.configMaps[name]; found != nil || o.failure != nil {
+		return found, o.failure
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("configmap"), name)
+}
+
+func (o *fakeObjects) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if found := o.secrets[name]; found != nil || o.failure != nil {
+		return found, o.failure
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("secret"), name)
+}
 
 type fakeNetwork struct {
 	mu       sync.Mutex

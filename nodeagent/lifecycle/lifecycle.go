@@ -23,6 +23,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/images"
+	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
@@ -94,7 +95,11 @@ type Options struct {
 	Services Services
 	Probes   Probes
 	Hooks    Hooks
-	Clock    clock.Clock
+	// Objects reads what variables come from.
+	Objects objects.Reader
+	// Allocatable is what the node can give, the limit of containers without one.
+	Allocatable func() corev1.ResourceList
+	Clock       clock.Clock
 
 	// RuntimeName is the scheme of container IDs.
 	RuntimeName string

@@ -1,0 +1,59 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/downward"
+	"github.com/keelson-dev/keelson/nodeagent/env"
+)
+
+// environment gathers what the container's variables come from, and computes them.
+func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container, attachment Attachment) (env.Environment, error) {
+	services, err := m.Services(ctx, pod)
+	if err != nil {
+		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
+	}
+	sources, err := m.sources(ctx, pod.Namespace, env.Needs(c))
+	if err != nil {
+		return env.Environment{}, err
+	}
+	return env.Compute(env.Input{
+		Pod: pod, Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod)),
+		Sources: sources, Facts: m.facts(pod, attachment), Allocatable: m.Allocatable(),
+	})
+}
+
+// sources reads ConfigMaps and Secrets. Those that do not exist are left out: whether
+// that matters is for the variables to say.
+func (m *Manager) sources(ctx context.Context, namespace string, names env.Names) (env.Sources, error) {
+	s := env.Sources{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}}
+	for _, name := range names.ConfigMaps {
+		object, err := m.Objects.ConfigMap(ctx, namespace, name)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return env.Sources{}, err
+		}
+		s.ConfigMaps[name] = object
+	}
+	for _, name := range names.Secrets {
+		object, err := m.Objects.Secret(ctx, namespace, name)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return env.Sources{}, err
+		}
+		s.Secrets[name] = object
+	}
+	return s, nil
+}
+
+// facts are the addresses that a Pod may ask for.
+func (m *Manager) facts(pod *keelsonv1.Pod, attachment Attachment) downward.Facts {
+	f := downward.Facts{HostIPs: []string{m.HostIP}, PodIPs: []string{m.HostIP}}
+	if !pod.Spec.HostNetwork {
+		f.PodIPs = []string{attachment.IP.String()}
+	}
+	return f
+}
