@@ -149,7 +149,7 @@ generate: bin/controller-gen ## Write the generated Go code and documents again.
 # Whose markers (rbac.go) make which role: the hygiene controllers run in standalone
 # mode only.
 HYGIENE_ROLE := ./controllers/garbagecollector;./controllers/namespace;./controllers/rootca;./controllers/serviceaccount
-MANAGER_ROLE := ./controllers/admission;./controllers/endpoints;./controllers/manager;./controllers/node;./controllers/podgc;./controllers/replication;./controllers/scheduler;./controllers/service
+MANAGER_ROLE := ./controllers/admission;./controllers/endpoints;./controllers/manager;./controllers/node;./controllers/nodeaccess;./controllers/podgc;./controllers/replication;./controllers/scheduler;./controllers/service
 
 .PHONY: manifests
 manifests: bin/controller-gen ## Write the CRDs and the RBAC roles again.

@@ -3,11 +3,13 @@ package admission
 // What admission may do in the API. The dry run creates built-in objects that are never
 // stored, in Keelson's own namespace; a Node has none. Certificates are kept in a Secret
 // that all replicas share, and the registration of the webhook carries their authority.
+// A Pod gets what its ServiceAccount says.
 // `make manifests` writes it to config/rbac.
 //
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=create
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=pods;services;endpoints;replicationcontrollers,verbs=create
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=serviceaccounts,verbs=get;create
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=services,verbs=get;list;watch
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations,verbs=list;watch

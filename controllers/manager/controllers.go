@@ -10,6 +10,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/namespace"
 	"github.com/keelson-dev/keelson/controllers/node"
+	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/controllers/podgc"
 	"github.com/keelson-dev/keelson/controllers/replication"
 	"github.com/keelson-dev/keelson/controllers/rootca"
@@ -52,6 +53,9 @@ func controllers() []controller {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName})
 		}},
 		{name: "node", add: addNode},
+		{name: "nodeaccess", add: func(mgr ctrl.Manager, _ Options) error {
+			return nodeaccess.Add(mgr, nodeaccess.Options{})
+		}},
 		{name: "podgc", add: func(mgr ctrl.Manager, _ Options) error {
 			return podgc.Add(mgr, podgc.Options{})
 		}},

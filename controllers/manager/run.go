@@ -18,6 +18,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/internal/apidial"
 )
 
@@ -109,7 +111,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		keelsonv1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme,
+		keelsonv1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)
@@ -155,6 +157,8 @@ func cacheOptions() cache.Options {
 			&coordinationv1.Lease{}: {
 				Namespaces: map[string]cache.Config{keelsonv1.NodeLeaseNamespace: {}},
 			},
+			&rbacv1.Role{}:        {Label: nodeaccess.Selector()},
+			&rbacv1.RoleBinding{}: {Label: nodeaccess.Selector()},
 		},
 	}
 }
