@@ -74,10 +74,29 @@ func TestCheckPod(t *testing.T) {
 			s.Volumes = []corev1.Volume{{Name: "a"}, {Name: "b"}}
 		}, []string{"spec.volumes"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
-			s.InitContainers = []corev1.Container{{Name: "i"}}
 			s.HostPID = true
-			s.Containers = append(s.Containers, corev1.Container{Lifecycle: &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP)}, LivenessProbe: &corev1.Probe{PeriodSeconds: 1}})
-		}, []string{"spec.containers[1].lifecycle", "spec.containers[1].livenessProbe", "spec.hostPID", "spec.initContainers"}},
+			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
+			s.Containers = append(s.Containers, corev1.Container{
+				Lifecycle: &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP), PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}},
+				LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{
+					GRPC: &corev1.GRPCAction{Mode: new(corev1.GRPCProbeModeTLS)}, HTTPGet: &corev1.HTTPGetAction{Protocol: new(corev1.HTTPProtocolHTTP2)}}}})
+		}, []string{"spec.containers[1].lifecycle.preStop.tcpSocket", "spec.containers[1].lifecycle.stopSignal",
+			"spec.containers[1].livenessProbe.grpc.mode", "spec.containers[1].livenessProbe.httpGet.protocol", "spec.hostPID",
+			"spec.initContainers[0].restartPolicyRules[0].action"}},
+		"init containers, sidecars, probes, hooks and rules pass": {func(s *corev1.PodSpec) {
+			get := &corev1.HTTPGetAction{Path: "/", Port: intstr.FromString("web"), Host: "h", Scheme: corev1.URISchemeHTTPS, HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "b"}}}
+			run := &corev1.ExecAction{Command: []string{"true"}}
+			probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: run, HTTPGet: get, TCPSocket: &corev1.TCPSocketAction{Host: "h", Port: intstr.FromInt32(1)}, GRPC: &corev1.GRPCAction{Port: 1, Service: new("s")}},
+				InitialDelaySeconds: 1, TimeoutSeconds: 1, PeriodSeconds: 1, SuccessThreshold: 1, FailureThreshold: 1, TerminationGracePeriodSeconds: new(int64(1))}
+			hook := &corev1.LifecycleHandler{Exec: run, HTTPGet: get, Sleep: &corev1.SleepAction{Seconds: 1}}
+			c := corev1.Container{Name: "i", StartupProbe: probe, LivenessProbe: probe, ReadinessProbe: probe,
+				Lifecycle: &corev1.Lifecycle{PostStart: hook, PreStop: hook}, RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+				RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
+					ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{3}}}}}
+			s.InitContainers, s.Containers = []corev1.Container{c}, []corev1.Container{c}
+			s.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/ready"}}
+			s.ActiveDeadlineSeconds = new(int64(1))
+		}, nil},
 		"an ephemeral container as kubectl debug makes it, and what upstream refuses itself": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{TargetContainerName: "c", EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Image: "busybox", Stdin: true, StdinOnce: true, TTY: true, Ports: []corev1.ContainerPort{{}},
@@ -150,8 +169,8 @@ func TestCheckRC(t *testing.T) {
 	rc.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: *defaultedPod()}
 	expectPaths(t, CheckRC(rc, specPath))
 	rc.Template.Spec.HostIPC = true
-	rc.Template.Spec.Containers[0].RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].restartPolicy", "spec.template.spec.hostIPC")
+	rc.Template.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP)}
+	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.hostIPC")
 }
 
 func TestCheckService(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 func podTable() Table {
 	t := Table{Kind: "Pod", Root: "spec", Type: reflect.TypeFor[corev1.PodSpec](), Entries: map[string]Entry{
 		"spec.volumes":             refused("containers get no volumes"),
-		"spec.initContainers":      refused("init containers and sidecars do not run"),
+		"spec.initContainers":      noted("with restartPolicy Always: sidecars"),
 		"spec.ephemeralContainers": noted("added to a Pod that is there, as by kubectl debug"),
 
-		"spec.activeDeadlineSeconds":            refused("nothing ends a Pod after a time"),
+		"spec.activeDeadlineSeconds":            supported(),
 		"spec.nodeName":                         noted("set at creation, or by binding; fixed from then on"),
 		"spec.serviceAccountName":               noted("recorded; no token is mounted"),
 		"spec.serviceAccount":                   noted("old name of serviceAccountName, kept equal to it"),
@@ -35,7 +35,7 @@ func podTable() Table {
 		"spec.priorityClassName":                refused("the scheduler has no priorities"),
 		"spec.priority":                         only("the scheduler has no priorities", "0"),
 		"spec.preemptionPolicy":                 only("the scheduler does not preempt", string(corev1.PreemptLowerPriority)),
-		"spec.readinessGates":                   refused("a Pod is ready when its containers are"),
+		"spec.readinessGates":                   supported(),
 		"spec.runtimeClassName":                 refused("all Pods run under runc"),
 		"spec.overhead":                         refused("it belongs to runtime classes"),
 		"spec.resourceClaims":                   refused("dynamic resources are not allocated"),
@@ -54,6 +54,8 @@ func podTable() Table {
 		"seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups",
 		"supplementalGroupsPolicy", "fsGroup", "sysctls", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile",
 		"seLinuxChangePolicy")
+	t.with("spec.readinessGates[*].", supported(), "conditionType")
+	withContainer(t, "spec.initContainers[*].")
 	return withEphemeral(withContainer(t, "spec.containers[*]."))
 }
 
@@ -63,7 +65,7 @@ func withEphemeral(t Table) Table {
 	withContainer(t, prefix)
 	t.with(prefix, supported(), "targetContainerName")
 	for key := range t.Entries {
-		for _, name := range []string{"ports", "resources"} {
+		for _, name := range NotInEphemeralContainers() {
 			if strings.HasPrefix(key, prefix+name+"[*].") || strings.HasPrefix(key, prefix+name+".") {
 				delete(t.Entries, key)
 			}
@@ -87,9 +89,11 @@ func withContainer(t Table, prefix string) Table {
 		"name", "image", "command", "args", "workingDir", "ports", "env", "resources", "terminationMessagePath",
 		"terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty")
 	t.with(prefix, refused("containers get no volumes"), "volumeMounts", "volumeDevices")
-	t.with(prefix, refused("containers are not probed"), "livenessProbe", "readinessProbe", "startupProbe")
-	t.with(prefix, refused("lifecycle hooks do not run"), "lifecycle")
-	t.with(prefix, refused("use the Pod's restartPolicy"), "restartPolicy", "restartPolicyRules")
+	withProbes(t, prefix)
+	withHooks(t, prefix)
+	t.with(prefix, supported(), "restartPolicy", "restartPolicyRules")
+	t.with(prefix+"restartPolicyRules[*].", supported(), "exitCodes", "exitCodes.operator", "exitCodes.values")
+	t.with(prefix+"restartPolicyRules[*].", only("a container restarts alone", string(corev1.ContainerRestartRuleActionRestart)), "action")
 	t.with(prefix, refused("list the variables in env"), "envFrom")
 	t.with(prefix, refused("resources are fixed at creation"), "resizePolicy")
 
@@ -108,6 +112,37 @@ func withContainer(t Table, prefix string) Table {
 		"readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile", "appArmorProfile")
 	t.with(prefix+"securityContext.", supported(), "capabilities", "capabilities.add", "capabilities.drop")
 	return t
+}
+
+func withProbes(t Table, prefix string) {
+	t.with(prefix, supported(), "livenessProbe", "readinessProbe", "startupProbe")
+	for _, name := range []string{"livenessProbe.", "readinessProbe.", "startupProbe."} {
+		probe := prefix + name
+		t.with(probe, supported(), "exec", "httpGet", "tcpSocket", "grpc", "initialDelaySeconds", "timeoutSeconds",
+			"periodSeconds", "successThreshold", "failureThreshold", "terminationGracePeriodSeconds")
+		withHandlers(t, probe)
+		t.with(probe+"tcpSocket.", supported(), "host", "port")
+		t.with(probe+"grpc.", supported(), "port", "service")
+		t.with(probe+"grpc.", refused("probes speak without encryption; upstream has it switched off"), "mode")
+	}
+}
+
+func withHooks(t Table, prefix string) {
+	hooks := prefix + "lifecycle"
+	t.with(hooks, supported(), "", ".postStart", ".preStop")
+	t.with(hooks, refused("the image names the signal; upstream has it switched off"), ".stopSignal")
+	for _, name := range []string{".postStart.", ".preStop."} {
+		t.with(hooks+name, supported(), "exec", "httpGet", "sleep", "sleep.seconds")
+		t.with(hooks+name, refused("upstream does not run it either"), "tcpSocket")
+		withHandlers(t, hooks+name)
+	}
+}
+
+// withHandlers are the handlers that probes and hooks have in common.
+func withHandlers(t Table, prefix string) {
+	t.with(prefix, supported(), "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.scheme", "httpGet.httpHeaders")
+	t.with(prefix+"httpGet.httpHeaders[*].", supported(), "name", "value")
+	t.with(prefix+"httpGet.", refused("HTTP/2 is spoken with HTTPS; upstream has it switched off otherwise"), "protocol")
 }
 
 // IsDefaultToleration says whether toleration is one of the two that upstream's

@@ -206,27 +206,33 @@ func TestCheckPodUpdate(t *testing.T) {
 	base := func() *corev1.PodSpec {
 		return &corev1.PodSpec{
 			Containers:                    []corev1.Container{{Name: "a", Image: "1"}, {Name: "b", Image: "1"}},
+			InitContainers:                []corev1.Container{{Name: "i", Image: "1"}},
 			Tolerations:                   []corev1.Toleration{{Key: "x"}},
 			TerminationGracePeriodSeconds: new(int64(-1)),
+			ActiveDeadlineSeconds:         new(int64(60)),
 		}
 	}
 	for name, tc := range map[string]struct {
 		change func(*corev1.PodSpec)
 		want   []string
 	}{
-		"nothing":                       {func(*corev1.PodSpec) {}, nil},
-		"an image":                      {func(s *corev1.PodSpec) { s.Containers[1].Image = "2" }, nil},
-		"one more toleration":           {func(s *corev1.PodSpec) { s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "y"}) }, nil},
-		"a toleration changed":          {func(s *corev1.PodSpec) { s.Tolerations[0].Key = "y" }, []string{"spec.tolerations"}},
-		"a negative grace period to 1":  {func(s *corev1.PodSpec) { s.TerminationGracePeriodSeconds = new(int64(1)) }, nil},
-		"a negative grace period to 2":  {func(s *corev1.PodSpec) { s.TerminationGracePeriodSeconds = new(int64(2)) }, []string{"spec.terminationGracePeriodSeconds"}},
-		"an image and a command":        {func(s *corev1.PodSpec) { s.Containers[1].Image, s.Containers[1].Command = "2", []string{"x"} }, []string{"spec.containers[1].command"}},
-		"a node, which binding sets":    {func(s *corev1.PodSpec) { s.NodeName = "n" }, []string{"spec.nodeName"}},
-		"containers in another order":   {func(s *corev1.PodSpec) { s.Containers[0].Name, s.Containers[1].Name = "b", "a" }, []string{"spec.containers[0].name", "spec.containers[1].name"}},
-		"a container less":              {func(s *corev1.PodSpec) { s.Containers = s.Containers[:1] }, []string{"spec.containers"}},
-		"an empty map where none was":   {func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{} }, nil},
-		"a field inside a new map":      {func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"a": "b"} }, []string{"spec.nodeSelector"}},
-		"a pointer to a struct of none": {func(s *corev1.PodSpec) { s.DNSConfig = &corev1.PodDNSConfig{Searches: []string{"a"}} }, []string{"spec.dnsConfig"}},
+		"nothing":                        {func(*corev1.PodSpec) {}, nil},
+		"an image":                       {func(s *corev1.PodSpec) { s.Containers[1].Image = "2" }, nil},
+		"the image of an init container": {func(s *corev1.PodSpec) { s.InitContainers[0].Image = "2" }, nil},
+		"a shorter deadline":             {func(s *corev1.PodSpec) { s.ActiveDeadlineSeconds = new(int64(59)) }, nil},
+		"a longer deadline":              {func(s *corev1.PodSpec) { s.ActiveDeadlineSeconds = new(int64(61)) }, []string{"spec.activeDeadlineSeconds"}},
+		"no deadline any more":           {func(s *corev1.PodSpec) { s.ActiveDeadlineSeconds = nil }, []string{"spec.activeDeadlineSeconds"}},
+		"one more toleration":            {func(s *corev1.PodSpec) { s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "y"}) }, nil},
+		"a toleration changed":           {func(s *corev1.PodSpec) { s.Tolerations[0].Key = "y" }, []string{"spec.tolerations"}},
+		"a negative grace period to 1":   {func(s *corev1.PodSpec) { s.TerminationGracePeriodSeconds = new(int64(1)) }, nil},
+		"a negative grace period to 2":   {func(s *corev1.PodSpec) { s.TerminationGracePeriodSeconds = new(int64(2)) }, []string{"spec.terminationGracePeriodSeconds"}},
+		"an image and a command":         {func(s *corev1.PodSpec) { s.Containers[1].Image, s.Containers[1].Command = "2", []string{"x"} }, []string{"spec.containers[1].command"}},
+		"a node, which binding sets":     {func(s *corev1.PodSpec) { s.NodeName = "n" }, []string{"spec.nodeName"}},
+		"containers in another order":    {func(s *corev1.PodSpec) { s.Containers[0].Name, s.Containers[1].Name = "b", "a" }, []string{"spec.containers[0].name", "spec.containers[1].name"}},
+		"a container less":               {func(s *corev1.PodSpec) { s.Containers = s.Containers[:1] }, []string{"spec.containers"}},
+		"an empty map where none was":    {func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{} }, nil},
+		"a field inside a new map":       {func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"a": "b"} }, []string{"spec.nodeSelector"}},
+		"a pointer to a struct of none":  {func(s *corev1.PodSpec) { s.DNSConfig = &corev1.PodDNSConfig{Searches: []string{"a"}} }, []string{"spec.dnsConfig"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := base()

@@ -83,20 +83,18 @@ func checkAccountName(name string) field.ErrorList {
 	return field.ErrorList{field.Invalid(specPath.Child("serviceAccountName"), name, strings.Join(problems, ","))}
 }
 
-const mutablePodFields = "only the images of containers, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
+const mutablePodFields = "only the images of containers, a shorter active deadline, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
 
 // checkPodUpdate allows the changes that upstream allows, of the fields that
 // Keelson supports, and names each of the others. spec.nodeName is among the
 // others: only the scheduler's binding sets it.
 func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
-	errs := checkTolerationsKept(spec.Tolerations, old.Tolerations)
+	errs := append(checkTolerationsKept(spec.Tolerations, old.Tolerations), checkDeadline(spec.ActiveDeadlineSeconds, old.ActiveDeadlineSeconds)...)
 	munged := spec.DeepCopy()
 	munged.Tolerations, munged.EphemeralContainers = old.Tolerations, old.EphemeralContainers
-	if len(munged.Containers) == len(old.Containers) {
-		for i := range munged.Containers {
-			munged.Containers[i].Image = old.Containers[i].Image
-		}
-	}
+	munged.ActiveDeadlineSeconds = old.ActiveDeadlineSeconds
+	restoreImages(munged.Containers, old.Containers)
+	restoreImages(munged.InitContainers, old.InitContainers)
 	if grace := old.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
 		if now := munged.TerminationGracePeriodSeconds; now != nil && *now == 1 {
 			munged.TerminationGracePeriodSeconds = grace
@@ -113,6 +111,30 @@ func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
 		errs = append(errs, field.Forbidden(path, "may not change after creation: "+mutablePodFields))
 	}
 	return errs, nil
+}
+
+func restoreImages(now, old []corev1.Container) {
+	if len(now) != len(old) {
+		return
+	}
+	for i := range now {
+		now[i].Image = old[i].Image
+	}
+}
+
+// checkDeadline allows a deadline to be set, and to be shortened.
+func checkDeadline(now, old *int64) field.ErrorList {
+	path := specPath.Child("activeDeadlineSeconds")
+	switch {
+	case old == nil:
+		return nil
+	case now == nil:
+		return field.ErrorList{field.Invalid(path, now, "must not update from a positive integer to nil value")}
+	case *now > *old:
+		return field.ErrorList{field.Invalid(path, *now, "must be less than or equal to previous value")}
+	default:
+		return nil
+	}
 }
 
 func checkTolerationsKept(now, old []corev1.Toleration) field.ErrorList {

@@ -32,8 +32,8 @@ func TestBadManifestsAreRefusedWithEveryFault(t *testing.T) {
 			want:     []string{"spec.restartPolicy", "spec.containers[0].name", "spec.containers[1].image", "spec.volumes"},
 		},
 		"field that is not there yet": {
-			manifest: pod("  containers: [{name: a, image: x, livenessProbe: {tcpSocket: {port: 1}}}]\n"),
-			want:     []string{"spec.containers[0].livenessProbe", "not supported"},
+			manifest: pod("  containers: [{name: a, image: x}]\n  resourceClaims: [{name: gpu, resourceClaimName: gpu}]\n"),
+			want:     []string{"spec.resourceClaims", "not supported"},
 		},
 		"selector against template": {
 			manifest: strings.Replace(controller("bad", 1), "selector: {app: bad}", "selector: {app: other}", 1),
