@@ -71,8 +71,21 @@ func TestCheckPod(t *testing.T) {
 			s.Affinity, s.Containers[0].SecurityContext, s.Volumes = &corev1.Affinity{}, &corev1.SecurityContext{}, []corev1.Volume{}
 		}, nil},
 		"a refused list is one error at its root": {func(s *corev1.PodSpec) {
-			s.Volumes = []corev1.Volume{{Name: "a"}, {Name: "b"}}
-		}, []string{"spec.volumes"}},
+			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "a"}, {Name: "b"}}
+		}, []string{"spec.resourceClaims"}},
+		"volumes of each kind that is made, and of others": {func(s *corev1.PodSpec) {
+			s.Volumes = []corev1.Volume{
+				{Name: "a", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+				{Name: "b", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}}},
+				{Name: "c", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{Items: []corev1.KeyToPath{{Key: "k", Path: "p", Mode: new(int32(0o400))}}}}},
+				{Name: "d", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}},
+				{Name: "e", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
+					{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Path: "ca"}},
+				}}}},
+			}
+			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a", SubPathExpr: "$(X)", MountPropagation: new(corev1.MountPropagationHostToContainer)}}
+		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].projected.sources[1].clusterTrustBundle"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
 			s.HostPID = true
 			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
@@ -105,9 +118,9 @@ func TestCheckPod(t *testing.T) {
 		}, nil},
 		"an ephemeral container with what no container may have": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-				VolumeMounts: []corev1.VolumeMount{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
+				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
 			}}}
-		}, []string{"spec.ephemeralContainers[0].securityContext.privileged", "spec.ephemeralContainers[0].volumeMounts"}},
+		}, []string{"spec.ephemeralContainers[0].securityContext.privileged", "spec.ephemeralContainers[0].volumeDevices"}},
 		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
 			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
 		}, []string{"spec.automountServiceAccountToken", "spec.hostUsers"}},
@@ -145,7 +158,7 @@ func TestCheckPod(t *testing.T) {
 
 func TestMessagesSayWhatIsMissing(t *testing.T) {
 	spec := defaultedPod()
-	spec.Volumes = []corev1.Volume{{Name: "v"}}
+	spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "v"}}
 	spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
 	spec.AutomountServiceAccountToken = new(true)
 	var got []string
@@ -156,7 +169,7 @@ func TestMessagesSayWhatIsMissing(t *testing.T) {
 	want := []string{
 		"spec.automountServiceAccountToken: Forbidden: not supported by Keelson yet: no token is mounted (true is refused, only false is allowed)",
 		"spec.containers[0].ports[0].protocol: Forbidden: not supported by Keelson yet: SCTP is refused, only TCP, UDP is allowed",
-		"spec.volumes: Forbidden: not supported by Keelson yet: containers get no volumes",
+		"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("messages (-want +got):\n%s", diff)

@@ -9,7 +9,6 @@ import (
 
 func podTable() Table {
 	t := Table{Kind: "Pod", Root: "spec", Type: reflect.TypeFor[corev1.PodSpec](), Entries: map[string]Entry{
-		"spec.volumes":             refused("containers get no volumes"),
 		"spec.initContainers":      noted("with restartPolicy Always: sidecars"),
 		"spec.ephemeralContainers": noted("added to a Pod that is there, as by kubectl debug"),
 
@@ -56,7 +55,7 @@ func podTable() Table {
 		"seLinuxChangePolicy")
 	t.with("spec.readinessGates[*].", supported(), "conditionType")
 	withContainer(t, "spec.initContainers[*].")
-	return withEphemeral(withContainer(t, "spec.containers[*]."))
+	return withEphemeral(withContainer(withVolumes(t), "spec.containers[*]."))
 }
 
 // withEphemeral is the containers' table, with what upstream allows in none of them.
@@ -88,7 +87,7 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix, supported(),
 		"name", "image", "command", "args", "workingDir", "ports", "env", "resources", "terminationMessagePath",
 		"terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty")
-	t.with(prefix, refused("containers get no volumes"), "volumeMounts", "volumeDevices")
+	withVolumeMounts(t, prefix)
 	withProbes(t, prefix)
 	withHooks(t, prefix)
 	t.with(prefix, supported(), "restartPolicy", "restartPolicyRules")

@@ -56,14 +56,14 @@ func TestAdmitPod(t *testing.T) {
 		"asks for what no Pod gets here": {
 			pod: func() *keelsonv1.Pod {
 				pod := podAsking("p", "", "")
-				pod.Spec.Volumes = []corev1.Volume{{Name: "data"}}
+				pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "data"}}
 				pod.Spec.InitContainers = []corev1.Container{{Name: "init"}}
 				pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1}
 				return pod
 			}(),
-			want: &refusal{"PodFeatureUnsupported", "[spec.volumes: Forbidden: not supported by Keelson yet: containers get no volumes, " +
-				"spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run, " +
-				"spec.containers[0].livenessProbe: Forbidden: not supported by Keelson yet: containers are not probed]"},
+			want: &refusal{"PodFeatureUnsupported", "[spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run, " +
+				"spec.containers[0].livenessProbe: Forbidden: not supported by Keelson yet: containers are not probed, " +
+				"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated]"},
 		},
 		"too much cpu by less than the message can show": {
 			pod: podAsking("p", "1500m", ""), others: []*keelsonv1.Pod{podAsking("o", "2500100u", "")},

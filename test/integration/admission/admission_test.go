@@ -58,12 +58,12 @@ func testBadInput(t *testing.T) {
 		want []string
 	}{
 		"all errors of a bad Pod come at once, and no name is one of them": {
-			"apiVersion: core.keelson.dev/v1\nkind: Pod\nspec:\n  restartPolicy: Maybe\n  volumes: [{name: v, emptyDir: {}}]\n  containers:\n  - name: c\n    image: i\n",
+			"apiVersion: core.keelson.dev/v1\nkind: Pod\nspec:\n  restartPolicy: Maybe\n  volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]\n  containers:\n  - name: c\n    image: i\n",
 			[]string{
 				`The Pod "" is invalid:`,
 				`* metadata.name: Required value: name or generateName is required`,
 				`* spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "OnFailure", "Never"`,
-				`* spec.volumes: Forbidden: not supported by Keelson yet: containers get no volumes`,
+				`* spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by Keelson yet: claims of storage are not bound yet`,
 			}},
 		"a field that does not exist": {
 			pod("a", "  containers: [{name: c, image: i, entrypoint: [x]}]\n"),

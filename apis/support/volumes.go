@@ -1,0 +1,69 @@
+package support
+
+import corev1 "k8s.io/api/core/v1"
+
+// withVolumes adds the volumes of a Pod.
+func withVolumes(t Table) Table {
+	const volume = "spec.volumes[*]."
+	t.with("spec.", supported(), "volumes")
+	t.with(volume, supported(), "name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+	t.with(volume, refused("claims of storage are not bound yet"), "persistentVolumeClaim", "ephemeral")
+	t.with(volume, refused("use configMap, or clone in an init container into an emptyDir"), "gitRepo")
+	t.with(volume, refused("images are not mounted; copy from them in an init container"), "image")
+	t.with(volume, refused("drivers of storage are not called"), "csi", "flexVolume")
+	t.with(volume, refused("network volumes are not mounted"), "gcePersistentDisk", "awsElasticBlockStore", "nfs", "iscsi",
+		"glusterfs", "rbd", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",
+		"photonPersistentDisk", "portworxVolume", "scaleIO", "storageos")
+
+	t.with(volume+"emptyDir.", only("huge pages are not mounted", string(corev1.StorageMediumDefault), string(corev1.StorageMediumMemory)), "medium")
+	t.with(volume+"emptyDir.", noted("bounds a volume in memory at once; a Pod whose volume on disk grows beyond it is evicted"), "sizeLimit")
+	t.with(volume+"emptyDir.", refused("upstream has it behind an alpha gate"), "mode")
+	t.with(volume+"hostPath.", supported(), "path", "type")
+
+	t.with(volume+"configMap.", supported(), "name", "items", "defaultMode", "optional")
+	t.with(volume+"secret.", supported(), "secretName", "items", "defaultMode", "optional")
+	t.with(volume+"downwardAPI.", supported(), "items", "defaultMode")
+	t.with(volume+"projected.", supported(), "sources", "defaultMode")
+	const source = volume + "projected.sources[*]."
+	t.with(source, supported(), "configMap", "secret", "downwardAPI", "serviceAccountToken")
+	t.with(source, refused("bundles of trust are not read"), "clusterTrustBundle")
+	t.with(source, refused("certificates are not issued to Pods"), "podCertificate")
+	t.with(source+"configMap.", supported(), "name", "items", "optional")
+	t.with(source+"secret.", supported(), "name", "items", "optional")
+	t.with(source+"downwardAPI.", supported(), "items")
+	t.with(source+"serviceAccountToken.", supported(), "audience", "path")
+	t.with(source+"serviceAccountToken.", noted("the token is not bound to the Pod: it ends with its time or its account"), "expirationSeconds")
+
+	for _, keys := range []string{volume + "configMap.", volume + "secret.", source + "configMap.", source + "secret."} {
+		t.with(keys+"items[*].", supported(), "key", "path", "mode")
+	}
+	for _, files := range []string{volume + "downwardAPI.", source + "downwardAPI."} {
+		t.with(files+"items[*].", supported(), "path", "mode", "fieldRef", "resourceFieldRef")
+		t.with(files+"items[*].fieldRef.", supported(), "apiVersion", "fieldPath")
+		t.with(files+"items[*].resourceFieldRef.", supported(), "containerName", "resource", "divisor")
+	}
+	return withoutFileOwners(t)
+}
+
+// withoutFileOwners refuses the owner of files wherever upstream has the field.
+func withoutFileOwners(t Table) Table {
+	alpha := refused("upstream has it behind an alpha gate")
+	const volume, source = "spec.volumes[*].", "spec.volumes[*].projected.sources[*]."
+	for _, kind := range []string{"configMap.", "secret.", "downwardAPI.", "projected."} {
+		t.with(volume+kind, alpha, "defaultUser")
+	}
+	for _, list := range []string{volume + "configMap.", volume + "secret.", volume + "downwardAPI.", source + "configMap.", source + "secret.", source + "downwardAPI."} {
+		t.with(list+"items[*].", alpha, "user")
+	}
+	t.with(source+"serviceAccountToken.", alpha, "user")
+	return t
+}
+
+// withVolumeMounts adds what a container mounts.
+func withVolumeMounts(t Table, container string) Table {
+	t.with(container, supported(), "volumeMounts")
+	t.with(container, refused("claims of storage are not bound yet"), "volumeDevices")
+	mount := container + "volumeMounts[*]."
+	t.with(mount, supported(), "name", "mountPath", "subPath", "subPathExpr", "readOnly", "recursiveReadOnly", "mountPropagation")
+	return t.with(mount, refused("upstream has it behind an alpha gate"), "bindMountOptions")
+}
