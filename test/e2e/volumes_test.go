@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+)
+
+// volumePod is a Pod with volumes whose container c0 runs command; mounts and volumes are
+// lists in YAML's flow style.
+func volumePod(name, command, mounts, volumes string) string {
+	return fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Pod
+metadata:
+  name: %s
+  labels: {app: %[1]s}
+  annotations: {note: "first"}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c0
+    image: %s
+    command: [sh, -c, %q]
+    resources: {limits: {memory: 64Mi}}
+    volumeMounts: %s
+  volumes: %s
+`, name, cluster.Image(busyboxImage), command, mounts, volumes)
+}
+
+const settings = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {color: red, shape: round}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: key}
+stringData: {password: sesame}
+`
+
+func TestVolumesHoldWhatThePodSays(t *testing.T) {
+	s := newSpace(t)
+	s.apply(settings)
+	s.apply(volumePod("reader", `
+set -e
+echo color=$(cat /config/color) link=$(readlink /config/color)
+echo nested=$(cat /items/a/b) mode=$(stat -Lc %a /items/a/b)
+echo password=$(cat /secret/password) fs=$(stat -fc %T /secret)
+echo labels=$(cat /about/labels) memory=$(cat /about/memory)
+echo all=$(cat /all/color)-$(cat /all/password)-$(cat /all/name)
+echo optional=$(ls /optional | wc -l)
+echo disk=$(stat -c %a /disk) memory=$(stat -fc %T /memory) size=$(stat -fc '%b*%S' /memory)
+echo token=$(cut -d. -f1 /token/token | wc -c | awk '{print ($1>10)}')
+touch /config/new 2>/dev/null && echo config is writable || true
+touch /disk/new /memory/new
+echo done
+`, `[{name: config, mountPath: /config}, {name: items, mountPath: /items}, {name: secret, mountPath: /secret},
+      {name: about, mountPath: /about}, {name: all, mountPath: /all}, {name: optional, mountPath: /optional},
+      {name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}, {name: token, mountPath: /token}]`,
+		`[{name: config, configMap: {name: settings}},
+      {name: items, configMap: {name: settings, items: [{key: shape, path: a/b, mode: 0400}]}},
+      {name: secret, secret: {secretName: key}},
+      {name: about, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, {path: memory, resourceFieldRef: {containerName: c0, resource: limits.memory, divisor: 1Mi}}]}},
+      {name: all, projected: {sources: [{configMap: {name: settings}}, {secret: {name: key}}, {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}},
+      {name: optional, configMap: {name: nothing, optional: true}},
+      {name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory, sizeLimit: 1Mi}},
+      {name: token, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 600}}]}}]`))
+	pod := s.phase("reader", corev1.PodSucceeded)
+	want := strings.TrimPrefix(`
+color=red link=..data/color
+nested=round mode=400
+password=sesame fs=tmpfs
+labels=app="reader" memory=64
+all=red-sesame-reader
+optional=0
+disk=777 memory=tmpfs size=256*4096
+token=1
+done
+`, "\n")
+	if got := logs(t, pod, "c0"); got != want {
+		t.Errorf("the Pod says\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestMissingObjectHoldsThePodAndComingFreesIt(t *testing.T) {
+	s := newSpace(t)
+	s.apply(volumePod("waiter", `cat /config/color`, `[{name: config, mountPath: /config}]`, `[{name: config, configMap: {name: settings}}]`))
+	s.podWhen("waiter", "waiting for its ConfigMap", func(pod *keelsonv1.Pod) error {
+		statuses := pod.Status.ContainerStatuses
+		if len(statuses) != 1 || statuses[0].State.Waiting == nil || statuses[0].State.Waiting.Reason != "ContainerCreating" {
+			return fmt.Errorf("container statuses %+v", statuses)
+		}
+		return nil
+	})
+	s.eventually(eventual, "the event FailedMount", func() error {
+		out := s.run("get", "events", "--field-selector", "reason=FailedMount", "-o", "jsonpath={.items[*].message}")
+		if want := `MountVolume.SetUp failed for volume "config" : configmap "settings" not found`; !strings.Contains(out, want) {
+			return fmt.Errorf("events say %q, want %q", out, want)
+		}
+		return nil
+	})
+	s.apply(settings)
+	pod := s.phase("waiter", corev1.PodSucceeded)
+	if got := logs(t, pod, "c0"); got != "red\n" {
+		t.Errorf("the Pod says %q, want red", got)
+	}
+}
+
+func TestMountedFilesFollowTheirObjects(t *testing.T) {
+	s := newSpace(t)
+	s.apply(settings)
+	s.apply(volumePod("watcher", `
+until grep -q blue /config/color && grep -q second /about/note && ! test -e /config/shape && test -e /config/size; do sleep 0.2; done
+echo $(cat /part/color) $(ls -a /config | grep -c '^\.\.2')
+`, `[{name: config, mountPath: /config}, {name: about, mountPath: /about}, {name: config, mountPath: /part/color, subPath: color}]`,
+		`[{name: config, configMap: {name: settings}},
+      {name: about, downwardAPI: {items: [{path: note, fieldRef: {fieldPath: "metadata.annotations['note']"}}]}}]`))
+	s.phase("watcher", corev1.PodRunning)
+	s.run("patch", "configmap", "settings", "--type=merge", "-p", `{"data":{"color":"blue","shape":null,"size":"big"}}`)
+	s.run("annotate", "kpo", "watcher", "--overwrite", "note=second")
+	pod := s.phase("watcher", corev1.PodSucceeded)
+	if got, want := logs(t, pod, "c0"), "red 1\n"; got != want {
+		t.Errorf("the Pod says %q, want %q: a file mounted by itself stays, and old folders go", got, want)
+	}
+}
