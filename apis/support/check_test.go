@@ -87,15 +87,15 @@ func TestCheckPod(t *testing.T) {
 			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a", SubPathExpr: "$(X)", MountPropagation: new(corev1.MountPropagationHostToContainer)}}
 		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].projected.sources[1].clusterTrustBundle"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
-			s.HostPID = true
+			s.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
 			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
 			s.Containers = append(s.Containers, corev1.Container{
 				Lifecycle: &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP), PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}},
 				LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{
 					GRPC: &corev1.GRPCAction{Mode: new(corev1.GRPCProbeModeTLS)}, HTTPGet: &corev1.HTTPGetAction{Protocol: new(corev1.HTTPProtocolHTTP2)}}}})
 		}, []string{"spec.containers[1].lifecycle.preStop.tcpSocket", "spec.containers[1].lifecycle.stopSignal",
-			"spec.containers[1].livenessProbe.grpc.mode", "spec.containers[1].livenessProbe.httpGet.protocol", "spec.hostPID",
-			"spec.initContainers[0].restartPolicyRules[0].action"}},
+			"spec.containers[1].livenessProbe.grpc.mode", "spec.containers[1].livenessProbe.httpGet.protocol",
+			"spec.initContainers[0].restartPolicyRules[0].action", "spec.schedulingGates"}},
 		"init containers, sidecars, probes, hooks and rules pass": {func(s *corev1.PodSpec) {
 			get := &corev1.HTTPGetAction{Path: "/", Port: intstr.FromString("web"), Host: "h", Scheme: corev1.URISchemeHTTPS, HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "b"}}}
 			run := &corev1.ExecAction{Command: []string{"true"}}
@@ -118,16 +118,29 @@ func TestCheckPod(t *testing.T) {
 		}, nil},
 		"an ephemeral container with what no container may have": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
+				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{User: "u"}},
 			}}}
-		}, []string{"spec.ephemeralContainers[0].securityContext.privileged", "spec.ephemeralContainers[0].volumeDevices"}},
+		}, []string{"spec.ephemeralContainers[0].securityContext.seLinuxOptions", "spec.ephemeralContainers[0].volumeDevices"}},
 		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
 			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
 		}, []string{"spec.automountServiceAccountToken", "spec.hostUsers"}},
-		"security settings are refused one by one": {func(s *corev1.PodSpec) {
-			s.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(0)), FSGroup: new(int64(1))}
-			s.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(false)}
-		}, []string{"spec.containers[0].securityContext.privileged", "spec.securityContext.fsGroup", "spec.securityContext.runAsUser"}},
+		"security settings pass": {func(s *corev1.PodSpec) {
+			s.HostPID, s.HostIPC = true, true
+			s.SecurityContext = &corev1.PodSecurityContext{
+				RunAsUser: new(int64(0)), FSGroup: new(int64(1)), Sysctls: []corev1.Sysctl{{Name: "a.b", Value: "1"}},
+				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("a.json")},
+				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
+			}
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true), ProcMount: new(corev1.DefaultProcMount)}
+		}, nil},
+		"what nodes cannot do is refused one by one": {func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{
+				ProcMount: new(corev1.UnmaskedProcMount), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"},
+				WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: new(true)},
+			}
+		}, []string{"spec.containers[0].securityContext.procMount", "spec.containers[0].securityContext.seLinuxOptions",
+			"spec.containers[0].securityContext.windowsOptions", "spec.securityContext.appArmorProfile.type"}},
 		"only cpu and memory are counted": {func(s *corev1.PodSpec) {
 			s.Containers[0].Resources = corev1.ResourceRequirements{
 				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one},
@@ -135,11 +148,11 @@ func TestCheckPod(t *testing.T) {
 				Claims:   []corev1.ResourceClaim{{Name: "c"}}}
 		}, []string{"spec.containers[0].resources.claims", "spec.containers[0].resources.limits[example.com/gpu]",
 			"spec.containers[0].resources.limits[hugepages-2Mi]", "spec.containers[0].resources.requests[ephemeral-storage]"}},
-		"SCTP and values from elsewhere": {func(s *corev1.PodSpec) {
+		"SCTP, and values from files": {func(s *corev1.PodSpec) {
 			c := &s.Containers[0]
 			c.Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolTCP}, {ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
-			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "x"}}}}
-		}, []string{"spec.containers[0].env[0].valueFrom", "spec.containers[0].ports[1].protocol"}},
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{Key: "x"}}}}
+		}, []string{"spec.containers[0].env[0].valueFrom.fileKeyRef", "spec.containers[0].ports[1].protocol"}},
 		"seconds of a toleration of one's own": {func(s *corev1.PodSpec) {
 			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "x", TolerationSeconds: new(int64(300))})
 			s.Tolerations[0].TolerationSeconds = new(int64(5))
@@ -181,9 +194,9 @@ func TestCheckRC(t *testing.T) {
 	expectPaths(t, CheckRC(rc, specPath))
 	rc.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: *defaultedPod()}
 	expectPaths(t, CheckRC(rc, specPath))
-	rc.Template.Spec.HostIPC = true
+	rc.Template.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
 	rc.Template.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP)}
-	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.hostIPC")
+	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.schedulingGates")
 }
 
 func TestCheckService(t *testing.T) {

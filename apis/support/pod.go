@@ -19,8 +19,8 @@ func podTable() Table {
 		"spec.automountServiceAccountToken":     only("no token is mounted", "false"),
 		"spec.imagePullSecrets":                 refused("images are pulled without credentials"),
 		"spec.dnsPolicy":                        supported(),
-		"spec.hostPID":                          refused("a Pod has its own process namespaces"),
-		"spec.hostIPC":                          refused("a Pod has its own IPC namespace"),
+		"spec.hostPID":                          supported(),
+		"spec.hostIPC":                          supported(),
 		"spec.shareProcessNamespace":            supported(),
 		"spec.hostUsers":                        only("user namespaces are not set up", "true"),
 		"spec.subdomain":                        refused("no DNS names are published for single Pods"),
@@ -49,10 +49,7 @@ func podTable() Table {
 	t.with("spec.hostAliases[*].", supported(), "ip", "hostnames")
 	t.with("spec.dnsConfig.", supported(), "nameservers", "searches", "options")
 	t.with("spec.dnsConfig.options[*].", supported(), "name", "value")
-	t.with("spec.securityContext.", refused("containers run as their image says, with the runtime's default restrictions"),
-		"seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups",
-		"supplementalGroupsPolicy", "fsGroup", "sysctls", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile",
-		"seLinuxChangePolicy")
+	withPodSecurity(t)
 	t.with("spec.readinessGates[*].", supported(), "conditionType")
 	withContainer(t, "spec.initContainers[*].")
 	return withEphemeral(withContainer(withVolumes(t), "spec.containers[*]."))
@@ -85,7 +82,7 @@ func saidElsewhere(reflect.Value) bool { return true }
 
 func withContainer(t Table, prefix string) Table {
 	t.with(prefix, supported(),
-		"name", "image", "command", "args", "workingDir", "ports", "env", "resources", "terminationMessagePath",
+		"name", "image", "command", "args", "workingDir", "ports", "resources", "terminationMessagePath",
 		"terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty")
 	withVolumeMounts(t, prefix)
 	withProbes(t, prefix)
@@ -93,24 +90,16 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix, supported(), "restartPolicy", "restartPolicyRules")
 	t.with(prefix+"restartPolicyRules[*].", supported(), "exitCodes", "exitCodes.operator", "exitCodes.values")
 	t.with(prefix+"restartPolicyRules[*].", only("a container restarts alone", string(corev1.ContainerRestartRuleActionRestart)), "action")
-	t.with(prefix, refused("list the variables in env"), "envFrom")
 	t.with(prefix, refused("resources are fixed at creation"), "resizePolicy")
 
 	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
 	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
 
-	t.with(prefix+"env[*].", supported(), "name")
-	t.with(prefix+"env[*].", noted("with $(NAME) references"), "value")
-	t.with(prefix+"env[*].", refused("write the value itself"), "valueFrom")
-
 	t.with(prefix+"resources.", only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory)), "limits", "requests")
 	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
 
-	t.with(prefix+"securityContext.", refused("containers run as their image says, with the runtime's default restrictions"),
-		"privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot",
-		"readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile", "appArmorProfile")
-	t.with(prefix+"securityContext.", supported(), "capabilities", "capabilities.add", "capabilities.drop")
-	return t
+	withVariables(t, prefix)
+	return withContainerSecurity(t, prefix)
 }
 
 func withProbes(t Table, prefix string) {

@@ -65,7 +65,7 @@ func requestFor(kind string, operation admissionv1.Operation, object, old string
 
 const (
 	podJSON  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","namespace":"ns","uid":"u"},"spec":{"containers":[{"name":"c","image":"i"}]}}`
-	podFrom  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","envFrom":[{"prefix":"x"}]}]}}`
+	podFrom  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","securityContext":{"seLinuxOptions":{"user":"x"}}}]}}`
 	podOther = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`
 )
 
@@ -89,7 +89,7 @@ func TestHandle(t *testing.T) {
 		"upstream refuses, Keelson too": {
 			request: requestFor("Pod", admissionv1.Create, podFrom, ""), oracle: fakeOracle{err: imageMissing}, wantAsked: true,
 			wantCode: http.StatusUnprocessableEntity,
-			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].envFrom: Forbidden: not supported by Keelson yet: list the variables in env]`},
+			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].securityContext.seLinuxOptions: Forbidden: not supported by Keelson yet: nodes set no SELinux labels]`},
 		"a plugin of the host refuses": {
 			request: requestFor("Pod", admissionv1.Create, podJSON, ""), wantAsked: true,
 			oracle:   fakeOracle{err: apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "a", errors.New("not today"))},
@@ -148,15 +148,15 @@ func TestProbeCarriesNoForeignMetadata(t *testing.T) {
 }
 
 func TestErrorsThatWereThereBefore(t *testing.T) {
-	old := `{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","metadata":{"name":"a"},"spec":{"replicas":1,"template":{"spec":{"hostPID":true}}}}`
+	old := `{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","metadata":{"name":"a"},"spec":{"replicas":1,"template":{"spec":{"schedulingGates":[{"name":"g"}]}}}}`
 	scaled := strings.Replace(old, `"replicas":1`, `"replicas":2`, 1)
-	worse := strings.Replace(scaled, `"hostPID":true`, `"hostPID":true,"hostIPC":true`, 1)
+	worse := strings.Replace(scaled, `"schedulingGates"`, `"resourceClaims":[{"name":"r"}],"schedulingGates"`, 1)
 	handler := newHandler(&fakeOracle{}, newPolicy(t))
 	if response := handler.Handle(t.Context(), requestFor("ReplicationController", admissionv1.Update, scaled, old)); !response.Allowed {
 		t.Errorf("an object stored with a refused field cannot be scaled: %s", response.Result.Message)
 	}
 	response := handler.Handle(t.Context(), requestFor("ReplicationController", admissionv1.Update, worse, old))
-	want := `ReplicationController.core.keelson.dev "a" is invalid: spec.template.spec.hostIPC: Forbidden: not supported by Keelson yet: a Pod has its own IPC namespace`
+	want := `ReplicationController.core.keelson.dev "a" is invalid: spec.template.spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated`
 	if response.Allowed || response.Result.Message != want {
 		t.Errorf("allowed %t, message %q; want only the new error: %q", response.Allowed, response.Result.Message, want)
 	}

@@ -40,6 +40,11 @@ type Options struct {
 	// registries themselves.
 	RegistryConfigDir string `json:"registryConfigDir"`
 
+	// AllowPrivileged lets Pods have privileged containers. AllowedUnsafeSysctls are those
+	// that Pods may set beside the safe ones; a * at the end stands for any rest.
+	AllowPrivileged      bool     `json:"allowPrivileged"`
+	AllowedUnsafeSysctls []string `json:"allowedUnsafeSysctls,omitempty"`
+
 	// RootDir holds what survives a reboot, RunDir what does not, LogDir the logs.
 	RootDir string `json:"rootDir"`
 	RunDir  string `json:"runDir"`
@@ -75,6 +80,7 @@ func NewOptions() *Options {
 		Agent:   true, Proxy: true,
 		ContainerdAddress: "/run/containerd/containerd.sock",
 		RegistryConfigDir: "/etc/containerd/certs.d",
+		AllowPrivileged:   true,
 		RootDir:           "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
 		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
 		ClusterDomain: "cluster.local",
@@ -99,6 +105,8 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.PauseBinary, "pause-binary", o.PauseBinary, "Static program that holds a Pod's namespaces. Default: \"pause\" beside this program.")
 	fs.StringVar(&o.LoggerBinary, "logger-binary", o.LoggerBinary, "Static program that writes the log of a container; containerd must find it under the same path. Default: \"keelson-logger\" beside this program.")
 	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml): mirrors and authorities. It need not exist. Empty: ask registries themselves.")
+	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Let Pods have privileged containers.")
+	fs.StringSliceVar(&o.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", o.AllowedUnsafeSysctls, "Sysctls that Pods may set beside the safe ones. A * at the end stands for any rest.")
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
@@ -152,6 +160,7 @@ func (o *Options) Validate() error {
 	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
 		bad("registry-config-dir", "%q is not an absolute path", o.RegistryConfigDir)
 	}
+	problems = append(problems, o.validatePolicy()...)
 	problems = append(problems, o.validateServer()...)
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)

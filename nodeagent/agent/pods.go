@@ -125,7 +125,11 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 		return
 	}
 	if pod.Status.StartTime.IsZero() {
-		if r := admitPod(pod, a.admitted.list(), a.nodeAnyway()); r != nil {
+		r := a.options.checkPolicy(pod)
+		if r == nil {
+			r = admitPod(pod, a.admitted.list(), a.nodeAnyway())
+		}
+		if r != nil {
 			klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
 			a.manager.Reject(pod.UID, r.Reason, "Pod was rejected: "+r.Message)
 			a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: r.Reason, Message: r.Message})

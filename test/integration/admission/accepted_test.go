@@ -75,7 +75,7 @@ func podChanges(t *testing.T, k kubectl) {
 func generatedName(t *testing.T, k kubectl) {
 	object := "apiVersion: core.keelson.dev/v1\nkind: Pod\nmetadata: {generateName: gen-}\nspec: {%scontainers: [{name: c, image: i}]}\n"
 	k.create(t, fmt.Sprintf(object, ""))
-	k.refused(t, fmt.Sprintf(object, "hostIPC: true, "), []string{`The Pod "gen-" is invalid: spec.hostIPC: Forbidden: not supported by Keelson yet: a Pod has its own IPC namespace`}, "create", "-f", "-")
+	k.refused(t, fmt.Sprintf(object, "schedulingGates: [{name: g}], "), []string{`The Pod "gen-" is invalid: spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates`}, "create", "-f", "-")
 	expect(t, "how many there are and what they are made from", "gen-", k.show(t, "kpo", "{.items[*].metadata.generateName}"))
 }
 
@@ -145,7 +145,7 @@ func ownIdentities(t *testing.T, k kubectl) {
 		"agent":    {"--as=keelson:node:n1", "--as-group=keelson:nodes", "--as-group=system:masters"},
 		"outsider": {"--as=keelson:other", "--as-group=system:masters"},
 	} {
-		object := pod(name, "  containers: [{name: c, image: i, envFrom: [{configMapRef: {name: m}}]}]\n")
+		object := pod(name, "  containers: [{name: c, image: i, securityContext: {seLinuxOptions: {user: u}}}]\n")
 		stdout, stderr, code := k.run(t, object, append(as, "create", "-f", "-")...)
 		if accepted := code == 0; accepted != (name != "outsider") {
 			t.Errorf("as %v: exit %d: %s%s", as, code, stdout, stderr)

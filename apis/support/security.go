@@ -1,0 +1,61 @@
+package support
+
+import corev1 "k8s.io/api/core/v1"
+
+// Notes of what stays refused.
+const (
+	noSELinux   = "nodes set no SELinux labels"
+	noAppArmor  = "nodes load no AppArmor profiles"
+	noWindows   = "nodes run Linux"
+	noUserSpace = "it needs a user namespace, which nodes do not set up"
+)
+
+// withPodSecurity adds the Pod's own security context.
+func withPodSecurity(t Table) Table {
+	const prefix = "spec.securityContext."
+	t.with(prefix, supported(),
+		"runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups", "supplementalGroupsPolicy", "fsGroup",
+		"fsGroupChangePolicy")
+	t.with(prefix, noted("the safe ones, and those that the node allows by --allowed-unsafe-sysctls"), "sysctls")
+	t.with(prefix+"sysctls[*].", supported(), "name", "value")
+	t.with(prefix, refused(noSELinux), "seLinuxOptions", "seLinuxChangePolicy")
+	t.with(prefix, refused(noWindows), "windowsOptions")
+	return withProfiles(t, prefix)
+}
+
+// withContainerSecurity adds the security context of the containers at prefix.
+func withContainerSecurity(t Table, prefix string) Table {
+	prefix += "securityContext."
+	t.with(prefix, supported(), "capabilities", "capabilities.add", "capabilities.drop",
+		"runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation")
+	t.with(prefix, noted("where the node allows it, see --allow-privileged"), "privileged")
+	t.with(prefix, only(noUserSpace, string(corev1.DefaultProcMount)), "procMount")
+	t.with(prefix, refused(noSELinux), "seLinuxOptions")
+	t.with(prefix, refused(noWindows), "windowsOptions")
+	return withProfiles(t, prefix)
+}
+
+func withProfiles(t Table, prefix string) Table {
+	t.with(prefix, supported(), "seccompProfile", "seccompProfile.type")
+	t.with(prefix, noted("a file in the folder seccomp of the node's root folder"), "seccompProfile.localhostProfile")
+	t.with(prefix, supported(), "appArmorProfile")
+	t.with(prefix, only(noAppArmor, string(corev1.AppArmorProfileTypeUnconfined)), "appArmorProfile.type")
+	return t.with(prefix, refused(noAppArmor), "appArmorProfile.localhostProfile")
+}
+
+// withVariables adds what variables of the containers at prefix come from.
+func withVariables(t Table, prefix string) Table {
+	t.with(prefix, supported(), "env", "envFrom")
+	t.with(prefix+"env[*].", supported(), "name", "valueFrom")
+	t.with(prefix+"env[*].", noted("with $(NAME) references"), "value")
+	from := prefix + "env[*].valueFrom."
+	t.with(from, supported(), "fieldRef", "fieldRef.apiVersion", "fieldRef.fieldPath",
+		"resourceFieldRef", "resourceFieldRef.containerName", "resourceFieldRef.resource", "resourceFieldRef.divisor",
+		"configMapKeyRef", "secretKeyRef")
+	t.with(from+"configMapKeyRef.", supported(), "name", "key", "optional")
+	t.with(from+"secretKeyRef.", supported(), "name", "key", "optional")
+	t.with(from, refused("use configMapKeyRef or secretKeyRef"), "fileKeyRef")
+	t.with(prefix+"envFrom[*].", supported(), "prefix", "configMapRef", "secretRef")
+	t.with(prefix+"envFrom[*].configMapRef.", supported(), "name", "optional")
+	return t.with(prefix+"envFrom[*].secretRef.", supported(), "name", "optional")
+}
