@@ -284,9 +284,9 @@ func TestDynamicClient(t *testing.T) {
 	if err := pods.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "more=x"}); err != nil {
 		t.Fatal(err)
 	}
-	for event := range events.ResultChan() {
-		if event.Type == watch.Deleted {
-			break
+	for event := receive(t, events.ResultChan()); event.Type != watch.Deleted; event = receive(t, events.ResultChan()) {
+		if event.Type != watch.Modified {
+			t.Fatalf("event %v", event)
 		}
 	}
 	_, err = pods.Get(t.Context(), "dynamic", metav1.GetOptions{})
