@@ -14,9 +14,9 @@ func podTable() Table {
 
 		"spec.activeDeadlineSeconds":            supported(),
 		"spec.nodeName":                         noted("set at creation, or by binding; fixed from then on"),
-		"spec.serviceAccountName":               noted("recorded; no token is mounted"),
+		"spec.serviceAccountName":               supported(),
 		"spec.serviceAccount":                   noted("old name of serviceAccountName, kept equal to it"),
-		"spec.automountServiceAccountToken":     only("no token is mounted", "false"),
+		"spec.automountServiceAccountToken":     supported(),
 		"spec.imagePullSecrets":                 refused("images are pulled without credentials"),
 		"spec.dnsPolicy":                        supported(),
 		"spec.hostPID":                          supported(),

@@ -76,8 +76,8 @@ func TestEphemeralContainers(t *testing.T) {
 			"spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
 			"spec.ephemeralContainers[0].restartPolicy: Forbidden: cannot be set", "spec.ephemeralContainers[0].livenessProbe: Forbidden: cannot be set"}},
 		"fields that nobody has yet": {old: podWithEphemeral(nil), now: podWithEphemeral(nil, debugger("d", func(e *corev1.EphemeralContainer) {
-			e.VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
-		})), want: []string{"spec.ephemeralContainers[0].volumeMounts: Forbidden: not supported by Keelson yet"}},
+			e.VolumeDevices = []corev1.VolumeDevice{{Name: "v", DevicePath: "/v"}}
+		})), want: []string{"spec.ephemeralContainers[0].volumeDevices: Forbidden: not supported by Keelson yet"}},
 		"what upstream says": {old: podWithEphemeral(nil, one), now: podWithEphemeral(nil, one, debugger("d")), oracle: fakeOracle{err: imageMissing},
 			want: []string{"spec.containers[0].image: Required value", "spec.ephemeralContainers[1].image: Required value", "spec.restartPolicy: Invalid"}},
 		"something else beside": {old: podWithEphemeral(nil), now: podWithEphemeral(func(p *keelsonv1.Pod) { p.Spec.Hostname = "h" }, one),
@@ -86,7 +86,7 @@ func TestEphemeralContainers(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			request := requestFor("Pod", admissionv1.Update, test.now, test.old)
-			response := newHandler(&test.oracle, newPolicy(t)).Handle(t.Context(), request)
+			response := newHandler(&test.oracle, newPolicy(t), noToken).Handle(t.Context(), request)
 			if err := response.Complete(request); err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestEphemeralContainersGetUpstreamsDefaults(t *testing.T) {
 	oracle := &defaultingOracle{}
 	now := podWithEphemeral(nil, debugger("one", func(e *corev1.EphemeralContainer) { e.TargetContainerName = "c" }), debugger("two"))
 	request := requestFor("Pod", admissionv1.Update, now, podWithEphemeral(nil))
-	response := newHandler(oracle, newPolicy(t)).Handle(t.Context(), request)
+	response := newHandler(oracle, newPolicy(t), noToken).Handle(t.Context(), request)
 	if err := response.Complete(request); err != nil || !response.Allowed {
 		t.Fatalf("%v, %+v", err, response.Result)
 	}
@@ -138,7 +138,7 @@ func TestEphemeralContainersOfANewPodAreUpstreamsToRefuse(t *testing.T) {
 	oracle := &fakeOracle{err: apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "a", field.ErrorList{
 		field.Forbidden(ephemeralPath, "cannot be set on create")})}
 	request := requestFor("Pod", admissionv1.Create, podWithEphemeral(nil, debugger("one")), "")
-	response := newHandler(oracle, newPolicy(t)).Handle(t.Context(), request)
+	response := newHandler(oracle, newPolicy(t), noToken).Handle(t.Context(), request)
 	if _, sent := oracle.probes[0].child("spec")["ephemeralContainers"]; !sent {
 		t.Error("upstream did not see them")
 	}

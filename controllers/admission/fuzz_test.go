@@ -29,7 +29,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		for _, name := range names {
 			request := requestFor(name, operation, object, old)
-			response := newHandler(&fakeOracle{}, servicePolicy{services: newPolicy(t).services}).Handle(t.Context(), request)
+			response := newHandler(&fakeOracle{}, servicePolicy{services: newPolicy(t).services}, noToken).Handle(t.Context(), request)
 			if err := response.Complete(request); err != nil {
 				t.Fatal(err)
 			}

@@ -23,9 +23,9 @@ type handler struct {
 
 var _ admission.Handler = (*handler)(nil)
 
-func newHandler(o oracle, services servicePolicy) *handler {
+func newHandler(o oracle, services servicePolicy, pods podPolicy) *handler {
 	h := &handler{oracle: o, kinds: map[string]kind{}}
-	for _, k := range kinds(services) {
+	for _, k := range kinds(services, pods) {
 		h.kinds[k.name] = k
 	}
 	return h
@@ -103,6 +103,9 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 	}
 	if err != nil {
 		return admission.Response{}, err
+	}
+	if result.refusal != nil {
+		return refuse(result.refusal).WithWarnings(warnings...), nil
 	}
 	if len(upstream) > 0 || len(result.errors) > 0 {
 		return refuse(invalid(k.name, c.name, upstream, result.errors)).WithWarnings(warnings...), nil

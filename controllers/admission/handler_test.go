@@ -118,7 +118,7 @@ func TestHandle(t *testing.T) {
 			request: requestFor("Secret", admissionv1.Create, podJSON, ""), wantCode: http.StatusBadRequest, want: "the registration is wrong"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			response := newHandler(&tc.oracle, newPolicy(t)).Handle(t.Context(), tc.request)
+			response := newHandler(&tc.oracle, newPolicy(t), noToken).Handle(t.Context(), tc.request)
 			if err := response.Complete(tc.request); err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestHandle(t *testing.T) {
 
 func TestProbeCarriesNoForeignMetadata(t *testing.T) {
 	o := &fakeOracle{}
-	newHandler(o, newPolicy(t)).Handle(t.Context(), requestFor("Pod", admissionv1.Create, podJSON, ""))
+	newHandler(o, newPolicy(t), noToken).Handle(t.Context(), requestFor("Pod", admissionv1.Create, podJSON, ""))
 	want := tree{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "a"}, "spec": map[string]any{
 		"automountServiceAccountToken": false, "serviceAccountName": DryRunAccount,
 		"containers": []any{map[string]any{"name": "c", "image": "i"}},
@@ -151,7 +151,7 @@ func TestErrorsThatWereThereBefore(t *testing.T) {
 	old := `{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","metadata":{"name":"a"},"spec":{"replicas":1,"template":{"spec":{"schedulingGates":[{"name":"g"}]}}}}`
 	scaled := strings.Replace(old, `"replicas":1`, `"replicas":2`, 1)
 	worse := strings.Replace(scaled, `"schedulingGates"`, `"resourceClaims":[{"name":"r"}],"schedulingGates"`, 1)
-	handler := newHandler(&fakeOracle{}, newPolicy(t))
+	handler := newHandler(&fakeOracle{}, newPolicy(t), noToken)
 	if response := handler.Handle(t.Context(), requestFor("ReplicationController", admissionv1.Update, scaled, old)); !response.Allowed {
 		t.Errorf("an object stored with a refused field cannot be scaled: %s", response.Result.Message)
 	}

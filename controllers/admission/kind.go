@@ -54,6 +54,8 @@ type outcome struct {
 	// merged field by field.
 	set    map[string]any
 	errors field.ErrorList
+	// refusal is the answer where upstream would not look at the errors.
+	refusal *metav1.Status
 }
 
 // typeError is an object that does not fit its Go type; the message is upstream's.
@@ -155,9 +157,9 @@ func ratchet(errs, stored field.ErrorList) field.ErrorList {
 }
 
 // kinds lists every kind that the webhook serves.
-func kinds(services servicePolicy) []kind {
+func kinds(services servicePolicy, pods podPolicy) []kind {
 	return []kind{
-		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: reviewPod},
+		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: pods.review},
 		{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
 		{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
 		{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},

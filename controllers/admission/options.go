@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/keelson-dev/keelson/controllers/internal/accounts"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 )
 
@@ -48,9 +49,10 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if !ok {
 		return fmt.Errorf("the manager's webhook server is a %T, want controller-runtime's own", mgr.GetWebhookServer())
 	}
+	finder := accounts.Finder{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Patient: true}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
-	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services)})
+	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services, newPodPolicy(finder))})
 
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

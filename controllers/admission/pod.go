@@ -40,9 +40,9 @@ func preparePod(probe tree, old []byte) error {
 	return nil
 }
 
-// reviewPod restores what preparePod set aside, completes the Pod as for its own
-// namespace, and applies Keelson's rules.
-func reviewPod(_ context.Context, c change) (outcome, error) {
+// review restores what preparePod set aside, completes the Pod as for its own namespace,
+// and applies Keelson's rules.
+func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	user, pod, old, err := decodeAll[keelsonv1.Pod](c)
 	if err != nil {
 		return outcome{}, err
@@ -56,6 +56,12 @@ func reviewPod(_ context.Context, c change) (outcome, error) {
 	pod.Spec.RuntimeClassName = user.Spec.RuntimeClassName
 	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
 	podadmission.Default(pod)
+	if c.isCreate() && c.answer != nil {
+		pod.Namespace = c.namespace
+		if refusal, err := p.complete(ctx, pod); refusal != nil || err != nil {
+			return outcome{refusal: refusal}, err
+		}
+	}
 
 	errs := support.CheckPod(&pod.Spec, specPath)
 	errs = append(errs, checkAccountName(pod.Spec.ServiceAccountName)...)

@@ -173,7 +173,7 @@ func TestServicesThatCannotBeListed(t *testing.T) {
 		},
 	})
 	object := `{"apiVersion":"core.keelson.dev/v1","kind":"Service","metadata":{"name":"a"},"spec":{"type":"NodePort","ports":[{"port":80,"nodePort":30001}]}}`
-	response := newHandler(&fakeOracle{}, policy).Handle(t.Context(), requestFor("Service", "CREATE", object, ""))
+	response := newHandler(&fakeOracle{}, policy, noToken).Handle(t.Context(), requestFor("Service", "CREATE", object, ""))
 	if response.Allowed || !strings.Contains(response.Result.Message, "list Services to see which addresses are taken: cache not filled") {
 		t.Errorf("allowed %t, message %q; want a refusal that says why", response.Allowed, response.Result.Message)
 	}

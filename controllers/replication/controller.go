@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/accounts"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 	"github.com/keelson-dev/keelson/controllers/internal/replicas"
 )
@@ -82,7 +83,7 @@ type Reconciler struct {
 func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	r := &Reconciler{
 		client:      c,
-		engine:      replicas.Engine{Client: c, Live: live, Recorder: recorder},
+		engine:      replicas.Engine{Client: c, Live: live, Recorder: recorder, Account: accounts.Finder{Cached: c, Live: live}.Of},
 		clock:       o.Clock,
 		concurrency: o.Concurrency,
 	}

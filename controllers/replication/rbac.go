@@ -8,4 +8,4 @@ package replication
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=replicationcontrollers/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=replicationcontrollers/finalizers,verbs=update
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=pods,verbs=get;list;watch;create;update;patch;delete
-// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces;serviceaccounts,verbs=get;list;watch

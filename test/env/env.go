@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -136,13 +137,18 @@ func NewScheme() *runtime.Scheme {
 	return scheme
 }
 
-// Namespace creates a namespace for one test and returns its name. Nothing deletes
-// namespaces in this environment; a fresh one per test is what keeps tests apart.
+// Namespace creates a namespace for one test, with the account that Pods have by default,
+// and returns its name. Nothing deletes namespaces in this environment; a fresh one per
+// test is what keeps tests apart.
 func (e *Environment) Namespace(t testing.TB) string {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	if err := e.Client.Create(t.Context(), ns); err != nil {
 		t.Fatalf("failed to create a namespace: %v", err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}}
+	if err := e.Client.Create(t.Context(), account); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatalf("failed to create the default account: %v", err)
 	}
 	return ns.Name
 }

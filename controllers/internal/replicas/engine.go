@@ -24,6 +24,8 @@ type Engine struct {
 	Live client.Reader
 	// Recorder tells the owner's user what was done.
 	Recorder events.EventRecorder
+	// Account finds the ServiceAccount of a Pod; its error refuses the Pod.
+	Account func(ctx context.Context, pod *keelsonv1.Pod) (*corev1.ServiceAccount, error)
 }
 
 // errNamespaceTerminating ends a slow start early: every further Pod would be
@@ -113,7 +115,10 @@ func (e *Engine) patchOwners(ctx context.Context, seen, wanted *keelsonv1.Pod) e
 
 func (e *Engine) create(ctx context.Context, owner *Owner) error {
 	pod := renderPod(owner)
-	err := e.Client.Create(ctx, pod)
+	err := e.applyAccount(ctx, pod)
+	if err == nil {
+		err = e.Client.Create(ctx, pod)
+	}
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return errNamespaceTerminating

@@ -58,7 +58,7 @@ func newRig(t *testing.T, objects ...client.Object) *rig {
 			return c.Delete(ctx, obj, opts...)
 		},
 	}).Build()
-	r.engine = Engine{Client: r.store, Live: r.store, Recorder: r.events}
+	r.engine = Engine{Client: r.store, Live: r.store, Recorder: r.events, Account: anyAccount}
 	return r
 }
 
