@@ -130,3 +130,69 @@ echo $(cat /part/color) $(ls -a /config | grep -c '^\.\.2')
 		t.Errorf("the Pod says %q, want %q: a file mounted by itself stays, and old folders go", got, want)
 	}
 }
+
+// TestProgramsInPodsReachTheAPI runs a program that does what in-cluster configuration
+// does: it finds the API by variables, and its credentials where every Pod has them.
+func TestProgramsInPodsReachTheAPI(t *testing.T) {
+	s := newSpace(t)
+	ask := func(name, account string) string {
+		return fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Pod
+metadata: {name: %s}
+spec:
+  restartPolicy: Never
+  serviceAccountName: %s
+  containers:
+  - {name: c0, image: %s, args: [api, "/api/v1/namespaces/%s/pods"]}
+`, name, account, cluster.Image(testserverImage), s.Name)
+	}
+	out, err := s.tryApply(ask("early", "robot"))
+	if want := `pods "early" is forbidden: error looking up service account ` + s.Name + `/robot: serviceaccount "robot" not found`; err == nil || !strings.Contains(out, want) {
+		t.Errorf("kubectl says %q, want %q", out, want)
+	}
+	s.run("create", "serviceaccount", "robot")
+	s.apply(ask("stranger", "robot"))
+	pod := s.phase("stranger", corev1.PodFailed)
+	want := fmt.Sprintf(`pods is forbidden: User \"system:serviceaccount:%s:robot\" cannot list resource \"pods\" in API group \"\" in the namespace \"%[1]s\"`, s.Name)
+	if got := logs(t, pod, "c0"); !strings.Contains(got, want) {
+		t.Errorf("the Pod says %q, want %q", got, want)
+	}
+	s.run("create", "role", "reader", "--verb=list", "--resource=pods")
+	s.run("create", "rolebinding", "reader", "--role=reader", "--serviceaccount="+s.Name+":robot")
+	s.apply(ask("robot", "robot"))
+	pod = s.phase("robot", corev1.PodSucceeded)
+	if got := logs(t, pod, "c0"); !strings.Contains(got, `"kind":"PodList","apiVersion":"v1"`) || !strings.Contains(got, `"name":"stranger"`) {
+		t.Errorf("the Pod says %q, want the list of Pods as Kubernetes shows it", got)
+	}
+}
+
+// TestAgentsReadOnlyWhatTheirPodsName asks as the agent would.
+func TestAgentsReadOnlyWhatTheirPodsName(t *testing.T) {
+	s := newSpace(t)
+	s.apply(settings)
+	node := strings.TrimSpace(s.run("get", "kno", "-o", "jsonpath={.items[0].metadata.name}"))
+	can := func(verb, object string) bool {
+		out, _ := s.try("auth", "can-i", verb, object, "--as=keelson:node:"+node, "--as-group=keelson:nodes")
+		return strings.Contains(out, "yes")
+	}
+	if can("get", "configmap/settings") {
+		t.Fatal("the agent may read a ConfigMap that no Pod of its node names")
+	}
+	s.apply(volumePod("p", "sleep 3600", `[{name: config, mountPath: /config}]`, `[{name: config, configMap: {name: settings}}]`))
+	s.phase("p", corev1.PodRunning)
+	for object, want := range map[string]bool{
+		"configmap/settings": true, "configmap/kube-root-ca.crt": true, "secret/key": false, "configmaps": false, "secrets": false,
+	} {
+		if got := can("get", object); got != want {
+			t.Errorf("get %s: %v, want %v", object, got, want)
+		}
+	}
+	s.run("delete", "kpo", "p")
+	s.eventually(eventual+eventual, "the right to be taken back", func() error {
+		if can("get", "configmap/settings") {
+			return fmt.Errorf("the agent may still read the ConfigMap")
+		}
+		return nil
+	})
+}

@@ -6,7 +6,8 @@
 //	testserver udp :9000             the same for each datagram
 //	testserver fetch URL             prints the body; exit code 1 when there is none
 //	testserver api PATH              asks the Kubernetes API that Pods find, with $TOKEN,
-//	                                 trusting $CA (PEM); exit code 1 unless it answers 200
+//	                                 trusting $CA (PEM), or with what Pods have mounted;
+//	                                 exit code 1 unless it answers 200
 //	testserver dial tcp|udp HOST:PORT  sends a line, prints the answer
 //	testserver eat 64                holds that many MiB, then sleeps
 //	testserver stubborn              ignores SIGTERM
@@ -150,10 +151,18 @@ func askAPI(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Authorization", "Bearer "+os.Getenv("TOKEN"))
+	token, err := credential("TOKEN", "token")
+	if err != nil {
+		return err
+	}
+	authorities, err := credential("CA", "ca.crt")
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
 	trusted := x509.NewCertPool()
-	if !trusted.AppendCertsFromPEM([]byte(os.Getenv("CA"))) {
-		return errors.New("$CA holds no certificate")
+	if !trusted.AppendCertsFromPEM([]byte(authorities)) {
+		return errors.New("no certificate to trust")
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
 	response, err := client.Do(request)
@@ -168,6 +177,15 @@ func askAPI(ctx context.Context, path string) error {
 		return errors.New(response.Status)
 	}
 	return nil
+}
+
+// credential is what the environment says, else the file that Pods have mounted.
+func credential(variable, file string) (string, error) {
+	if value := os.Getenv(variable); value != "" {
+		return value, nil
+	}
+	content, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/" + file)
+	return string(content), err
 }
 
 func dial(ctx context.Context, network, address string) error {
