@@ -57,12 +57,12 @@ func TestAdmitPod(t *testing.T) {
 			pod: func() *keelsonv1.Pod {
 				pod := podAsking("p", "", "")
 				pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "data"}}
-				pod.Spec.InitContainers = []corev1.Container{{Name: "init"}}
-				pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1}
+				pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
+				pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{User: "u"}}
 				return pod
 			}(),
-			want: &refusal{"PodFeatureUnsupported", "[spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run, " +
-				"spec.containers[0].livenessProbe: Forbidden: not supported by Keelson yet: containers are not probed, " +
+			want: &refusal{"PodFeatureUnsupported", "[spec.containers[0].securityContext.seLinuxOptions: Forbidden: not supported by Keelson yet: nodes set no SELinux labels, " +
+				"spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates, " +
 				"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated]"},
 		},
 		"too much cpu by less than the message can show": {

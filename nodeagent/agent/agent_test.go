@@ -344,11 +344,11 @@ func TestRefusedPod(t *testing.T) {
 func TestUnsupportedPodNeverRuns(t *testing.T) {
 	m := newMachine(t, "unsupported")
 	m.join()
-	pod := m.makePod("init")
-	pod.Spec.InitContainers = []corev1.Container{{Name: "first", Image: "registry.test/first:1"}}
+	pod := m.makePod("gated")
+	pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
 
 	got := m.eventuallyShows(m.create(pod), "PodFeatureUnsupported")
-	want := "Pod was rejected: spec.initContainers: Forbidden: not supported by Keelson yet: init containers and sidecars do not run"
+	want := "Pod was rejected: spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates"
 	if got.Status.Phase != corev1.PodFailed || got.Status.Message != want {
 		t.Errorf("phase %s, message %q", got.Status.Phase, got.Status.Message)
 	}
