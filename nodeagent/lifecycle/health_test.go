@@ -131,12 +131,15 @@ func TestReadinessChangesNothingElse(t *testing.T) {
 		ready.InitialDelaySeconds, ready.SuccessThreshold, ready.FailureThreshold = 5, 2, 2
 		pod := m.run(withProbes(makePod("p", "a"), nil, nil, ready))
 		for _, step := range []struct {
-			at    time.Duration
+			after time.Duration
 			code  int
 			ready bool
-		}{{4, 0, false}, {2, 0, false}, {10, 0, true}, {10, 1, true}, {10, 1, false}, {20, 0, true}} {
+		}{
+			{4 * time.Second, 0, false}, {2 * time.Second, 0, false}, {10 * time.Second, 0, true},
+			{10 * time.Second, 1, true}, {10 * time.Second, 1, false}, {20 * time.Second, 0, true},
+		} {
 			m.exec.exit("ready", step.code)
-			m.after(step.at * time.Second)
+			m.after(step.after)
 			c, condition := m.container(pod, "a"), m.condition(pod, corev1.PodReady)
 			if c.Ready != step.ready || (condition.Status == corev1.ConditionTrue) != step.ready {
 				t.Fatalf("%+v: %+v, %+v", step, c, condition)

@@ -128,7 +128,9 @@ func TestFailingInitContainer(t *testing.T) {
 	})
 	for name, policy := range map[string]func(*keelsonv1.Pod){
 		"the Pod's policy": func(p *keelsonv1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever },
-		"its own policy":   func(p *keelsonv1.Pod) { p.Spec.InitContainers[0].RestartPolicy = new(corev1.ContainerRestartPolicyNever) },
+		"its own policy": func(p *keelsonv1.Pod) {
+			p.Spec.InitContainers[0].RestartPolicy = new(corev1.ContainerRestartPolicyNever)
+		},
 	} {
 		t.Run("never again by "+name, func(t *testing.T) {
 			onMachine(t, func(m *machine) {

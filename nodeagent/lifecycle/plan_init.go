@@ -125,19 +125,22 @@ func judgeInit(f facts, c *corev1.Container, passed bool) initMove {
 	case active.State == runtime.Running && sidecar:
 		return judgeSidecar(f, c, active)
 	case active.State == runtime.Running:
-	case active.State == runtime.Exited && sidecar:
-		move.start, move.ended = true, active
-	case active.State == runtime.Exited && active.ExitCode == 0 && active.Reason != reasonOOMKilled:
-		move.done = true
 	case active.State == runtime.Exited:
-		again := status.ShouldRestart(&f.pod.Spec, c, active.ExitCode)
-		move.failed, move.start, move.ended = !again, again, active
+		return judgeEnded(f, c, active)
 	case !sidecar && !status.ShouldReplace(&f.pod.Spec, c):
 		move.failed = true
 	default:
 		move.start, move.kill = true, "Init container is in \"Unknown\" state, try killing it before restart"
 	}
 	return move
+}
+
+func judgeEnded(f facts, c *corev1.Container, ended *runtime.Container) initMove {
+	if !status.IsSidecar(c) && ended.ExitCode == 0 && ended.Reason != reasonOOMKilled {
+		return initMove{container: c, done: true}
+	}
+	again := status.IsSidecar(c) || status.ShouldRestart(&f.pod.Spec, c, ended.ExitCode)
+	return initMove{container: c, failed: !again, start: again, ended: ended}
 }
 
 func judgeSidecar(f facts, c *corev1.Container, running *runtime.Container) initMove {

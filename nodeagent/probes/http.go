@@ -3,7 +3,6 @@ package probes
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -145,19 +144,17 @@ func connect(ctx context.Context, action *corev1.TCPSocketAction, t Target, time
 	if host == "" {
 		host = t.PodIP
 	}
-	d := dialer()
-	d.Timeout = timeout
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return finding{failure, err.Error()}, nil
-	}
-	return finding{outcome: success}, ignoreClosed(conn.Close())
+	return dial(ctx, net.JoinHostPort(host, strconv.Itoa(port)), timeout), nil
 }
 
-// ignoreClosed leaves out that the other side was faster.
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNRESET) {
-		return nil
+// dial finds out whether somebody accepts connections; what follows does not count.
+func dial(ctx context.Context, address string, timeout time.Duration) finding {
+	d := dialer()
+	d.Timeout = timeout
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return finding{failure, err.Error()}
 	}
-	return err
+	_ = conn.Close()
+	return finding{outcome: success}
 }
