@@ -58,7 +58,8 @@ func (s suite) run(ctx context.Context, p part) ([]result, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	runErr := cmd.Run()
-	if _, failed := errors.AsType[*exec.ExitError](runErr); runErr != nil && !failed {
+	// An interrupted run has its report, too.
+	if _, failed := errors.AsType[*exec.ExitError](runErr); runErr != nil && !failed && ctx.Err() == nil {
 		return nil, fmt.Errorf("run ginkgo: %w", runErr)
 	}
 	results, err := readReport(report)
