@@ -48,10 +48,17 @@ func TestPlainChanges(t *testing.T) {
 		s.refused([]string{"label", "rc", "web", "a=2"}, "already has a value (1), and --overwrite is false")
 		s.run("label", "rc", "web", "a=2", "--overwrite")
 		s.run("label", "rc", "--all", "b-")
+		s.run("label", "rc", "-l", "a=2", "c=3")
+		s.wantField("rc/web", ".metadata.labels.c", "3")
 		s.wantField("rc/web", ".metadata.labels.a", "2")
 		s.wantField("rc/web", ".metadata.labels.b", "")
 		s.run("annotate", "rc", "web", "why=because")
 		s.wantField("rc/web", ".metadata.annotations.why", "because")
+		s.refused([]string{"annotate", "rc", "web", "why=else"}, "--overwrite is false")
+		s.run("annotate", "rc", "-l", "a=2", "why=else", "--overwrite")
+		s.wantField("rc/web", ".metadata.annotations.why", "else")
+		s.run("annotate", "rc", "--all", "why-")
+		s.wantField("rc/web", ".metadata.annotations.why", "")
 	})
 	t.Run("the current count as a condition of scaling", func(t *testing.T) {
 		s := s.of(t)
@@ -69,21 +76,40 @@ func TestPlainChanges(t *testing.T) {
 	})
 	t.Run("edit", func(t *testing.T) {
 		s := s.of(t)
-		cmd := s.command("edit", "rc", "web")
-		editor := s.file("editor", "#!/bin/sh\nsed -i 's/note: merged/note: edited/' \"$1\"\n")
-		if err := os.Chmod(editor, 0o700); err != nil {
-			t.Fatal(err)
+		edit := func(script string, flags ...string) {
+			editor := s.file("editor", "#!/bin/sh\nsed -i '"+script+"' \"$1\"\n")
+			must(t, os.Chmod(editor, 0o700))
+			cmd := s.command(append([]string{"edit", "rc", "web"}, flags...)...)
+			cmd.Env = append(cmd.Env, "KUBE_EDITOR="+editor)
+			if out, err := output(cmd, ""); err != nil {
+				t.Fatalf("edit: %v\n%s", err, out)
+			}
 		}
-		cmd.Env = append(cmd.Env, "KUBE_EDITOR="+editor)
-		if out, err := output(cmd, ""); err != nil {
-			t.Fatalf("edit: %v\n%s", err, out)
-		}
+		edit("s/note: merged/note: edited/")
 		s.wantField("rc/web", ".metadata.annotations.note", "edited")
+		edit(`s/"note": "edited"/"note": "again"/`, "--output", "json")
+		s.wantField("rc/web", ".metadata.annotations.note", "again")
 	})
 	t.Run("autoscale", func(t *testing.T) {
 		s := s.of(t)
 		s.want([]string{"autoscale", "rc", "web", "--min=1", "--max=10", "--cpu-percent=50"}, "horizontalpodautoscaler.autoscaling/web autoscaled")
 		s.wantField("hpa/web", ".spec.scaleTargetRef.apiVersion", "v1")
+		if err := matches(s.run("get", "hpa"), `(?m)^web +ReplicationController/web +.*/50% +1 +10 +`); err != nil {
+			t.Error(err)
+		}
+		s.run("autoscale", "rc", "web", "--max=10", "--name=free")
+		s.refused([]string{"autoscale", "rc", "web", "--min=1", "--name=boundless"}, `required flag(s) "max" not set`)
+	})
+	t.Run("run", func(t *testing.T) {
+		s := s.of(t)
+		s.run("run", "made", "--image="+cluster.Image(busyboxImage), "--port=80", "--env=A=b", "--command", "--", "sleep", "3600")
+		s.wantField("pod/made", ".metadata.labels.run", "made")
+		s.wantField("pod/made", ".spec.containers[0].ports[0].containerPort", "80")
+		s.wantField("pod/made", ".spec.containers[0].env[0].value", "b")
+		s.wantField("pod/made", ".spec.containers[0].command[0]", "sleep")
+		s.run("run", "named", "--image="+cluster.Image(busyboxImage), "--labels=tier=x", "--", "sleep", "3600")
+		s.wantField("pod/named", ".metadata.labels", `{"tier":"x"}`)
+		s.run("delete", "pod", "made", "named", "--now")
 	})
 	t.Run("expose", func(t *testing.T) {
 		s := s.of(t)

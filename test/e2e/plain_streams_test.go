@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -176,6 +175,15 @@ func TestPlainPortForward(t *testing.T) {
 			}
 		})
 	}
+	t.Run("by several rules", func(t *testing.T) {
+		lines := follow(t, s.of(t).command("port-forward", "pod/"+pod, ":8080", ":8080"))
+		first, second := lines.expect(`Forwarding from (127\.0\.0\.1:\d+)`), lines.expect(`Forwarding from (127\.0\.0\.1:\d+)`)
+		for _, address := range []string{first, second} {
+			if body := fetch(t, "http://"+address+"/"); !strings.HasPrefix(body, pod+" ") {
+				t.Errorf("%s answered %q", address, body)
+			}
+		}
+	})
 	t.Run("to a port where nobody listens", func(t *testing.T) {
 		lines := follow(t, s.of(t).command("port-forward", "pod/"+pod, ":9"))
 		address := lines.expect(`Forwarding from (127\.0\.0\.1:\d+)`)
@@ -186,43 +194,6 @@ func TestPlainPortForward(t *testing.T) {
 		}
 		lines.expect(`onnection refused`)
 	})
-}
-
-func TestPlainProxy(t *testing.T) {
-	s := newPlainSpace(t)
-	s.runningController("web", 1)
-	s.run("expose", "rc", "web", "--port=80", "--target-port=8080")
-	pod := s.podOf("web")
-	s.eventually(soon, "endpoints", func() error { return wantIn(s.run("get", "ep", "web"), ":8080") })
-	lines := follow(t, s.command("proxy", "--port=0", "--api-prefix=/k8s-api"))
-	address := "http://" + lines.expect(`Starting to serve on (127\.0\.0\.1:\d+)`) + "/k8s-api"
-	for path, want := range map[string]string{
-		"/api/v1/namespaces/" + s.Name + "/pods/" + pod + ":8080/proxy/": `^` + pod,
-		"/api/v1/namespaces/" + s.Name + "/services/web:80/proxy/":       `^` + pod,
-		"/api/v1/namespaces/" + s.Name + "/services/web":                 `"clusterIP": ?"10\.254\.`,
-		"/api/v1/nodes/" + nodeName(t) + "/proxy/healthz":                `^ok`,
-		"/version": `"gitVersion": "v1\.`,
-	} {
-		if body := fetch(t, address+path); !regexp.MustCompile(want).MatchString(body) {
-			t.Errorf("%s: %q does not match %s", path, body, want)
-		}
-	}
-}
-
-// fetch returns a body, whatever the answer's code.
-func fetch(t *testing.T, url string) string {
-	t.Helper()
-	client := &http.Client{Timeout: soon}
-	response, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
 }
 
 // following is a command that runs in the background until the test ends.

@@ -139,13 +139,35 @@ func TestPlainDescriptionsAndDiscovery(t *testing.T) {
 	s.want([]string{"api-resources", "--api-group=metrics.k8s.io"}, "PodMetrics", "NodeMetrics")
 	s.want([]string{"api-versions"}, "v1\n", "apps/v1", "metrics.k8s.io/v1beta1")
 	s.want([]string{"version"}, "Client Version", "Server Version: v1.")
-	s.want([]string{"cluster-info"}, "Kubernetes control plane", "is running at")
+	s.run("create", "service", "clusterip", "directory", "--tcp=80")
+	s.run("label", "service", "directory", "kubernetes.io/cluster-service=true")
+	s.want([]string{"cluster-info"}, "Kubernetes control plane", "is running at", "directory", "/api/v1/namespaces/"+s.Name+"/services/directory:80/proxy")
 	s.want([]string{"auth", "can-i", "create", "pods"}, "yes")
 	s.want([]string{"auth", "whoami"}, "system:masters")
 	s.refused([]string{"auth", "can-i", "delete", "pods", "--as", "nobody"}, "no")
 	s.refused([]string{"get", "pods", "--as", "nobody"}, `pods is forbidden: User "nobody" cannot list resource "pods" in API group "" in the namespace "`+s.Name+`"`)
 	s.refused([]string{"get", "pod", "missing"}, `Error from server (NotFound): pods "missing" not found`)
 	s.refused([]string{"get", "pods", "--field-selector", "spec.colour=red"}, "field label not supported: spec.colour")
+}
+
+// TestPlainNames: every name that a kind has, long and short.
+func TestPlainNames(t *testing.T) {
+	s := newPlainSpace(t)
+	for _, names := range [][]string{
+		{"pods", "pod", "po"}, {"replicationcontrollers", "replicationcontroller", "rc"}, {"daemonsets", "daemonset", "ds"},
+		{"services", "service", "svc"}, {"endpoints", "ep"}, {"events", "event", "ev"}, {"nodes", "node", "no"},
+		{"namespaces", "namespace", "ns"}, {"secrets", "secret"}, {"serviceaccounts", "serviceaccount", "sa"},
+		{"persistentvolumes", "persistentvolume", "pv"}, {"persistentvolumeclaims", "persistentvolumeclaim", "pvc"},
+		{"limitranges", "limitrange", "limits"}, {"resourcequotas", "resourcequota", "quota"},
+		{"componentstatuses", "componentstatus", "cs"}, {"deployments", "deployment", "deploy"},
+		{"horizontalpodautoscalers", "horizontalpodautoscaler", "hpa"}, {"ingresses", "ingress", "ing"}, {"jobs", "job"},
+	} {
+		for _, name := range names {
+			if out, err := s.try("get", name); err != nil {
+				t.Errorf("kubectl get %s: %v\n%s", name, err, out)
+			}
+		}
+	}
 }
 
 func TestPlainMetrics(t *testing.T) {
