@@ -176,6 +176,11 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	if err := r.prepareStreams(o, request); err != nil {
 		return fmt.Errorf("start container %s: %w", o.id, err)
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("start container %s: %w", o.id, err)
+	}
+	ctx, cancel := uninterrupted(ctx)
+	defer cancel()
 	o.taskLeft = true
 	created, err := r.client.TaskService().Create(ctx, request)
 	if err != nil {
@@ -199,6 +204,14 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	}
 	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = true, created.Pid, started })
 	return nil
+}
+
+// uninterrupted is the context of calls that must come to their end although the Pod is
+// being deleted meanwhile. When the creation of a task is given up, containerd 1.6 lets
+// go of the shim but not of the process that the shim has just made: it stays in the
+// Pod's cgroup, and nobody knows of it.
+func uninterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
 }
 
 // prepareStreams makes what a container's output goes to, and its input comes from, and

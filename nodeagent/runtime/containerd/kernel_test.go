@@ -1,12 +1,14 @@
 package containerd_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	apitypes "github.com/containerd/containerd/api/types"
@@ -191,6 +193,36 @@ func TestInterruptedStarts(t *testing.T) {
 	p.waitOutput(id, "started")
 	if got := p.container(id); got.State != runtime.Running {
 		t.Errorf("container is %s", got.State)
+	}
+}
+
+// TestStartsGivenUpAtAnyMoment: a Pod that is deleted while its parts start leaves no
+// process that nobody knows of; the fixture looks for them at the end.
+func TestStartsGivenUpAtAnyMoment(t *testing.T) {
+	f := newFixture(t)
+	for after := time.Duration(0); after < 240*time.Millisecond; after += 12 * time.Millisecond {
+		p := f.podWithoutSandbox()
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		sandbox, err := f.RunSandbox(ctx, runtime.SandboxConfig{
+			PodIdentity: p.identity, CgroupParent: p.podCgroup(p.identity.UID), Hostname: p.identity.Name,
+		})
+		cancel()
+		if err == nil {
+			p.sandbox = sandbox
+			id, err := f.CreateContainer(t.Context(), p.config("app", "sleep", "1000"))
+			f.must(err)
+			ctx, cancel := context.WithTimeout(t.Context(), after/2)
+			err = f.StartContainer(ctx, id)
+			cancel()
+			if got := p.container(id).State; err == nil && got != runtime.Running {
+				t.Errorf("after %s: started, and %s", after, got)
+			}
+		}
+		pods, err := f.List(t.Context())
+		f.must(err)
+		for _, state := range pods {
+			f.removePod(t.Context(), state)
+		}
 	}
 }
 

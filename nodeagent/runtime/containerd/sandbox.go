@@ -18,7 +18,11 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-const cleanUpTimeout = 10 * time.Second
+const (
+	cleanUpTimeout = 10 * time.Second
+	// taskTimeout bounds what may not be interrupted; the kubelet's is the same.
+	taskTimeout = 2 * time.Minute
+)
 
 // makePauseRoot makes the root folder of pause containers. It holds only mount points:
 // the program itself is bind-mounted, so that the folder may be mounted noexec, as /run
@@ -73,6 +77,8 @@ func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.Sa
 	if err := r.createObject(ctx, o, sandboxSpec(config, o.id, pauseFiles{root: r.pauseRoot, program: r.options.PauseBinary}, r.machine), containers.Container{}); err != nil {
 		return err
 	}
+	ctx, cancel := uninterrupted(ctx)
+	defer cancel()
 	o.taskLeft = true
 	created, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{ContainerID: o.id})
 	if err != nil {
