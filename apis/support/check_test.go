@@ -110,6 +110,16 @@ func TestCheckPod(t *testing.T) {
 			s.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/ready"}}
 			s.ActiveDeadlineSeconds = new(int64(1))
 		}, nil},
+		"of affinity only what a node must have": {func(s *corev1.PodSpec) {
+			terms := []corev1.NodeSelectorRequirement{{Key: "k", Operator: corev1.NodeSelectorOpIn, Values: []string{"v"}}}
+			s.Affinity = &corev1.Affinity{
+				NodeAffinity: &corev1.NodeAffinity{
+					RequiredDuringSchedulingIgnoredDuringExecution:  &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: terms, MatchFields: terms}}},
+					PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1}},
+				},
+				PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: "k"}}},
+			}
+		}, []string{"spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution", "spec.affinity.podAntiAffinity"}},
 		"an ephemeral container as kubectl debug makes it, and what upstream refuses itself": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{TargetContainerName: "c", EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Image: "busybox", Stdin: true, StdinOnce: true, TTY: true, Ports: []corev1.ContainerPort{{}},

@@ -26,7 +26,9 @@ func podTable() Table {
 		"spec.subdomain":                        refused("no DNS names are published for single Pods"),
 		"spec.setHostnameAsFQDN":                only("the host name is the short one", "false"),
 		"spec.hostnameOverride":                 refused("use hostname"),
-		"spec.affinity":                         refused("the scheduler has no affinity rules; use nodeSelector"),
+		"spec.affinity":                         supported(),
+		"spec.affinity.podAffinity":             refused("the scheduler does not look at the Pods of a node"),
+		"spec.affinity.podAntiAffinity":         refused("the scheduler does not look at the Pods of a node"),
 		"spec.topologySpreadConstraints":        refused("the scheduler does not spread by topology"),
 		"spec.schedulingGates":                  refused("the scheduler has no gates"),
 		"spec.schedulingGroup":                  refused("the scheduler places Pods one by one"),
@@ -45,6 +47,7 @@ func podTable() Table {
 	t.with("spec.", supported(),
 		"containers", "restartPolicy", "terminationGracePeriodSeconds", "dnsConfig", "nodeSelector", "hostNetwork",
 		"hostname", "hostAliases", "schedulerName", "tolerations", "enableServiceLinks", "os", "securityContext")
+	withNodeAffinity(t, "spec.affinity.nodeAffinity")
 	t.with("spec.tolerations[*].", supported(), "key", "operator", "value", "effect")
 	t.with("spec.hostAliases[*].", supported(), "ip", "hostnames")
 	t.with("spec.dnsConfig.", supported(), "nameservers", "searches", "options")
@@ -100,6 +103,16 @@ func withContainer(t Table, prefix string) Table {
 
 	withVariables(t, prefix)
 	return withContainerSecurity(t, prefix)
+}
+
+func withNodeAffinity(t Table, prefix string) {
+	const required = ".requiredDuringSchedulingIgnoredDuringExecution"
+	t.with(prefix, supported(), "", required, required+".nodeSelectorTerms")
+	t.with(prefix, refused("the scheduler has no preferences"), ".preferredDuringSchedulingIgnoredDuringExecution")
+	for _, list := range []string{"matchExpressions", "matchFields"} {
+		term := prefix + required + ".nodeSelectorTerms[*]." + list
+		t.with(term, supported(), "", "[*].key", "[*].operator", "[*].values")
+	}
 }
 
 func withProbes(t Table, prefix string) {

@@ -53,6 +53,12 @@ func makePod(name string) *podMaker {
 	return p
 }
 
+func (p *podMaker) requires(term corev1.NodeSelectorTerm) *podMaker {
+	p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}}}}
+	return p
+}
+
 func (p *podMaker) asks(cpu, memory string) *podMaker {
 	list := corev1.ResourceList{}
 	if cpu != "" {

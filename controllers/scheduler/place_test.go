@@ -78,6 +78,16 @@ func TestPlacement(t *testing.T) {
 			pod:     makePod("p").selects("env", "test"),
 			wantWhy: "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
 		},
+		"required node affinity to a name": {
+			nodes: []*keelsonv1.Node{makeNode("a").obj(), makeNode("b").obj()},
+			pod:   makePod("p").requires(corev1.NodeSelectorTerm{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"b"}}}}),
+			want:  "b",
+		},
+		"required node affinity to labels": {
+			nodes:   []*keelsonv1.Node{makeNode("a").label("env", "test").obj()},
+			pod:     makePod("p").requires(corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "env", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"test"}}}}),
+			wantWhy: "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+		},
 		"a cordoned node": {
 			nodes:   []*keelsonv1.Node{makeNode("c").cordon().obj()},
 			pod:     makePod("p"),
