@@ -252,6 +252,27 @@ func TestHooksOfAContainer(t *testing.T) {
 	s.phase("failing", corev1.PodFailed)
 	s.eventually(soon, "event", func() error { return wantIn(s.run("get", "events"), "FailedPostStartHook", "PostStartHook failed") })
 
+	s.apply(podWith("monitor", `
+  restartPolicy: Never
+  containers:
+  - {name: main, image: busybox, command: [sh, -c, "printf 'HTTP/1.0 200 OK\r\n\r\n' | nc -l -p 8080"]}
+`))
+	monitor := s.phase("monitor", corev1.PodRunning)
+	s.apply(podWith("javaweb", `
+  containers:
+  - name: war
+    image: busybox
+    command: [sh, -c, "until test -f /tmp/app; do sleep 0.1; done; sleep 3600"]
+    lifecycle:
+      postStart: {exec: {command: [touch, /tmp/app]}}
+      preStop: {httpGet: {host: `+monitor.Status.PodIP+`, port: 8080, path: /warning}}
+`))
+	s.phase("javaweb", corev1.PodRunning)
+	s.run("delete", "kpo", "javaweb")
+	if got := logs(t, s.phase("monitor", corev1.PodSucceeded), "main"); !strings.Contains(got, "GET /warning HTTP/1.1") || !strings.Contains(got, "User-Agent: kube-lifecycle/1.37") {
+		t.Errorf("the hook before the stop asked %q", got)
+	}
+
 	s.phase("slow", corev1.PodRunning)
 	began := time.Now()
 	s.run("delete", "kpo", "slow")
