@@ -70,6 +70,9 @@ type Request struct {
 	// Policy is the container's imagePullPolicy; empty means upstream's default for
 	// the reference.
 	Policy corev1.PullPolicy
+	// Credentials returns what to ask the registry with, in order, for a repository such
+	// as docker.io/library/busybox; nil means nothing.
+	Credentials func(repository string) []runtime.Credential
 }
 
 // Manager answers requests. All methods may be called from many goroutines.
@@ -121,7 +124,7 @@ func (m *Manager) ensure(ctx context.Context, request Request, report func(Event
 		report(warning(EventNeverPull, message))
 		return runtime.Image{}, m.laterError(ReasonErrNeverPull, message, nil)
 	default:
-		return m.pull(ctx, request, named.String(), report)
+		return m.pull(ctx, request, named, report)
 	}
 }
 
@@ -169,7 +172,7 @@ func DefaultPolicy(image string) corev1.PullPolicy {
 	return corev1.PullIfNotPresent
 }
 
-func (m *Manager) pull(ctx context.Context, request Request, name string, report func(Event)) (runtime.Image, error) {
+func (m *Manager) pull(ctx context.Context, request Request, named reference.Named, report func(Event)) (runtime.Image, error) {
 	k := key{request.Pod, request.Image}
 	asked := m.clock.Now()
 	if last, waiting := m.backOff.get(k, asked); waiting {
@@ -181,9 +184,10 @@ func (m *Manager) pull(ctx context.Context, request Request, name string, report
 		}
 	}
 	report(normal(EventPulling, fmt.Sprintf("Pulling image %q", request.Image)))
-	result, err := m.flights.join(ctx, name, func(ctx context.Context) result {
+	name, credentials := named.String(), request.credentialsFor(named)
+	result, err := m.flights.join(ctx, flightKey(name, credentials), func(ctx context.Context) result {
 		started := m.clock.Now()
-		image, err := m.service.Pull(ctx, name)
+		image, err := m.attempt(ctx, name, credentials)
 		return result{image: image, err: err, took: m.clock.Since(started)}
 	})
 	if err != nil {

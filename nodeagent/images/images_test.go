@@ -40,7 +40,7 @@ func (s *store) Image(_ context.Context, ref string) (*runtime.Image, error) {
 	return nil, s.inspectErr
 }
 
-func (s *store) Pull(ctx context.Context, ref string) (runtime.Image, error) {
+func (s *store) Pull(ctx context.Context, ref string, _ *runtime.Credential) (runtime.Image, error) {
 	s.mu.Lock()
 	s.pulls++
 	err := s.pullErr

@@ -7,6 +7,7 @@ const (
 	eventFailed            = "Failed"
 	eventKilling           = "Killing"
 	eventBackOff           = "BackOff"
+	eventFailedPullSecret  = "FailedToRetrieveImagePullSecret"
 	eventSandboxChanged    = "SandboxChanged"
 	eventFailedSandbox     = "FailedCreatePodSandBox"
 	eventNetworkNotReady   = "NetworkNotReady"

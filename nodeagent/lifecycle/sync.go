@@ -104,12 +104,13 @@ type pull struct {
 // startPulls gets all images at once, beside the sandbox.
 func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []startStep) []<-chan pull {
 	pulls := make([]<-chan pull, len(steps))
+	credentials := m.pullCredentials(ctx, pod)
 	for i, step := range steps {
 		done := make(chan pull, 1)
 		pulls[i] = done
 		go func() {
 			image, err := m.Images.Ensure(ctx, images.Request{
-				Pod: pod.UID, Image: step.Container.Image, Policy: step.Container.ImagePullPolicy,
+				Pod: pod.UID, Image: step.Container.Image, Policy: step.Container.ImagePullPolicy, Credentials: credentials,
 			}, func(e images.Event) {
 				m.Recorder.Record(pod, Note{step.Container.Name, e.Type, e.Reason, e.Message})
 			})

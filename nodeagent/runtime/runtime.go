@@ -66,10 +66,13 @@ type ImageService interface {
 	// Image returns a local image by reference or digest, nil when it is not here.
 	Image(ctx context.Context, ref string) (*Image, error)
 
-	// Pull fetches and unpacks ref, and returns when containers can use it. The error
-	// text carries what the registry answered.
-	Pull(ctx context.Context, ref string) (Image, error)
+	// Pull fetches and unpacks ref, and returns when containers can use it. The registry
+	// is asked with as; nil is nobody. The error text carries what the registry answered.
+	Pull(ctx context.Context, ref string, as *Credential) (Image, error)
 }
+
+// Credential is a user of a registry.
+type Credential struct{ Username, Password string }
 
 // Info names the runtime for Node status and logs.
 type Info struct {

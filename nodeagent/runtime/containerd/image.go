@@ -90,13 +90,13 @@ func (r *Runtime) Image(ctx context.Context, ref string) (*runtime.Image, error)
 }
 
 // Pull implements runtime.ImageService.
-func (r *Runtime) Pull(ctx context.Context, ref string) (runtime.Image, error) {
+func (r *Runtime) Pull(ctx context.Context, ref string, as *runtime.Credential) (runtime.Image, error) {
 	name, err := normalise(ref)
 	if err != nil {
 		return runtime.Image{}, err
 	}
 	pulled, err := r.client.Pull(ctx, name, client.WithPullUnpack, client.WithPullSnapshotter(r.options.Snapshotter),
-		client.WithResolver(r.resolver(ctx)))
+		client.WithResolver(r.resolver(ctx, as)))
 	if err != nil {
 		if errdefs.IsUnavailable(err) {
 			return runtime.Image{}, r.explain("pull "+name, err)

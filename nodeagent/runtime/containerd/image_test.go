@@ -93,7 +93,7 @@ func TestPullThatFails(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := f.Pull(t.Context(), test.ref)
+			_, err := f.Pull(t.Context(), test.ref, nil)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Pull = %v, want %q in it", err, test.want)
 			}

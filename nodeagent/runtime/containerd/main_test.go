@@ -194,7 +194,7 @@ func (f *fixture) pushBuilt(repository string, image v1.Image) string {
 
 func (f *fixture) pull(ref string) runtime.Image {
 	f.t.Helper()
-	image, err := f.Pull(context.Background(), ref)
+	image, err := f.Pull(context.Background(), ref, nil)
 	f.must(err)
 	return image
 }

@@ -13,23 +13,33 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
 // resolver asks the hosts that the folder of registry configurations names for a
 // registry, and a registry itself where it names none. The folder is containerd's
 // (docs/hosts.md there): <registry>/hosts.toml, or _default/hosts.toml for all others.
-// It is read for each pull.
-func (r *Runtime) resolver(ctx context.Context) remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{Hosts: registryHosts(ctx, r.options.RegistryConfigDir)})
+// It is read for each pull. As in containerd's CRI plug-in a mirror is asked with the
+// same credential.
+func (r *Runtime) resolver(ctx context.Context, as *runtime.Credential) remotes.Resolver {
+	return docker.NewResolver(docker.ResolverOptions{Hosts: registryHosts(ctx, r.options.RegistryConfigDir, as)})
 }
 
-func registryHosts(ctx context.Context, dir string) docker.RegistryHosts {
-	direct := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost))
+func registryHosts(ctx context.Context, dir string, as *runtime.Credential) docker.RegistryHosts {
+	credentials := func(string) (string, string, error) {
+		if as == nil {
+			return "", "", nil
+		}
+		return as.Username, as.Password, nil
+	}
+	direct := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost),
+		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthCreds(credentials))))
 	if dir == "" {
 		return direct
 	}
 	find := config.HostDirFromRoot(dir)
-	configured := config.ConfigureHosts(ctx, config.HostOptions{HostDir: find})
+	configured := config.ConfigureHosts(ctx, config.HostOptions{HostDir: find, Credentials: credentials})
 	return func(registry string) ([]docker.RegistryHost, error) {
 		folder, err := find(registry)
 		if errdefs.IsNotFound(err) {

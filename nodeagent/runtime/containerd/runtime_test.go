@@ -277,7 +277,7 @@ func TestWithoutContainerd(t *testing.T) {
 	if _, err := f.List(t.Context()); !says(err) {
 		t.Errorf("List = %v", err)
 	}
-	if _, err := f.Pull(t.Context(), f.busybox.Ref); !says(err) {
+	if _, err := f.Pull(t.Context(), f.busybox.Ref, nil); !says(err) {
 		t.Errorf("Pull = %v", err)
 	}
 	// Pod answers from memory until the loss of events is noticed.

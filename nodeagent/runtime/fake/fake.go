@@ -257,7 +257,7 @@ func (r *Runtime) Image(_ context.Context, ref string) (*runtime.Image, error) {
 }
 
 // Pull implements runtime.ImageService.
-func (r *Runtime) Pull(_ context.Context, ref string) (runtime.Image, error) {
+func (r *Runtime) Pull(_ context.Context, ref string, _ *runtime.Credential) (runtime.Image, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.enterLocked(CallPull, ref); err != nil {
