@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -162,8 +163,9 @@ spec:
 	s.run("create", "rolebinding", "reader", "--role=reader", "--serviceaccount="+s.Name+":robot")
 	s.apply(ask("robot", "robot"))
 	pod = s.phase("robot", corev1.PodSucceeded)
-	if got := logs(t, pod, "c0"); !strings.Contains(got, `"kind":"PodList","apiVersion":"v1"`) || !strings.Contains(got, `"name":"stranger"`) {
-		t.Errorf("the Pod says %q, want the list of Pods as Kubernetes shows it", got)
+	list := &corev1.PodList{}
+	if err := json.Unmarshal([]byte(logs(t, pod, "c0")), list); err != nil || list.Kind != "PodList" || list.APIVersion != "v1" || len(list.Items) != 2 {
+		t.Errorf("the Pod reads a %s %s of %d, %v; want the two Pods as Kubernetes shows them", list.APIVersion, list.Kind, len(list.Items), err)
 	}
 }
 
