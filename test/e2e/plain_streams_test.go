@@ -54,7 +54,7 @@ func TestPlainLogs(t *testing.T) {
 		s := s.of(t)
 		s.apply(plain(shellPod("short", "Never", "for i in 1 2 3; do echo $i; sleep 1; done; echo -n end")))
 		s.run("wait", "--for=jsonpath={.status.phase}=Running", "pod/short", "--timeout=60s")
-		if got := s.run("logs", "-f", "short"); got != "1\n2\n3\nend\n" {
+		if got := s.run("logs", "-f", "short"); got != "1\n2\n3\nend" {
 			t.Errorf("kubectl logs -f: %q", got)
 		}
 	})

@@ -28,9 +28,9 @@ func TestContainerEnds(t *testing.T) {
 		"with success":                   {command: []string{"echo", "hello"}, wantReason: "Completed", wantOutput: "hello\n"},
 		"with an error":                  {command: []string{"sh", "-c", "echo bad >&2; exit 3"}, wantCode: 3, wantReason: "Error", wantOutput: "bad\n"},
 		"by a signal":                    {command: []string{"sh", "-c", "kill -9 $$; sleep 1; sh -c 'exit 4'"}, wantCode: 4, wantReason: "Error"},
-		"without a newline":              {command: []string{"printf", "no newline"}, wantReason: "Completed", wantOutput: "no newline\n"},
+		"without a newline":              {command: []string{"printf", "no newline"}, wantReason: "Completed", wantOutput: "no newline"},
 		"with more memory than it may":   {command: []string{"sh", "-c", "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo unreachable"}, memory: 16 << 20, wantCode: 137, wantReason: "OOMKilled"},
-		"with a line longer than a page": {command: []string{"sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x"}, wantReason: "Completed", wantOutput: strings.Repeat("x", 40000) + "\n"},
+		"with a line longer than a page": {command: []string{"sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x"}, wantReason: "Completed", wantOutput: strings.Repeat("x", 40000)},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
