@@ -60,6 +60,42 @@ func TestHostname(t *testing.T) {
 	}
 }
 
+func TestKernelHostname(t *testing.T) {
+	long := strings.Repeat("a", 40)
+	tests := map[string]struct {
+		edit    func(*keelsonv1.Pod)
+		want    string
+		wantErr string
+	}{
+		"the short name":                 {edit: func(*keelsonv1.Pod) {}, want: "web"},
+		"short though there is a domain": {edit: func(pod *keelsonv1.Pod) { pod.Spec.Subdomain = "sub" }, want: "web"},
+		"with the domain": {edit: func(pod *keelsonv1.Pod) {
+			pod.Spec.Subdomain, pod.Spec.SetHostnameAsFQDN = "sub", new(true)
+		}, want: "web.sub.ns.svc.cluster.local"},
+		"there is no domain": {edit: func(pod *keelsonv1.Pod) { pod.Spec.SetHostnameAsFQDN = new(true) }, want: "web"},
+		"another name": {edit: func(pod *keelsonv1.Pod) {
+			pod.Spec.HostnameOverride, pod.Spec.Subdomain = new("db.example.org"), "sub"
+		}, want: "db.example.org"},
+		"too long for the kernel": {edit: func(pod *keelsonv1.Pod) {
+			pod.Spec.Hostname, pod.Spec.Subdomain, pod.Spec.SetHostnameAsFQDN = long, "sub", new(true)
+		}, wantErr: "failed to construct FQDN from pod hostname and cluster domain, FQDN " + long + ".sub.ns.svc.cluster.local is too long (64 characters is the max, 65 characters requested)"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "ns"}}
+			tt.edit(pod)
+			got, err := KernelHostname(pod, "cluster.local")
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if got != tt.want || text != tt.wantErr {
+				t.Errorf("got %q, %q; want %q, %q", got, text, tt.want, tt.wantErr)
+			}
+		})
+	}
+}
+
 const machineText = `# comment
 ; comment
 nameserver 192.0.2.53

@@ -79,6 +79,24 @@ func Hostname(pod *keelsonv1.Pod, clusterDomain string) (hostname, domain string
 	return cutHostname(hostname), domain, nil
 }
 
+// maxKernelHostname is what fits into the kernel's name of a machine.
+const maxKernelHostname = 64
+
+// KernelHostname is what a Pod's programs get from the kernel as the machine's name: its
+// host name, with the domain where the Pod asks for that.
+func KernelHostname(pod *keelsonv1.Pod, clusterDomain string) (string, error) {
+	hostname, domain, err := Hostname(pod, clusterDomain)
+	if err != nil || domain == "" || pod.Spec.SetHostnameAsFQDN == nil || !*pod.Spec.SetHostnameAsFQDN {
+		return hostname, err
+	}
+	full := hostname + "." + domain
+	if len(full) > maxKernelHostname {
+		return "", fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (%d characters is the max, %d characters requested)",
+			full, maxKernelHostname, len(full))
+	}
+	return full, nil
+}
+
 func cutHostname(name string) string {
 	if len(name) <= maxHostname {
 		return name

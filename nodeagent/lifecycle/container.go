@@ -118,8 +118,7 @@ func (m *Manager) hostname(pod *keelsonv1.Pod) (string, error) {
 	if pod.Spec.HostNetwork {
 		return m.Hostname, nil
 	}
-	name, _, err := hostfiles.Hostname(pod, m.DNS.Domain)
-	return name, err
+	return hostfiles.KernelHostname(pod, m.DNS.Domain)
 }
 
 func capabilities(c *corev1.Container) (add, drop []string) {

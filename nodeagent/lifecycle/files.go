@@ -125,7 +125,11 @@ func (m *Manager) renderPodFiles(pod *keelsonv1.Pod, attachment Attachment) (map
 		return nil, nil, err
 	}
 	files["hosts"] = hostfiles.RenderHosts(attachment.IP.String(), hostname, domain, pod.Spec.HostAliases)
-	files["hostname"] = hostname + "\n"
+	kernel, err := hostfiles.KernelHostname(pod, m.DNS.Domain)
+	if err != nil {
+		return nil, nil, err
+	}
+	files["hostname"] = kernel + "\n"
 	return files, notices, nil
 }
 

@@ -45,7 +45,7 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod),
 	}
 	if !pod.Spec.HostNetwork {
-		hostname, _, err := hostfiles.Hostname(pod, m.DNS.Domain)
+		hostname, err := hostfiles.KernelHostname(pod, m.DNS.Domain)
 		if err != nil {
 			return "", err
 		}

@@ -167,3 +167,22 @@ V_TOKEN=s3cret
 		t.Errorf("the Pod says\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestHostNames(t *testing.T) {
+	s := newSpace(t)
+	for name, tc := range map[string]struct{ spec, want string }{
+		"short":      {"hostname: db, subdomain: sub", "db db\n"},
+		"full":       {"hostname: db, subdomain: sub, setHostnameAsFQDN: true", fmt.Sprintf("db.sub.%s.svc.cluster.local db.sub.%[1]s.svc.cluster.local\n", s.Name)},
+		"overridden": {"hostnameOverride: db.example.org", "db.example.org db.example.org\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &space{t: t, Name: s.Name}
+			s.apply(fmt.Sprintf(`{apiVersion: core.keelson.dev/v1, kind: Pod, metadata: {name: %s}, spec: {%s, restartPolicy: Never,
+  containers: [{name: c0, image: %q, command: [sh, -c, "echo $(hostname) $HOSTNAME"]}]}}`, name, tc.spec, cluster.Image(busyboxImage)))
+			if got := logs(t, s.phase(name, corev1.PodSucceeded), "c0"); got != tc.want {
+				t.Errorf("the Pod says %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
