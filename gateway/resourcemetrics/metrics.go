@@ -87,9 +87,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve returns an error as long as nothing of the answer is written.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) error {
 	resource := schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}
-	known := info.APIVersion == metricsv1beta1.SchemeGroupVersion.Version && info.Subresource == "" &&
-		(info.Resource == "nodes" || info.Resource == "pods")
-	if !known {
+	if !known(info) {
 		return apierrors.NewGenericServerResponse(http.StatusNotFound, info.Verb, resource, info.Name, "", 0, false)
 	}
 	if info.Verb != "get" && info.Verb != "list" {
@@ -112,6 +110,21 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, info *request.Re
 		klog.FromContext(r.Context()).V(2).Info("Stopped writing metrics", "path", r.URL.Path, "err", err)
 	}
 	return nil
+}
+
+// known says whether the group has the path of a request. A Node in a namespace would be
+// authorized by the rights there.
+func known(info *request.RequestInfo) bool {
+	if info.APIVersion != metricsv1beta1.SchemeGroupVersion.Version || info.Subresource != "" {
+		return false
+	}
+	switch info.Resource {
+	case "nodes":
+		return info.Namespace == ""
+	case "pods":
+		return info.Namespace != "" || info.Verb == "list"
+	}
+	return false
 }
 
 // answer is the object or list that a request asks for.

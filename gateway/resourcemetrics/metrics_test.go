@@ -345,6 +345,8 @@ func TestRefusals(t *testing.T) {
 		"another version":              {"GET", "/apis/metrics.k8s.io/v1/nodes", 404, "the server could not find the requested resource"},
 		"a selector that is none":      {"GET", base + "nodes?labelSelector=%3D%3D", 400, "unable to parse requirement"},
 		"a selector of another field":  {"GET", base + "pods?fieldSelector=spec.nodeName%3Dn", 400, "field label not supported: spec.nodeName"},
+		"a node in a namespace":        {"GET", base + "namespaces/default/nodes", 404, "the server could not find the requested resource"},
+		"a Pod in no namespace":        {"GET", base + "pods/p", 404, "the server could not find the requested resource"},
 		"a name that would be a path":  {"GET", base + "nodes/%2E%2E", 404, `nodemetrics.metrics.k8s.io \"..\" not found`},
 		"a content type that nobody's": {"GET", base + "nodes", 406, "only the following media types are accepted"},
 	} {

@@ -56,6 +56,18 @@ func TestInWhoseName(t *testing.T) {
 			path: "/apis/core.keelson.dev/v1/namespaces/a/pods", token: "alice", wantCode: 200,
 			wantSeen: []seen{asAlice("GET /apis/core.keelson.dev/v1/namespaces/a/pods")},
 		},
+		"a Node in a namespace is nothing of ours, whatever somebody may do with nodes there": {
+			method: http.MethodDelete, path: "/api/v1/namespaces/a/nodes/n", token: "alice", allowed: []string{"alice delete nodes in a"}, wantCode: 200,
+			wantSeen: []seen{asAlice("DELETE /api/v1/namespaces/a/nodes/n")},
+		},
+		"nor is its agent": {
+			method: http.MethodPost, path: "/api/v1/namespaces/a/nodes/n/proxy/run/a/p/c", token: "alice", allowed: []string{"alice create nodes/proxy in a"}, wantCode: 200,
+			wantSeen: []seen{asAlice("POST /api/v1/namespaces/a/nodes/n/proxy/run/a/p/c")},
+		},
+		"nor is an agent that the right to watch would reach": {
+			method: http.MethodPost, path: "/api/v1/watch/nodes/n/proxy/run/a/p/c", token: "alice", allowed: []string{"alice watch nodes/proxy"}, wantCode: 200,
+			wantSeen: []seen{asAlice("POST /api/v1/watch/nodes/n/proxy/run/a/p/c")},
+		},
 		"metrics are ours": {
 			path: "/apis/metrics.k8s.io/v1beta1/nodes", token: "alice", wantCode: 403, wantAsked: []string{"alice list nodes.metrics.k8s.io"},
 			wantMessage: `nodes.metrics.k8s.io is forbidden: User "alice" cannot list resource "nodes" in API group "metrics.k8s.io" at the cluster scope`,
