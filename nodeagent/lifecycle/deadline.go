@@ -23,10 +23,11 @@ func (m *Manager) deadline(pod *keelsonv1.Pod) time.Time {
 	return start.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
 }
 
-// endOverdue makes a Pod fail that is past its deadline.
+// endOverdue makes a Pod fail that is past its deadline and has not ended before.
 func (m *Manager) endOverdue(pod *keelsonv1.Pod) {
-	deadline := m.deadline(pod)
-	if deadline.IsZero() || m.Clock.Now().Before(deadline) {
+	deadline, phase := m.deadline(pod), m.previousStatus(pod).Phase
+	ended := phase == corev1.PodSucceeded || phase == corev1.PodFailed || m.recall(pod.UID).failure != nil
+	if ended || deadline.IsZero() || m.Clock.Now().Before(deadline) {
 		return
 	}
 	m.Recorder.Record(pod, Note{Type: corev1.EventTypeNormal, Reason: reasonDeadlineExceeded, Message: messageDeadlineExceeded})

@@ -309,6 +309,22 @@ func TestActiveDeadline(t *testing.T) {
 	})
 }
 
+func TestAPodThatHasEndedMeetsNoDeadline(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := withPolicy(makePod("p", "a"), corev1.RestartPolicyNever)
+		pod.Spec.ActiveDeadlineSeconds = new(int64(60))
+		m.run(pod)
+		m.exit(pod, "a", 0)
+		pod.Status.PodStatus = m.statusOf(pod)
+		m.restart()
+		m.after(time.Hour)
+		m.run(pod)
+		if s := m.statusOf(pod); s.Phase != corev1.PodSucceeded || s.Reason != "" {
+			t.Errorf("%s %s", s.Phase, s.Reason)
+		}
+	})
+}
+
 func TestContainersWithRestartRules(t *testing.T) {
 	rule := func(op corev1.ContainerRestartRuleOnExitCodesOperator, codes ...int32) []corev1.ContainerRestartRule {
 		return []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,

@@ -253,11 +253,18 @@ func TestHooksOfAContainer(t *testing.T) {
 	s.eventually(soon, "event", func() error { return wantIn(s.run("get", "events"), "FailedPostStartHook", "PostStartHook failed") })
 
 	s.apply(podWith("monitor", `
-  restartPolicy: Never
   containers:
-  - {name: main, image: busybox, command: [sh, -c, "printf 'HTTP/1.0 200 OK\r\n\r\n' | nc -l -p 8080"]}
+  - name: main
+    image: busybox
+    command: [httpd, -f, -vv, -p, "8080"]
+    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 `))
-	monitor := s.phase("monitor", corev1.PodRunning)
+	monitor := s.podWhen("monitor", "ready", func(pod *keelsonv1.Pod) error {
+		if c := conditionOf(pod, corev1.PodReady); c.Status != corev1.ConditionTrue {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
 	s.apply(podWith("javaweb", `
   containers:
   - name: war
@@ -269,9 +276,7 @@ func TestHooksOfAContainer(t *testing.T) {
 `))
 	s.phase("javaweb", corev1.PodRunning)
 	s.run("delete", "kpo", "javaweb")
-	if got := logs(t, s.phase("monitor", corev1.PodSucceeded), "main"); !strings.Contains(got, "GET /warning HTTP/1.1") || !strings.Contains(got, "User-Agent: kube-lifecycle/1.37") {
-		t.Errorf("the hook before the stop asked %q", got)
-	}
+	s.eventually(soon, "what the hook before the stop asked for", func() error { return wantIn(logs(t, monitor, "main"), "url:/warning") })
 
 	s.phase("slow", corev1.PodRunning)
 	began := time.Now()
