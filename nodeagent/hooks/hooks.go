@@ -41,6 +41,8 @@ type Target struct {
 	Pod string
 	// PodIP is where HTTP hooks go that name no host.
 	PodIP string
+	// Fallback is told when a hook with HTTPS was answered in HTTP; nil tells nobody.
+	Fallback func(message string)
 }
 
 // Runner runs hooks; use New.
@@ -111,10 +113,13 @@ func (r *Runner) get(ctx context.Context, t Target, action *corev1.HTTPGetAction
 	again := request.Clone(ctx)
 	again.URL.Scheme = "http"
 	again.Header.Del("Authorization")
-	if r.ask(again) == nil {
-		return nil
+	if r.ask(again) != nil {
+		return err
 	}
-	return err
+	if t.Fallback != nil {
+		t.Fallback(fmt.Sprintf("request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", request.URL.Host))
+	}
+	return nil
 }
 
 func (r *Runner) ask(request *http.Request) error {

@@ -105,8 +105,13 @@ func TestHTTPGet(t *testing.T) {
 		"no such port":      {"127.0.0.1", corev1.HTTPGetAction{Path: "/f", Port: intstr.FromString("web")}, "", `port "web" not found`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := New(nil, clock.RealClock{}).Run(t.Context(), target(tt.ip), &corev1.LifecycleHandler{HTTPGet: &tt.action})
+			target, fallback := target(tt.ip), ""
+			target.Fallback = func(message string) { fallback = message }
+			err := New(nil, clock.RealClock{}).Run(t.Context(), target, &corev1.LifecycleHandler{HTTPGet: &tt.action})
 			wantError(t, err, tt.want)
+			if told := strings.HasPrefix(fallback, "request to HTTPS lifecycle hook 127.0.0.1:"); told != (tt.action.Scheme == corev1.URISchemeHTTPS) {
+				t.Errorf("told %q", fallback)
+			}
 			got := ""
 			select {
 			case got = <-asked:

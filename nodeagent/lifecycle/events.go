@@ -15,6 +15,7 @@ const (
 	eventFailedMount       = "FailedMount"
 	eventFailedPostStart   = "FailedPostStartHook"
 	eventFailedPreStop     = "FailedPreStopHook"
+	eventHTTPFallback      = "LifecycleHTTPFallback"
 	reasonCrashLoopBackOff = "CrashLoopBackOff"
 	reasonConfigError      = "CreateContainerConfigError"
 	reasonCreateError      = "CreateContainerError"

@@ -162,5 +162,7 @@ func (e *hookError) Unwrap() error { return e.err }
 
 func (m *Manager) hookTarget(pod *keelsonv1.Pod, c *corev1.Container, id string) hooks.Target {
 	previous := m.previousStatus(pod)
-	return hooks.Target{ID: id, Container: c, Pod: podText(pod), PodIP: m.podIP(pod, &previous)}
+	return hooks.Target{ID: id, Container: c, Pod: podText(pod), PodIP: m.podIP(pod, &previous), Fallback: func(message string) {
+		m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventHTTPFallback, Message: message})
+	}}
 }
