@@ -137,7 +137,7 @@ func TestCheckPod(t *testing.T) {
 		"security settings pass": {func(s *corev1.PodSpec) {
 			s.HostPID, s.HostIPC = true, true
 			s.SecurityContext = &corev1.PodSecurityContext{
-				RunAsUser: new(int64(0)), FSGroup: new(int64(1)), Sysctls: []corev1.Sysctl{{Name: "a.b", Value: "1"}},
+				RunAsUser: new(int64(0)), FSGroup: new(int64(1)), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"}, Sysctls: []corev1.Sysctl{{Name: "a.b", Value: "1"}},
 				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("a.json")},
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
 			}

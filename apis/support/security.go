@@ -18,7 +18,9 @@ func withPodSecurity(t Table) Table {
 		"fsGroupChangePolicy")
 	t.with(prefix, noted("the safe ones, and those that the node allows by --allowed-unsafe-sysctls"), "sysctls")
 	t.with(prefix+"sysctls[*].", supported(), "name", "value")
-	t.with(prefix, refused(noSELinux), "seLinuxOptions", "seLinuxChangePolicy")
+	t.with(prefix, noted("without effect on a machine without SELinux; a node with SELinux refuses the Pod"), "seLinuxOptions")
+	t.with(prefix+"seLinuxOptions.", supported(), "user", "role", "type", "level")
+	t.with(prefix, refused(noSELinux), "seLinuxChangePolicy")
 	t.with(prefix, refused(noWindows), "windowsOptions")
 	return withProfiles(t, prefix)
 }

@@ -42,7 +42,9 @@ type dependencies struct {
 	images      lifecycle.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy
-	clock clock.WithTickerAndDelayedExecution
+	// seLinux says that this machine labels processes.
+	seLinux bool
+	clock   clock.WithTickerAndDelayedExecution
 }
 
 // errNotSynced says that nothing is known of the Pods of this node.

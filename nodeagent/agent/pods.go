@@ -127,6 +127,9 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 	if pod.Status.StartTime.IsZero() {
 		r := a.options.checkPolicy(pod)
 		if r == nil {
+			r = checkSELinux(pod, a.seLinux)
+		}
+		if r == nil {
 			r = admitPod(pod, a.admitted.list(), a.nodeAnyway())
 		}
 		if r != nil {

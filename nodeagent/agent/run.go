@@ -137,12 +137,16 @@ func (s settings) proxyFacts(podCIDR netip.Prefix) model.NodeFacts {
 
 // newMachineAgent builds the agent on this machine's containerd, network and cgroups.
 func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy) (*agent, error) {
+	seLinux, err := seLinuxEnabled(seLinuxFolder)
+	if err != nil {
+		return nil, err
+	}
 	m, err := newParts(ctx, o, s)
 	if err != nil {
 		return nil, err
 	}
 	d := dependencies{
-		api: api, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
+		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
 	}
 	if services != nil {
