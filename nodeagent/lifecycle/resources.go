@@ -3,6 +3,7 @@ package lifecycle
 import (
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/keelson-dev/keelson/apis/qos"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
@@ -67,7 +68,7 @@ func cpuShares(milli int64) uint64 {
 // oomScoreAdj orders containers for the kernel's OOM killer: best effort first,
 // guaranteed last, burstable by how little of the memory they asked for.
 func oomScoreAdj(pod *corev1.PodSpec, c *corev1.Container, memoryCapacity int64) int {
-	switch status.QOSClass(pod) {
+	switch qos.Class(pod) {
 	case corev1.PodQOSGuaranteed:
 		return oomGuaranteed
 	case corev1.PodQOSBestEffort:

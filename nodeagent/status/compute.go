@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/apis/qos"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -53,7 +54,7 @@ func Compute(in Input) corev1.PodStatus {
 	inits := computeInitContainers(in)
 	s := corev1.PodStatus{
 		ObservedGeneration: max(in.Pod.Generation, in.Previous.ObservedGeneration),
-		QOSClass:           QOSClass(&in.Pod.Spec),
+		QOSClass:           qos.Class(&in.Pod.Spec),
 		StartTime:          in.Previous.StartTime,
 		NominatedNodeName:  in.Previous.NominatedNodeName,
 		ContainerStatuses:  computeContainers(in, inits),

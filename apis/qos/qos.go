@@ -1,4 +1,7 @@
-package status
+// Package qos says which quality of service a Pod gets: what its containers request and
+// limit decides. The node agent reports the class and acts on it; the gateway shows it
+// before any node has reported. The package decides only, and keeps nothing.
+package qos
 
 import (
 	"slices"
@@ -6,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// QOSClass is the class that requests and limits put a Pod in, as upstream: only
-// cpu and memory count.
-func QOSClass(spec *corev1.PodSpec) corev1.PodQOSClass {
+// Class is the class that requests and limits put a Pod in, as upstream: only cpu and
+// memory count.
+func Class(spec *corev1.PodSpec) corev1.PodQOSClass {
 	guaranteed, asks := true, false
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		r := c.Resources
