@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,8 +16,8 @@ import (
 	"github.com/keelson-dev/keelson/apis/summary"
 )
 
-// renderBinding is the one patch that binds: spec.nodeName and the finalizer that
-// keeps the object until the node's agent is done. The resource version makes it
+// renderBinding is the one patch that binds: spec.nodeName, the finalizer that keeps
+// the object until the node's agent is done, and the generation that it adds one to. The resource version makes it
 // fail when anybody wrote the Pod since it was read, another scheduler included.
 func renderBinding(pod *keelsonv1.Pod, node string) ([]byte, error) {
 	finalizers := pod.Finalizers
@@ -28,6 +29,9 @@ func renderBinding(pod *keelsonv1.Pod, node string) ([]byte, error) {
 			"uid":             pod.UID,
 			"resourceVersion": pod.ResourceVersion,
 			"finalizers":      finalizers,
+			"annotations": map[string]string{
+				keelsonv1.GenerationBeforeBindingAnnotation: strconv.FormatInt(pod.Generation, 10),
+			},
 		},
 		"spec": map[string]any{"nodeName": node},
 	})

@@ -15,6 +15,7 @@ import (
 func TestBindingIsOnePatch(t *testing.T) {
 	pod := makePod("p")
 	pod.ResourceVersion = "42"
+	pod.Generation = 3
 	pod.Finalizers = []string{"example.com/x"}
 	patch, err := renderBinding(pod.obj(), "n")
 	if err != nil {
@@ -27,7 +28,8 @@ func TestBindingIsOnePatch(t *testing.T) {
 	want := map[string]any{
 		"metadata": map[string]any{
 			"uid": "uid-p", "resourceVersion": "42",
-			"finalizers": []any{"example.com/x", keelsonv1.PodFinalizer},
+			"finalizers":  []any{"example.com/x", keelsonv1.PodFinalizer},
+			"annotations": map[string]any{keelsonv1.GenerationBeforeBindingAnnotation: "3"},
 		},
 		"spec": map[string]any{"nodeName": "n"},
 	}

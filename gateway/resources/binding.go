@@ -3,8 +3,10 @@ package resources
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -134,7 +136,8 @@ func checkAssignable(pod *corev1.Pod, binding *corev1.Binding) error {
 }
 
 // bindingPatch sets the node and, in the same write, the finalizer with which the node
-// keeps the object until it is done. Labels and annotations of the Binding go to the Pod.
+// keeps the object until it is done, and the generation that the binding does not count
+// for. Labels and annotations of the Binding go to the Pod.
 func bindingPatch(pod *corev1.Pod, binding *corev1.Binding) map[string]any {
 	finalizers := slices.Clone(pod.Finalizers)
 	if !slices.Contains(finalizers, keelsonv1.PodFinalizer) {
@@ -144,8 +147,11 @@ func bindingPatch(pod *corev1.Pod, binding *corev1.Binding) map[string]any {
 	if len(binding.Labels) > 0 {
 		metadata["labels"] = binding.Labels
 	}
-	if len(binding.Annotations) > 0 {
-		metadata["annotations"] = binding.Annotations
+	annotations := maps.Clone(binding.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
 	}
+	annotations[keelsonv1.GenerationBeforeBindingAnnotation] = strconv.FormatInt(pod.Generation, 10)
+	metadata["annotations"] = annotations
 	return map[string]any{"metadata": metadata, "spec": map[string]any{"nodeName": binding.Target.Name}}
 }

@@ -37,6 +37,8 @@ func (t *Translator) appendMetadata(dst, value []byte, o *object) []byte {
 				w.dst = append(w.dst, `,"deletionGracePeriodSeconds":`...)
 				w.dst = o.grace.appendSeconds(w.dst, nil)
 			}
+		case "generation":
+			w.dst = o.generations.append(w.dst, m.value)
 		case "deletionGracePeriodSeconds":
 			w.dst = o.grace.appendSeconds(w.dst, m.value)
 		default:
@@ -115,7 +117,11 @@ func hiddenField(depth int, parent, name []byte) (hidden, below bool) {
 		}
 		return false, string(name) == "f:finalizers" || string(name) == "f:annotations"
 	}
-	return string(name) == `v:"`+keelsonv1.PodFinalizer+`"` || string(name) == "f:"+keelsonv1.DeletionGracePeriodAnnotation, false
+	switch string(name) {
+	case `v:"` + keelsonv1.PodFinalizer + `"`, "f:" + keelsonv1.DeletionGracePeriodAnnotation, "f:" + keelsonv1.GenerationBeforeBindingAnnotation:
+		return true, false
+	}
+	return false, false
 }
 
 // appendLevel appends a tree of field names without the hidden ones, and without what
@@ -151,7 +157,7 @@ func appendLevel(dst, value []byte, depth int, parent []byte) ([]byte, bool) {
 	return w.close(tail, '}'), left || !dropped
 }
 
-// appendAnnotations appends the annotations without the grace period and with kubectl's
+// appendAnnotations appends the annotations without Keelson's own and with kubectl's
 // last-applied object in the upstream form; not kept if nothing is left.
 func (t *Translator) appendAnnotations(dst, value []byte) ([]byte, bool) {
 	if !isObject(value) || !bytes.Contains(value, []byte("keelson.dev/")) {
@@ -162,7 +168,7 @@ func (t *Translator) appendAnnotations(dst, value []byte) ([]byte, bool) {
 	w := open(dst, '{')
 	for _, m := range members {
 		switch string(m.name) {
-		case keelsonv1.DeletionGracePeriodAnnotation:
+		case keelsonv1.DeletionGracePeriodAnnotation, keelsonv1.GenerationBeforeBindingAnnotation:
 			continue
 		case corev1.LastAppliedConfigAnnotation:
 			w.next(m.lead)
@@ -280,16 +286,7 @@ type gracePeriod struct {
 }
 
 // graceOf reads the grace period of the Pod with these members.
-func graceOf(members []member) gracePeriod {
-	var metadata, spec []byte
-	for i := range members {
-		switch string(members[i].name) {
-		case "metadata":
-			metadata = members[i].value
-		case "spec":
-			spec = members[i].value
-		}
-	}
+func graceOf(metadata, spec []byte) gracePeriod {
 	if !bytes.Contains(metadata, []byte("deletionTimestamp")) {
 		return gracePeriod{} // as almost always, and the cheapest way to know
 	}

@@ -30,6 +30,9 @@ type object struct {
 	// ours: its apiVersion is one of Keelson's, whatever the kind.
 	ours  bool
 	grace gracePeriod
+	// generations and spec are of a Pod; spec is nil where there is metadata alone.
+	generations generations
+	spec        []byte
 }
 
 // read scans the object's top level into few.
@@ -40,9 +43,24 @@ func (t *Translator) read(few []member, value []byte) object {
 	o.row, o.stored = t.names.stored[versionKind{string(apiVersion), string(o.kind)}]
 	_, o.ours = t.names.versions[string(apiVersion)]
 	if o.stored && isPod(o.row) {
-		o.grace = graceOf(members)
+		o.readPod()
 	}
 	return o
+}
+
+// readPod notes what the members of a Pod depend on.
+func (o *object) readPod() {
+	var metadata []byte
+	for i := range o.members {
+		switch string(o.members[i].name) {
+		case "metadata":
+			metadata = o.members[i].value
+		case "spec":
+			o.spec = o.members[i].value
+		}
+	}
+	o.grace = graceOf(metadata, o.spec)
+	o.generations = generationsOf(metadata)
 }
 
 func isPod(row table.Row) bool { return row.Kind == "Pod" && row.Upstream.Group == "" }
@@ -203,10 +221,26 @@ func appendStatusMember(w *writer, o *object, m member) {
 	}
 	w.next(m.lead)
 	inner := open(w.dst, '{')
+	hasClass := !o.stored || !isPod(o.row)
 	for _, field := range members {
-		if string(field.name) != "summary" {
-			inner.member(field)
+		switch name := string(field.name); {
+		case name == "summary":
+			continue
+		case name == observedGeneration:
+			inner.next(field.lead)
+			inner.dst = o.generations.append(inner.dst, field.value)
+			continue
+		case name == "conditions":
+			inner.next(field.lead)
+			inner.dst = o.generations.appendConditions(inner.dst, field.value)
+			continue
+		case name == qosClassMember:
+			hasClass = true
 		}
+		inner.member(field)
+	}
+	if !hasClass {
+		appendQOSClass(&inner, o.spec)
 	}
 	if inner.empty() {
 		tail = bytes.TrimSpace(tail)

@@ -161,7 +161,7 @@ func pathNeedsObject(row table.Row, at []string) bool {
 	case matches(at, "metadata", "managedFields", "**"),
 		matches(at, "metadata", "deletionTimestamp"), matches(at, "metadata", "deletionGracePeriodSeconds"):
 		return true
-	case matches(at, "metadata", "finalizers", "**"):
+	case matches(at, "metadata", "finalizers", "**"), matches(at, "metadata", "generation"):
 		return isPod(row)
 	case matches(at, "metadata", "ownerReferences", "*", "*"):
 		return true

@@ -79,7 +79,7 @@ func upstreamObject(t *rapid.T) map[string]any {
 		return annotations
 	})
 	obj := map[string]any{"apiVersion": "v1", "kind": kind, "metadata": metadata}
-	maps.Copy(obj, map[string]any{"spec": anyValue(3).Draw(t, "spec"), "status": map[string]any{"phase": anyValue(2).Draw(t, "status")}})
+	maps.Copy(obj, map[string]any{"spec": anyValue(3).Draw(t, "spec"), "status": map[string]any{"phase": anyValue(2).Draw(t, "status"), "qosClass": "Burstable"}})
 	return obj
 }
 
@@ -173,6 +173,8 @@ func FuzzRead(f *testing.F) {
 		`{"a":1}{`, `{"kind":"Status","apiVersion":"v1","code":"x"}`, "{\n \"items\": [ {} , 1 ] , \"kind\" : 3 }",
 		`{"kind":"Pod","apiVersion":"core.keelson.dev/v1","metadata":{"deletionTimestamp":"x","finalizers":["keelson.dev/pod"]}}`,
 		`{"kind":"Pod","apiVersion":"core.keelson.dev/v1","metadata":{"deletionTimestamp":"9999-12-31T23:59:59Z","finalizers":["keelson.dev/pod"]},"spec":{"terminationGracePeriodSeconds":9223372036854775807}}`,
+		`{"kind":"Pod","apiVersion":"core.keelson.dev/v1","metadata":{"generation":2,"annotations":{"keelson.dev/generation-before-binding":"1"}},"spec":{"containers":[{"resources":{"limits":{"cpu":1}}}]},"status":{"observedGeneration":2,"conditions":[{"observedGeneration":2},3]}}`,
+		`{"kind":"Pod","apiVersion":"core.keelson.dev/v1","metadata":{"generation":1e3,"annotations":{"keelson.dev/generation-before-binding":"9223372036854775807"}},"spec":null,"status":{"observedGeneration":"x","conditions":{}}}`,
 		`{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"kind\":\"Pod\",\"apiVersion\":\"core.keelson.dev/v1\"}\ud800"}}}`,
 		`{"type":"ADDED","object":{}}`, `{"type":"ADDED","object":{}} {"type":"ER`,
 	} {

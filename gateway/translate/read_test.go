@@ -18,8 +18,24 @@ func translator() *Translator { return New(table.Keelson()) }
 func TestRead(t *testing.T) {
 	for name, test := range map[string]struct{ stored, want string }{
 		"a Pod gets its upstream version and loses its summary": {
-			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running","summary":{"ready":"1/1"}}}`,
-			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running"}}`,
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running","qosClass":"Burstable","summary":{"ready":"1/1"}}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n"},"status":{"phase":"Running","qosClass":"Burstable"}}`,
+		},
+		"a Pod without a class shows the one it will have": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"PodList","items":[{"apiVersion":"core.keelson.dev/v1","kind":"Pod","spec":{"containers":[{"resources":{"limits":{"cpu":1,"memory":"1Gi"}}}]},"status":{"phase":"Pending"}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","status":{},"spec":{"containers":[{"name":"a"}],"initContainers":[{"resources":{"requests":{"cpu":"1m"}}}]}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","status":{},"spec":{}}]}`,
+			`{"apiVersion":"v1","kind":"PodList","items":[{"spec":{"containers":[{"resources":{"limits":{"cpu":1,"memory":"1Gi"}}}]},"status":{"phase":"Pending","qosClass":"Guaranteed"}},{"status":{"qosClass":"Burstable"},"spec":{"containers":[{"name":"a"}],"initContainers":[{"resources":{"requests":{"cpu":"1m"}}}]}},{"status":{"qosClass":"BestEffort"},"spec":{}}]}`,
+		},
+		"a class that was reported stays, and a spec that nobody can read has none": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"PodList","items":[{"apiVersion":"core.keelson.dev/v1","kind":"Pod","spec":{},"status":{"qosClass":"Burstable"}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","spec":{"containers":{}},"status":{}},{"apiVersion":"core.keelson.dev/v1","kind":"Node","spec":{},"status":{}}]}`,
+			`{"apiVersion":"v1","kind":"PodList","items":[{"spec":{},"status":{"qosClass":"Burstable"}},{"spec":{"containers":{}},"status":{}},{"spec":{},"status":{}}]}`,
+		},
+		"the binding does not count as a generation, what comes before and after does": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"annotations":{"keelson.dev/generation-before-binding":"2"},"generation":4},"status":{"conditions":[{"type":"a","observedGeneration":1},{"observedGeneration":2},{"observedGeneration":3},{"observedGeneration":4},{"type":"b"}],"observedGeneration":4}}`,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"generation":3},"status":{"conditions":[{"type":"a","observedGeneration":1},{"observedGeneration":2},{"observedGeneration":2},{"observedGeneration":3},{"type":"b"}],"observedGeneration":3}}`,
+		},
+		"a Pod that nobody bound, one that says nonsense, and another kind count as they are stored": {
+			`{"apiVersion":"core.keelson.dev/v1","kind":"PodList","items":[{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"generation":4}},{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"generation":4,"annotations":{"keelson.dev/generation-before-binding":"x"}}},{"apiVersion":"core.keelson.dev/v1","kind":"Node","metadata":{"generation":4,"annotations":{"keelson.dev/generation-before-binding":"2"}}}]}`,
+			`{"apiVersion":"v1","kind":"PodList","items":[{"metadata":{"generation":4}},{"metadata":{"generation":4}},{"metadata":{"generation":4}}]}`,
 		},
 		"the order of members does not matter": {
 			`{"status":{"summary":{"ready":"1/1"},"phase":"Running"},"metadata":{"name":"a"},"kind":"Pod","apiVersion":"core.keelson.dev/v1"}`,

@@ -38,9 +38,9 @@ func (t *Translator) shown(stored map[string]any) (map[string]any, error) {
 }
 
 // Restore completes an object in the stored form (after ToStored) with what clients do
-// not see of the object that it replaces: the finalizer and the grace annotation of a
-// Pod, status.summary, their managedFields, and the deletion fields, which clients see
-// changed. stored is what the API server answered, untouched; its values may become
+// not see of the object that it replaces: the finalizer and the annotations of a Pod,
+// status.summary, their managedFields, and the deletion fields and observed generations,
+// which clients see changed. stored is what the API server answered, untouched; its values may become
 // part of changed.
 func (t *Translator) Restore(row table.Row, stored, changed map[string]any) error {
 	restoreSummary(stored, changed)
@@ -60,7 +60,13 @@ func (t *Translator) Restore(row table.Row, stored, changed map[string]any) erro
 		return nil
 	}
 	restoreFinalizer(before, after)
-	restoreGrace(before, after)
+	restoreAnnotations(before, after)
+	if generation, ok := before["generation"]; ok {
+		after["generation"] = generation // whatever a client sends, the API server counts
+	}
+	if err := restoreStatus(stored, changed); err != nil {
+		return err
+	}
 	return t.restoreDeletion(stored, before, after)
 }
 
@@ -91,18 +97,31 @@ func restoreFinalizer(before, after map[string]any) {
 	}
 }
 
-func restoreGrace(before, after map[string]any) {
+func restoreAnnotations(before, after map[string]any) {
 	had, _ := before["annotations"].(map[string]any)
-	grace, ok := had[keelsonv1.DeletionGracePeriodAnnotation]
-	if !ok {
-		return
+	for _, name := range []string{keelsonv1.DeletionGracePeriodAnnotation, keelsonv1.GenerationBeforeBindingAnnotation} {
+		value, ok := had[name]
+		if !ok {
+			continue
+		}
+		annotations, _ := after["annotations"].(map[string]any)
+		if annotations == nil {
+			annotations = map[string]any{}
+			after["annotations"] = annotations
+		}
+		annotations[name] = value
 	}
-	annotations, _ := after["annotations"].(map[string]any)
-	if annotations == nil {
-		annotations = map[string]any{}
-		after["annotations"] = annotations
+}
+
+// restoreStatus counts the generations that a Pod's status observed as they are stored.
+func restoreStatus(stored, changed map[string]any) error {
+	metadata, _ := stored["metadata"].(map[string]any)
+	before, _ := stored["status"].(map[string]any)
+	after, _ := changed["status"].(map[string]any)
+	if after == nil {
+		return nil
 	}
-	annotations[keelsonv1.DeletionGracePeriodAnnotation] = grace
+	return restoreObserved(metadata, before, after)
 }
 
 // restoreDeletion puts the stored deletion fields back where the client left what it

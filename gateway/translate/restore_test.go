@@ -11,9 +11,12 @@ func TestRestore(t *testing.T) {
 	const (
 		hidden = `"finalizers":["keelson.dev/pod","x/y"],"annotations":{"keelson.dev/deletion-grace-period-seconds":"5","a":"b"}`
 		fields = `"managedFields":[{"apiVersion":"core.keelson.dev/v1","fieldsV1":{"f:status":{"f:phase":{},"f:summary":{"f:ready":{}}}},"manager":"node"},{"apiVersion":"core.keelson.dev/v1","fieldsV1":{"f:metadata":{"f:finalizers":{".":{},"v:\"keelson.dev/pod\"":{}}}},"manager":"scheduler"}]`
-		status = `"status":{"phase":"Running","summary":{"ready":"1/1"}}`
+		status = `"status":{"phase":"Running","qosClass":"BestEffort","summary":{"ready":"1/1"}}`
 		pod    = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a",` + hidden + `,` + fields + `},"spec":{},` + status + `}`
 	)
+	bound := func(status string) string {
+		return `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"generation":2,"annotations":{"keelson.dev/generation-before-binding":"1"}},"status":{` + status + `}}`
+	}
 	metadata := func(obj map[string]any) map[string]any { return obj["metadata"].(map[string]any) }
 	for name, test := range map[string]struct {
 		plural, stored string
@@ -52,6 +55,20 @@ func TestRestore(t *testing.T) {
 			"pods", `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"deletionTimestamp":"2026-01-02T03:04:05Z","finalizers":["keelson.dev/pod"]},"spec":{}}`,
 			func(obj map[string]any) { metadata(obj)["deletionTimestamp"] = "2027-01-02T03:04:05Z" },
 			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"deletionTimestamp":"2027-01-02T03:04:05Z","finalizers":["keelson.dev/pod"]},"spec":{}}`,
+		},
+		"a Pod with a node, whose generations clients see without the binding": {
+			"pods", bound(`"observedGeneration":3,"conditions":[{"type":"a","observedGeneration":1},{"type":"b","observedGeneration":2},{"type":"c","observedGeneration":3}]`),
+			func(map[string]any) {},
+			bound(`"observedGeneration":3,"conditions":[{"type":"a","observedGeneration":1},{"type":"b","observedGeneration":2},{"type":"c","observedGeneration":3}]`),
+		},
+		"a client that reports on a Pod with a node": {
+			"pods", bound(`"observedGeneration":1,"conditions":[{"type":"a","observedGeneration":2}]`),
+			func(obj map[string]any) {
+				status := obj["status"].(map[string]any)
+				status["observedGeneration"] = int64(2)
+				status["conditions"] = append(status["conditions"].([]any), map[string]any{"type": "new", "observedGeneration": int64(1)})
+			},
+			bound(`"observedGeneration":3,"conditions":[{"type":"a","observedGeneration":2},{"type":"new","observedGeneration":2}]`),
 		},
 		"Endpoints, whose status clients do not see": {
 			"endpoints", `{"apiVersion":"core.keelson.dev/v1","kind":"Endpoints","metadata":{"name":"a"},"status":{"summary":{"endpoints":"<none>"}}}`,

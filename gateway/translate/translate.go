@@ -3,8 +3,10 @@
 //
 // The two forms have the same JSON. What differs is names (the apiVersion of the kinds
 // in the gateway's table, wherever an object names one) and what Keelson adds for its
-// own use, which clients do not see: status.summary, the finalizer keelson.dev/pod and
-// the annotation keelson.dev/deletion-grace-period-seconds.
+// own use, which clients do not see: status.summary, and of Pods the finalizer
+// keelson.dev/pod and two annotations in keelson.dev. What these stand for, clients see
+// as upstream shows it: the time by which a Pod has to be gone, and a generation that
+// does not count the binding. A Pod without a qosClass shows the one it will have.
 //
 // Reading works on bytes: an answer streams through, one item in memory at a time, and
 // what needs no change is copied as it is. Writing works on decoded trees. The package

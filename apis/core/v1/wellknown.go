@@ -12,6 +12,12 @@ const (
 	// deletionGracePeriodSeconds of its own.
 	DeletionGracePeriodAnnotation = "keelson.dev/deletion-grace-period-seconds"
 
+	// GenerationBeforeBindingAnnotation holds metadata.generation as it was before the
+	// Pod got its node; the binding writes it. Upstream does not count a binding as a
+	// change of the spec, a custom resource does, and the plain view shows upstream's
+	// count.
+	GenerationBeforeBindingAnnotation = "keelson.dev/generation-before-binding"
+
 	// SystemNamespace holds Keelson's own objects: leases of leader election, the
 	// webhook certificate, the dry-run target of admission.
 	SystemNamespace = "keelson-system"
