@@ -28,8 +28,8 @@ func TestBadManifestsAreRefusedWithEveryFault(t *testing.T) {
 		"restart policy": {manifest: pod(one + "  restartPolicy: Maybe\n"), want: []string{"spec.restartPolicy", `"Maybe"`, "Always"}},
 		"port range":     {manifest: pod("  containers: [{name: a, image: x, ports: [{containerPort: 70000}]}]\n"), want: []string{"spec.containers[0].ports[0].containerPort", "between 1 and 65535"}},
 		"several at once": {
-			manifest: pod("  restartPolicy: Maybe\n  containers: [{name: A_B, image: x}, {name: ok, image: ''}]\n  volumes: [{name: v, emptyDir: {}}]\n"),
-			want:     []string{"spec.restartPolicy", "spec.containers[0].name", "spec.containers[1].image", "spec.volumes"},
+			manifest: pod("  restartPolicy: Maybe\n  containers: [{name: A_B, image: x}, {name: ok, image: ''}]\n  resourceClaims: [{name: gpu, resourceClaimName: gpu}]\n"),
+			want:     []string{"spec.restartPolicy", "spec.containers[0].name", "spec.containers[1].image", "spec.resourceClaims"},
 		},
 		"field that is not there yet": {
 			manifest: pod("  containers: [{name: a, image: x}]\n  resourceClaims: [{name: gpu, resourceClaimName: gpu}]\n"),
