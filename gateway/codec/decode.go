@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +37,14 @@ func ReadBody(r *http.Request) ([]byte, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the request's body could not be read: %v", err))
 	}
 	return body, nil
+}
+
+// MediaType is the type of a request's body without its parameters. Whoever decides by
+// it asks here: one that is read in two ways would be authorized as one thing and
+// served as another.
+func MediaType(r *http.Request) string {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.Trim(media, " \t")
 }
 
 // DecodeObject decodes a request body by its Content-Type (JSON where it is empty)

@@ -48,7 +48,7 @@ func (h *Handler) withStoredOwners(r *http.Request) (*http.Request, error) {
 		relayed.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), r.Body))
 		return relayed, nil
 	}
-	contentType, changed := h.storedBody(mediaType(r), body)
+	contentType, changed := h.storedBody(codec.MediaType(r), body)
 	if changed != nil {
 		body = changed
 		relayed.Header.Set("Content-Type", contentType)
@@ -56,11 +56,6 @@ func (h *Handler) withStoredOwners(r *http.Request) (*http.Request, error) {
 	}
 	relayed.Body, relayed.ContentLength, relayed.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	return relayed, nil
-}
-
-func mediaType(r *http.Request) string {
-	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	return strings.TrimSpace(media)
 }
 
 // storedBody is body with stored owners and its media type, nil where nothing changes.

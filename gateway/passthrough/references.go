@@ -131,7 +131,7 @@ func (h *Handler) referrerBody(r *http.Request, info *request.RequestInfo, row t
 	if err != nil || len(body) == 0 {
 		return "", nil, err
 	}
-	media := mediaType(r)
+	media := codec.MediaType(r)
 	switch info.Verb {
 	case "create", "update":
 		tree, _, err := h.codec.DecodeObject(r.Header.Get("Content-Type"), body, row.UpstreamKind())

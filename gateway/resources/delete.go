@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversionscheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
@@ -100,7 +99,7 @@ func (c *call) readDeleteOptions() (*metav1.DeleteOptions, error) {
 	}
 	options := &metav1.DeleteOptions{}
 	if len(body) > 0 {
-		err = decodeDeleteOptions(c.r.Header.Get("Content-Type"), body, options)
+		err = decodeDeleteOptions(codec.MediaType(c.r), body, options)
 	} else if err = metainternalversionscheme.ParameterCodec.DecodeParameters(c.r.URL.Query(), metav1.SchemeGroupVersion, options); err != nil {
 		err = apierrors.NewBadRequest(err.Error())
 	}
@@ -115,9 +114,8 @@ func (c *call) readDeleteOptions() (*metav1.DeleteOptions, error) {
 
 // decodeDeleteOptions takes them of any group, as old clients send them, and in any
 // content type that upstream takes.
-func decodeDeleteOptions(contentType string, body []byte, into *metav1.DeleteOptions) error {
-	media, _, _ := strings.Cut(contentType, ";")
-	if media = strings.TrimSpace(media); media == "" {
+func decodeDeleteOptions(media string, body []byte, into *metav1.DeleteOptions) error {
+	if media == "" {
 		media = runtime.ContentTypeJSON
 	}
 	codecs := metainternalversionscheme.Codecs

@@ -101,8 +101,7 @@ func (c *call) patchHere(p patchRequest) error {
 
 // readPatch reads the request and checks its options as upstream does.
 func (c *call) readPatch() (patchRequest, error) {
-	contentType, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
-	p := patchRequest{kind: types.PatchType(strings.TrimSpace(contentType))}
+	p := patchRequest{kind: types.PatchType(codec.MediaType(c.r))}
 	if !slices.Contains(patchTypes, p.kind) {
 		return p, unsupportedPatch()
 	}

@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/keelson-dev/keelson/gateway/codec"
 	"github.com/keelson-dev/keelson/gateway/filters"
 	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
@@ -194,7 +195,17 @@ func mayCreate(r *http.Request, info *request.RequestInfo) bool {
 	if info.Subresource != "" {
 		return false
 	}
-	return info.Verb == "update" || info.Verb == "patch" && strings.HasPrefix(r.Header.Get("Content-Type"), "application/apply-patch")
+	switch info.Verb {
+	case "update":
+		return true
+	case "patch":
+		switch types.PatchType(codec.MediaType(r)) {
+		case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+			return false
+		}
+		return true
+	}
+	return false
 }
 
 type withoutCreateKey struct{}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/endpoints/request"
 )
 
 // Who sends a request, in whose name does it reach the API server, and what was asked
@@ -135,6 +136,33 @@ func TestInWhoseName(t *testing.T) {
 				if diff := cmp.Diff(tt.wantAsked, asked); diff != "" {
 					t.Errorf("reviews (-want +got):\n%s", diff)
 				}
+			}
+		})
+	}
+}
+
+// A request that is taken for less than it is makes objects that the caller may not make.
+func TestMayCreate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		verb, subresource, contentType string
+		want                           bool
+	}{
+		"an update":                  {verb: "update", want: true},
+		"an update of a status":      {verb: "update", subresource: "status"},
+		"a creation":                 {verb: "create"},
+		"a JSON patch":               {verb: "patch", contentType: "application/json-patch+json"},
+		"a merge patch":              {verb: "patch", contentType: "application/merge-patch+json; charset=utf-8"},
+		"a strategic merge patch":    {verb: "patch", contentType: "application/strategic-merge-patch+json"},
+		"an apply":                   {verb: "patch", contentType: "application/apply-patch+yaml", want: true},
+		"an apply behind a space":    {verb: "patch", contentType: "\u00a0application/apply-patch+yaml", want: true},
+		"an apply in other letters":  {verb: "patch", contentType: "Application/Apply-Patch+yaml", want: true},
+		"an apply of another format": {verb: "patch", contentType: "application/apply-patch+cbor", want: true},
+		"a patch of no type":         {verb: "patch", want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &http.Request{Header: http.Header{"Content-Type": {tt.contentType}}}
+			if got := mayCreate(r, &request.RequestInfo{Verb: tt.verb, Subresource: tt.subresource}); got != tt.want {
+				t.Errorf("may create: %t, want %t", got, tt.want)
 			}
 		})
 	}
