@@ -66,7 +66,7 @@ func Metadata(object metav1.Object, path string) (string, error) {
 	case "metadata.labels":
 		return lines(object.GetLabels()), nil
 	case "metadata.annotations":
-		return lines(object.GetAnnotations()), nil
+		return lines(others(object.GetAnnotations())), nil
 	}
 	list, key, ok := subscript(path)
 	if !ok {
@@ -79,6 +79,15 @@ func Metadata(object metav1.Object, path string) (string, error) {
 		return object.GetAnnotations()[key], checkKey(path, strings.ToLower(key))
 	}
 	return "", fmt.Errorf("fieldPath %q does not support subscript", path)
+}
+
+// others are the annotations without those that Keelson keeps for itself, which nobody
+// wrote and no program in a Pod should have to know.
+func others(annotations map[string]string) map[string]string {
+	rest := maps.Clone(annotations)
+	delete(rest, keelsonv1.DeletionGracePeriodAnnotation)
+	delete(rest, keelsonv1.GenerationBeforeBindingAnnotation)
+	return rest
 }
 
 func checkKey(path, key string) error {

@@ -15,7 +15,7 @@ func makePod() *keelsonv1.Pod {
 	pod := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: "web", Namespace: "shop", UID: "1-2",
 		Labels:      map[string]string{"b": "2", "a": `say "hi"`},
-		Annotations: map[string]string{"example.org/Key": "x", "lines": "1\n2"},
+		Annotations: map[string]string{"example.org/Key": "x", "lines": "1\n2", keelsonv1.GenerationBeforeBindingAnnotation: "1", keelsonv1.DeletionGracePeriodAnnotation: "5"},
 	}}
 	pod.Spec.NodeName, pod.Spec.ServiceAccountName = "node-1", "robot"
 	return pod
