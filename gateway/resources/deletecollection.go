@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -58,9 +59,9 @@ func (c *call) deletePods(options *metav1.DeleteOptions) (map[string]any, error)
 	if err != nil {
 		return nil, err
 	}
-	if query.Get("limit") == "" {
-		query.Set("limit", collectionPage)
-	}
+	given := query.Get("limit")
+	query = pageQuery(query)
+	all := given != query.Get("limit")
 	items := []any{}
 	for {
 		page, _, err := c.ask(c.ctx, asked{method: http.MethodGet, target: c.target, query: query})
@@ -74,7 +75,7 @@ func (c *call) deletePods(options *metav1.DeleteOptions) (map[string]any, error)
 		}
 		items = append(items, deleted...)
 		next := metaString(page, "continue")
-		if next == "" || c.r.URL.Query().Get("limit") != "" {
+		if next == "" || !all {
 			return map[string]any{
 				"apiVersion": c.row.Upstream.GroupVersion().String(), "kind": c.row.Kind + "List",
 				"metadata": map[string]any{"resourceVersion": resourceVersionOf(page)}, "items": items,
@@ -82,6 +83,21 @@ func (c *call) deletePods(options *metav1.DeleteOptions) (map[string]any, error)
 		}
 		query.Set("continue", next)
 	}
+}
+
+// pageQuery is the query for a page of the objects that a deletecollection selects. What
+// else the client says is about the deletion, or would make a watch of it.
+func pageQuery(query url.Values) url.Values {
+	page := url.Values{"limit": {collectionPage}}
+	for _, name := range []string{"labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "timeoutSeconds"} {
+		if value := query.Get(name); value != "" {
+			page.Set(name, value)
+		}
+	}
+	if page.Get("limit") == "0" { // upstream's word for no limit
+		page.Set("limit", collectionPage)
+	}
+	return page
 }
 
 // deleteAll deletes the listed Pods and returns them in the client's form. One that is

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/klog/v2"
 )
@@ -68,7 +69,10 @@ func (c *call) collectionQuery() (url.Values, error) {
 	query := c.r.URL.Query()
 	selector := query.Get("fieldSelector")
 	if len(c.info.Parts) == 2 && c.info.Verb == "watch" {
-		selector = fields.OneTermEqualSelector("metadata.name", c.info.Parts[1]).String()
+		var err error
+		if selector, err = selectName(selector, c.info.Parts[1]); err != nil {
+			return nil, err
+		}
 	}
 	if selector == "" {
 		return query, nil
@@ -79,6 +83,24 @@ func (c *call) collectionQuery() (url.Values, error) {
 	}
 	query.Set("fieldSelector", stored)
 	return query, nil
+}
+
+// selectName is the field selector of a watch of the named object, which may have one that
+// selects the same name.
+func selectName(selector, name string) (string, error) {
+	if selector != "" {
+		parsed, err := fields.ParseSelector(selector)
+		if err != nil {
+			return "", apierrors.NewBadRequest(err.Error())
+		}
+		if selected, ok := parsed.RequiresExactMatch("metadata.name"); !parsed.Empty() && (!ok || selected != name) {
+			return "", apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
+		}
+		if !parsed.Empty() {
+			return selector, nil
+		}
+	}
+	return fields.OneTermEqualSelector("metadata.name", name).String(), nil
 }
 
 // logWrite ends a call whose answer has begun: what failed since is of interest to the
