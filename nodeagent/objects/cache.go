@@ -175,7 +175,7 @@ func (c *Cache) get(ctx context.Context, k key) (client.Object, error) {
 			// As upstream's kubelet, whose words these are.
 			return nil, fmt.Errorf("object %q/%q not registered", k.namespace, k.name)
 		}
-		answered, object, err, news := e.answered, e.object, e.err, e.news
+		answered, object, news := e.answered, e.object, e.news
 		c.mu.Unlock()
 		if answered && object == nil {
 			return nil, apierrors.NewNotFound(schema.GroupResource{Resource: string(k.kind)}, k.name)
@@ -188,12 +188,19 @@ func (c *Cache) get(ctx context.Context, k key) (client.Object, error) {
 			return nil, ctx.Err()
 		case <-news:
 		case <-timeout.C():
-			if err == nil {
-				err = fmt.Errorf("failed to sync %s cache: timed out waiting for the condition", k.kind)
-			}
-			return nil, err
+			return nil, c.whyNot(k, e)
 		}
 	}
+}
+
+// whyNot says why there is no answer yet.
+func (c *Cache) whyNot(k key, e *entry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.err != nil {
+		return e.err
+	}
+	return fmt.Errorf("failed to sync %s cache: timed out waiting for the condition", k.kind)
 }
 
 // answer records what the API server says of an object, nil when there is none.
