@@ -22,7 +22,6 @@ import (
 
 	"github.com/keelson-dev/keelson/gateway/filters"
 	"github.com/keelson-dev/keelson/gateway/streams"
-	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
 // withToken lets in who knows the token, as a bearer token or, for WebSockets of
@@ -108,8 +107,9 @@ func impersonationOf(header http.Header) (*transport.ImpersonationConfig, error)
 	return &config, nil
 }
 
-// callerTransport speaks with the caller's credentials, whatever the identity: there is
-// no other.
+// callerTransport speaks with the caller's credentials and as whom the client acts,
+// whatever the identity: there is no other. A binding or an eviction as somebody else
+// must not be made with the rights of the one who acts.
 type callerTransport struct {
 	// caller adds the credentials.
 	caller   http.RoundTripper
@@ -139,7 +139,7 @@ func (t *callerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	ctx := r.Context()
-	if as, ok := ctx.Value(impersonationKey{}).(*transport.ImpersonationConfig); ok && upstream.IdentityFrom(ctx) != upstream.Gateway {
+	if as, ok := ctx.Value(impersonationKey{}).(*transport.ImpersonationConfig); ok {
 		next = transport.NewImpersonatingRoundTripper(*as, next)
 	}
 	response, err := next.RoundTrip(&clean)
