@@ -41,7 +41,7 @@ const (
 	// byNode indexes Pods in the cache.
 	byNode = "nodeaccess.spec.nodeName"
 	// DefaultLinger is how long a right outlives the last Pod that needed it.
-	DefaultLinger = time.Minute
+	DefaultLinger = 20 * time.Second
 	workers       = 4
 )
 
