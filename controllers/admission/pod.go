@@ -19,7 +19,8 @@ import (
 const DryRunAccount = "keelson-dry-run"
 
 // preparePod sets aside what upstream's plugins would judge by the objects of the
-// dry-run namespace or of the host cluster: account, priority, runtime class.
+// dry-run namespace or of the host cluster: account and priority. The runtime class is
+// the host cluster's own, and its plugin completes the Pod.
 func preparePod(probe tree, old []byte) error {
 	spec := probe.child("spec")
 	if spec == nil {
@@ -28,7 +29,7 @@ func preparePod(probe tree, old []byte) error {
 	if old != nil {
 		lendEphemeral(spec)
 	}
-	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy", "runtimeClassName")
+	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy")
 	takeIf[interface{ Int64() (int64, error) }](spec, "priority")
 	takeIf[bool](spec, "automountServiceAccountToken")
 	if _, taken := spec["serviceAccountName"]; !taken {
@@ -53,7 +54,6 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	pod.Name, pod.Finalizers = user.Name, user.Finalizers
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
 	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = user.Spec.PriorityClassName, user.Spec.Priority, user.Spec.PreemptionPolicy
-	pod.Spec.RuntimeClassName = user.Spec.RuntimeClassName
 	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
 	podadmission.Default(pod)
 	if c.isCreate() && c.answer != nil {

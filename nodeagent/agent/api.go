@@ -7,6 +7,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -37,7 +38,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -87,7 +88,7 @@ func addReviews(s *runtime.Scheme) error {
 func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
 		keelsonv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
-		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion,
+		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion,
 	})
 	for _, kind := range []string{"Pod", "Service"} {
 		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
@@ -101,6 +102,7 @@ func newMapper() meta.RESTMapper {
 	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
 	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
 	mapper.Add(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), meta.RESTScopeRoot)
+	mapper.Add(nodev1.SchemeGroupVersion.WithKind("RuntimeClass"), meta.RESTScopeRoot)
 	return mapper
 }
 

@@ -88,7 +88,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
-	security, err := computeSecurity(pod, c, image, m.RootDir)
+	security, err := m.security(pod, c, image)
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}

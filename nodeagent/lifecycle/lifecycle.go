@@ -99,7 +99,11 @@ type Options struct {
 	Objects objects.Reader
 	// Allocatable is what the node can give, the limit of containers without one.
 	Allocatable func() corev1.ResourceList
-	Clock       clock.Clock
+	// ForbidPrivileged starts no privileged containers.
+	ForbidPrivileged bool
+	// RuntimeHandler returns the handler of a RuntimeClass.
+	RuntimeHandler func(ctx context.Context, class string) (string, error)
+	Clock          clock.Clock
 
 	// RuntimeName is the scheme of container IDs.
 	RuntimeName string

@@ -44,6 +44,9 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		NetNSPath: attachment.NetNSPath, CgroupParent: cgroups.PodPath(pod.UID),
 		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod),
 	}
+	if err := m.checkRuntimeClass(ctx, pod); err != nil {
+		return "", err
+	}
 	if !pod.Spec.HostNetwork {
 		hostname, err := hostfiles.KernelHostname(pod, m.DNS.Domain)
 		if err != nil {

@@ -21,6 +21,16 @@ import (
 // agent's root folder.
 const seccompFolder = "seccomp"
 
+// security is computeSecurity, and what the node forbids: an ephemeral container comes
+// after the Pod was admitted to it.
+func (m *Manager) security(pod *keelsonv1.Pod, c *corev1.Container, image runtime.Image) (runtime.Security, error) {
+	s, err := computeSecurity(pod, c, image, m.RootDir)
+	if err == nil && s.Privileged && m.ForbidPrivileged {
+		err = fmt.Errorf("container %s is privileged, which this node forbids (--allow-privileged=false)", c.Name)
+	}
+	return s, err
+}
+
 // computeSecurity merges what the Pod and the container say about the process's rights;
 // the container's word counts where both speak. Its error says that the container must
 // not run with this image.

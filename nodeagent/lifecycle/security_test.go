@@ -117,3 +117,17 @@ func TestSysctlNamesMayHaveSlashes(t *testing.T) {
 		t.Errorf("sysctls (-want +got):\n%s", diff)
 	}
 }
+
+func TestPrivilegedContainerOnANodeThatForbidsIt(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		m.manager.ForbidPrivileged = true
+		pod := makePod("web", "main")
+		pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
+		m.run(pod)
+		waiting := m.container(pod, "main").State.Waiting
+		want := "container main is privileged, which this node forbids (--allow-privileged=false)"
+		if waiting == nil || waiting.Reason != "CreateContainerConfigError" || waiting.Message != want {
+			t.Errorf("it waits for %+v", waiting)
+		}
+	})
+}
