@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"github.com/keelson-dev/keelson/nodeagent/volumes"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -64,6 +65,7 @@ type agent struct {
 	ports    *portTable
 	admitted *admittedPods
 	objects  *objects.Cache
+	volumes  *volumes.Manager
 
 	condition condition
 	// serviceChange announces changes of Services; serviceAddressWait is how long a
@@ -99,6 +101,7 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
+	a.volumes = a.newVolumes()
 	options := a.lifecycleOptions(ctx)
 	a.probes = probes.New(ctx, probes.Options{
 		Executor: a.streamer, Clock: a.clock, Record: recordProbes(options.Recorder), Changed: a.probesChanged,
@@ -128,6 +131,7 @@ func (a *agent) work(ctx context.Context) error {
 	}
 	start(func(context.Context) { a.followRuntime(events) })
 	start(a.sweepLoop)
+	start(a.measureVolumes)
 	<-ctx.Done()
 	return nil
 }
@@ -136,7 +140,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 	return lifecycle.Options{
 		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: newRecorder(ctx, a.api, a.settings.name), Services: a.services, Clock: a.clock,
-		Volumes:     a.volumes(),
+		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		MemoryCapacity: a.settings.machine.MemoryBytes,
