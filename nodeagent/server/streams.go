@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -137,12 +138,25 @@ func (s *Server) getRun(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bounded keeps the first bytes and drops the rest.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the first bytes and drops the rest. Both outputs of a command write to
+// it, at the same time.
+type bounded struct {
+	mu   sync.Mutex
+	kept bytes.Buffer
+}
 
 func (b *bounded) Write(p []byte) (int, error) {
-	b.Buffer.Write(p[:min(len(p), maxRunOutput-b.Len())])
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept.Write(p[:min(len(p), maxRunOutput-b.kept.Len())])
 	return len(p), nil
+}
+
+// Bytes is what was kept, after the command has ended.
+func (b *bounded) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept.Bytes()
 }
 
 // commands gives the streaming library the runtime, for a session with these options.

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -386,5 +387,24 @@ func await[T any](t *testing.T, ch <-chan T, what string) T {
 	case <-time.After(patience):
 		t.Fatalf("not within %v: %s", patience, what)
 		panic("unreachable")
+	}
+}
+
+func TestBothOutputsOfACommandAreKept(t *testing.T) {
+	const writes, size = 2000, 64
+	output := &bounded{}
+	var outputs sync.WaitGroup
+	for range 2 {
+		outputs.Go(func() {
+			for range writes {
+				if n, err := output.Write(make([]byte, size)); n != size || err != nil {
+					t.Errorf("wrote %d, %v", n, err)
+				}
+			}
+		})
+	}
+	outputs.Wait()
+	if got := len(output.Bytes()); got != 2*writes*size {
+		t.Errorf("%d bytes were kept of %d", got, 2*writes*size)
 	}
 }
