@@ -62,8 +62,8 @@ type NodeAgent struct {
 	// CertificateAuthority signs the agents' certificates; empty means the authority of
 	// the kubeconfig.
 	CertificateAuthority string `json:"certificateAuthority,omitempty"`
-	// ClientCertificate and ClientKey are for agents; empty means the credentials of the
-	// kubeconfig.
+	// ClientCertificate and ClientKey are for agents; empty means those of the kubeconfig.
+	// Without either the gateway serves nothing that agents answer.
 	ClientCertificate string `json:"clientCertificate,omitempty"`
 	ClientKey         string `json:"clientKey,omitempty"`
 }
@@ -111,7 +111,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 
 	fs = fss.FlagSet("node agents")
 	fs.StringVar(&o.NodeAgent.CertificateAuthority, "node-agent-certificate-authority", o.NodeAgent.CertificateAuthority, "Authority that signs the serving certificates of node agents. Empty: that of the kubeconfig.")
-	fs.StringVar(&o.NodeAgent.ClientCertificate, "node-agent-client-certificate", o.NodeAgent.ClientCertificate, "Client certificate for node agents. Empty: the credentials of the kubeconfig.")
+	fs.StringVar(&o.NodeAgent.ClientCertificate, "node-agent-client-certificate", o.NodeAgent.ClientCertificate, "Client certificate for node agents. Empty: that of the kubeconfig; agents are never shown a token.")
 	fs.StringVar(&o.NodeAgent.ClientKey, "node-agent-client-key", o.NodeAgent.ClientKey, "Key of --node-agent-client-certificate.")
 
 	fs = fss.FlagSet("limits")

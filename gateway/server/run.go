@@ -113,6 +113,9 @@ func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicF
 	if err != nil {
 		return nil, nil, err
 	}
+	if agents == nil {
+		klog.Background().Info("Serves no logs, streams, node proxies and metrics: the kubeconfig has no client certificate, and --node-agent-client-certificate names none")
+	}
 	inner, err := gateway.New(gateway.Config{Table: rows, Upstream: client, Nodes: agents, Clock: clock.RealClock{}})
 	if err != nil {
 		return nil, nil, err
@@ -144,23 +147,27 @@ func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicF
 	return c.build(inner), c.health, nil
 }
 
-// newLocator reaches agents with the gateway's own credentials, or those that are for
-// them. All files are read again when they change.
+// newLocator reaches agents with the gateway's own client certificate, or the one that is
+// for them. All files are read again when they change. It returns nil without either: an
+// agent that is shown a token has it, and the gateway's would make one bad node the owner
+// of the cluster.
 func newLocator(config *rest.Config, client *upstream.Client, o NodeAgent) (*nodes.Locator, error) {
-	agents := rest.CopyConfig(config)
-	agents.WrapTransport = nil
+	agents := rest.AnonymousClientConfig(config)
 	agents.NextProtos, agents.ServerName = nil, ""
+	agents.CertFile, agents.CertData, agents.KeyFile, agents.KeyData = config.CertFile, config.CertData, config.KeyFile, config.KeyData
 	if o.CertificateAuthority != "" {
 		agents.Insecure, agents.CAData, agents.CAFile = false, nil, o.CertificateAuthority
 	}
 	if o.ClientCertificate != "" {
-		agents.BearerToken, agents.BearerTokenFile = "", ""
 		agents.CertData, agents.KeyData = nil, nil
 		agents.CertFile, agents.KeyFile = o.ClientCertificate, o.ClientKey
 	}
 	settings, err := agents.TransportConfig()
 	if err != nil {
 		return nil, fmt.Errorf("--node-agent-client-certificate, --kubeconfig: %w", err)
+	}
+	if !settings.HasCertAuth() {
+		return nil, nil
 	}
 	settings.TLS.ReloadTLSFiles = settings.TLS.CertFile != ""
 	settings.TLS.ReloadCAFiles = settings.TLS.CAFile != ""
