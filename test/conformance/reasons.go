@@ -24,10 +24,15 @@ var causes = []struct {
 	reason string
 }{
 	{regexp.MustCompile(`(?i)deployment "[^"]*" (?:failed to create|status)|Deployment to create|failed to see replicas of test-deployment|wait for deployment`), "Deployments have no controller."},
-	{regexp.MustCompile(`(?i)replicaset|sample-pod: Gave up|my-hostname-basic-[-0-9a-f]*: Gave up`), "ReplicaSets have no controller."},
-	{regexp.MustCompile(`(?i)statefulset`), "StatefulSets have no controller."},
+	{regexp.MustCompile(`(?i)replicaset|my-hostname-basic-[-0-9a-f]*: Gave up`), "ReplicaSets have no controller."},
+	{regexp.MustCompile(`(?i)statefulset|pods to enter running|Pod ss-\d`), "StatefulSets have no controller."},
 	{regexp.MustCompile(`(?i)daemon ?set`), "DaemonSets have no controller."},
 	{regexp.MustCompile(`(?i)cron ?job`), "CronJobs have no controller."},
+	{regexp.MustCompile(`(?i)namespace: job-|job "job-|the job has|associated with job`), "Jobs have no controller."},
+	{regexp.MustCompile(`(?i)the pdb to be processed`), "PodDisruptionBudgets have no controller."},
+	{regexp.MustCompile(`sample-pod|cleanup-pod|rollover-pod`), "Deployments have no controller."},
+	{regexp.MustCompile(`pods/resize`), "Nodes do not resize Pods in place."},
+	{regexp.MustCompile(`(?i)confirm (?:PVC|VolumeAttributesClass) "[^"]*" deletion`), "Nobody takes the finalizers of storage objects away."},
 	{regexp.MustCompile(`(?i)resource ?quota`), "ResourceQuotas have no controller."},
 	{regexp.MustCompile(`(?i)endpointslice`), "Nobody writes EndpointSlices."},
 }
@@ -40,6 +45,7 @@ var accidental = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "<uid>"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<digest>"},
 	{regexp.MustCompile(`\b([a-z][a-z0-9-]*)-[0-9]{1,5}\b`), "$1-<n>"},
+	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"}, // of generateName
 	{regexp.MustCompile(`\b[0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]+)?\b`), "<address>"},
 	{regexp.MustCompile(`\b[0-9]+\.[0-9]+s\b`), "<seconds>"},
 	{regexp.MustCompile(`0x[0-9a-f]+`), "<pointer>"},

@@ -178,9 +178,10 @@ func TestReasonOf(t *testing.T) {
 			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
 			want:    `"pod projected-<n> (uid <uid>) at <address> after <seconds>"`,
 		},
-		"quotes":    {message: `got "a"`, want: `"got 'a'"`},
-		"no words":  {message: "", want: `""`},
-		"very long": {message: strings.Repeat("ä", 500), want: `"` + strings.Repeat("ä", reasonLength) + `…"`},
+		"a generated name": {message: "no resize-test-4tvbw and no pod-state", want: `"no resize-test-<random> and no pod-state"`},
+		"quotes":           {message: `got "a"`, want: `"got 'a'"`},
+		"no words":         {message: "", want: `""`},
+		"very long":        {message: strings.Repeat("ä", 500), want: `"` + strings.Repeat("ä", reasonLength) + `…"`},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
