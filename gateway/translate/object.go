@@ -207,8 +207,8 @@ func (t *Translator) appendArray(dst, value []byte, appendElement func(dst, valu
 	return w.close(tail, ']')
 }
 
-// appendStatusMember writes status without summary. Endpoints have no status upstream,
-// so theirs disappears.
+// appendStatusMember writes status without summary, and a Pod's with upstream's
+// generations and a class. Endpoints have no status upstream, so theirs disappears.
 func appendStatusMember(w *writer, o *object, m member) {
 	if !isObject(m.value) {
 		w.member(m)
@@ -221,23 +221,22 @@ func appendStatusMember(w *writer, o *object, m member) {
 	}
 	w.next(m.lead)
 	inner := open(w.dst, '{')
-	hasClass := !o.stored || !isPod(o.row)
+	hasClass := !o.stored || !isPod(o.row) // or needs none
 	for _, field := range members {
-		switch name := string(field.name); {
-		case name == "summary":
-			continue
-		case name == observedGeneration:
+		switch string(field.name) {
+		case "summary":
+		case observedGeneration:
 			inner.next(field.lead)
 			inner.dst = o.generations.append(inner.dst, field.value)
-			continue
-		case name == "conditions":
+		case "conditions":
 			inner.next(field.lead)
 			inner.dst = o.generations.appendConditions(inner.dst, field.value)
-			continue
-		case name == qosClassMember:
+		case qosClassMember:
 			hasClass = true
+			inner.member(field)
+		default:
+			inner.member(field)
 		}
-		inner.member(field)
 	}
 	if !hasClass {
 		appendQOSClass(&inner, o.spec)
