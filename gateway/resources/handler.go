@@ -63,9 +63,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // route returns what serves the request, nil when nothing does.
 func (c *call) route() func() error {
 	verb := c.info.Verb
-	if verb == "watch" && c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		return nil // the legacy path /watch/ is read only
-	}
 	if c.info.Resource == "bindings" {
 		return pick(verb, verbs{"create": c.bindLegacy})
 	}

@@ -41,6 +41,9 @@ func (c *call) read(t target, query url.Values) error {
 }
 
 func (c *call) watch() error {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		return c.unserved() // the legacy path /watch/ makes a watch of every method
+	}
 	query, err := c.collectionQuery()
 	if err != nil {
 		return err
