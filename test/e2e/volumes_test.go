@@ -3,7 +3,9 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -197,4 +199,116 @@ func TestAgentsReadOnlyWhatTheirPodsName(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestContainersShareVolumesAndPathsWithinThem(t *testing.T) {
+	s := newSpace(t)
+	s.apply(fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Pod
+metadata: {name: shared}
+spec:
+  restartPolicy: Never
+  securityContext: {fsGroup: 2000}
+  containers:
+  - name: writer
+    image: %[1]s
+    command: [sh, -c, 'mkdir /data/part; echo hello > /data/part/word; ln -s /etc /data/out; touch /data/ready; until test -e /data/read; do sleep 0.1; done']
+    volumeMounts: [{name: data, mountPath: /data}]
+  - name: reader
+    image: %[1]s
+    command: [sh, -c, 'until test -e /data/ready; do sleep 0.1; done; cat /data/part/word; stat -c %%g:%%a /data /mine | tr "\n" " "; id -G; (echo x > /read/only) 2>/dev/null || echo read-only; touch /data/read']
+    env: [{name: ME, value: reader}]
+    volumeMounts:
+    - {name: data, mountPath: /data}
+    - {name: data, mountPath: /mine, subPathExpr: of/$(ME)}
+    - {name: data, mountPath: /read, readOnly: true, subPath: read-only}
+  volumes: [{name: data, emptyDir: {}}]
+`, cluster.Image(busyboxImage)))
+	pod := s.phase("shared", corev1.PodSucceeded)
+	if got, want := logs(t, pod, "reader"), "hello\n2000:2777 2000:2777 0 2000\nread-only\n"; got != want {
+		t.Errorf("the reader says %q, want %q", got, want)
+	}
+}
+
+// TestLinksDoNotLeadOutOfVolumes is the old trick: a link in a volume, and a second
+// container that mounts what it points to.
+func TestLinksDoNotLeadOutOfVolumes(t *testing.T) {
+	s := newSpace(t)
+	s.apply(fmt.Sprintf(`
+apiVersion: core.keelson.dev/v1
+kind: Pod
+metadata: {name: thief}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: first, image: %[1]s, command: [ln, -s, /etc, /data/out], volumeMounts: [{name: data, mountPath: /data}]}
+  containers:
+  - {name: second, image: %[1]s, command: [cat, /loot/shadow], volumeMounts: [{name: data, mountPath: /loot, subPath: out}]}
+  volumes: [{name: data, emptyDir: {}}]
+`, cluster.Image(busyboxImage)))
+	s.podWhen("thief", "refused", func(pod *keelsonv1.Pod) error {
+		for _, c := range pod.Status.ContainerStatuses {
+			if w := c.State.Waiting; w != nil && w.Reason == "CreateContainerConfigError" && strings.Contains(w.Message, `volumeMount "data" of container "second"`) {
+				return nil
+			}
+		}
+		return fmt.Errorf("container statuses %+v", pod.Status.ContainerStatuses)
+	})
+}
+
+func TestHostPathAndItsType(t *testing.T) {
+	s := newSpace(t)
+	dir := t.TempDir()
+	s.apply(volumePod("writer", "echo from the Pod > /host/file", `[{name: host, mountPath: /host}]`,
+		fmt.Sprintf(`[{name: host, hostPath: {path: %q, type: DirectoryOrCreate}}]`, dir+"/made")))
+	s.phase("writer", corev1.PodSucceeded)
+	if text, err := os.ReadFile(dir + "/made/file"); err != nil || string(text) != "from the Pod\n" {
+		t.Errorf("the machine has %q, %v", text, err)
+	}
+	s.apply(volumePod("wrong", "true", `[{name: host, mountPath: /host}]`,
+		fmt.Sprintf(`[{name: host, hostPath: {path: %q, type: File}}]`, dir+"/made")))
+	s.eventually(eventual, "the event FailedMount", func() error {
+		out := s.run("get", "events", "--field-selector", "reason=FailedMount", "-o", "jsonpath={.items[*].message}")
+		if want := fmt.Sprintf(`hostPath type check failed: %s/made is not a file, it's a Directory`, dir); !strings.Contains(out, want) {
+			return fmt.Errorf("events say %q, want %q", out, want)
+		}
+		return nil
+	})
+}
+
+func TestVolumeThatOutgrowsItsLimitEvictsThePod(t *testing.T) {
+	s := newSpace(t)
+	s.apply(volumePod("grower", "dd if=/dev/zero of=/disk/x bs=1M count=3 2>/dev/null; sleep 3600", `[{name: disk, mountPath: /disk}]`,
+		`[{name: disk, emptyDir: {sizeLimit: 1Mi}}]`))
+	pod := s.phase("grower", corev1.PodFailed)
+	if want := `Usage of EmptyDir volume "disk" exceeds the limit "1Mi". `; pod.Status.Reason != "Evicted" || pod.Status.Message != want {
+		t.Errorf("reason %s, message %q, want Evicted, %q", pod.Status.Reason, pod.Status.Message, want)
+	}
+}
+
+// TestNothingOfVolumesStays looks at the machine after a Pod with mounts of every kind
+// has gone, whether its agent was there or was killed meanwhile.
+func TestNothingOfVolumesStays(t *testing.T) {
+	s := newSpace(t)
+	s.apply(settings)
+	s.apply(volumePod("p", "sleep 3600", `[{name: secret, mountPath: /secret}, {name: memory, mountPath: /memory, subPath: in}]`,
+		`[{name: secret, secret: {secretName: key}}, {name: memory, emptyDir: {medium: Memory}}]`))
+	pod := s.phase("p", corev1.PodRunning)
+	mounts := func() int {
+		table, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(table), "/pods/"+string(pod.UID)+"/")
+	}
+	if mounts() == 0 {
+		t.Fatal("the test sees no mounts of the Pod")
+	}
+	kill(t, "keelson-node", syscall.SIGKILL)
+	s.run("delete", "kpo", "p", "--wait=false")
+	s.gone("kpo", "p")
+	if left := mounts(); left != 0 {
+		t.Errorf("%d mounts are left", left)
+	}
 }
