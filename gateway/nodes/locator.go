@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/transport"
 	"k8s.io/utils/clock"
 
@@ -31,8 +29,6 @@ const (
 	DefaultTTL = 5 * time.Second
 
 	nodesPath = "/apis/core.keelson.dev/v1/nodes"
-	// maxErrorBody bounds what is read of an answer that is not the object.
-	maxErrorBody = 64 << 10
 )
 
 // Options say where Nodes are read and how agents are reached.
@@ -231,24 +227,11 @@ func (l *Locator) get(ctx context.Context, name string) (*corev1.Node, error) {
 		return nil, apierrors.NewNotFound(corev1.Resource("nodes"), name)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, apierrors.NewInternalError(fmt.Errorf("read node %q: %s", name, refusal(response)))
+		return nil, apierrors.NewInternalError(fmt.Errorf("read node %q: %s", name, upstream.Refusal(response)))
 	}
 	node := &keelsonv1.Node{}
 	if err := json.NewDecoder(response.Body).Decode(node); err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("read node %q: decode the API server's answer: %w", name, err))
 	}
 	return node.Upstream(), nil
-}
-
-// refusal is the message of an answer that is a Status, or what else it said.
-func refusal(response *http.Response) string {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
-	if err != nil {
-		return fmt.Sprintf("the API server answered %d", response.StatusCode)
-	}
-	status := metav1.Status{}
-	if json.Unmarshal(body, &status) == nil && status.Message != "" {
-		return status.Message
-	}
-	return fmt.Sprintf("the API server answered %d: %s", response.StatusCode, body)
 }

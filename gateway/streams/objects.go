@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/gateway/upstream"
@@ -43,25 +41,12 @@ func (h *handler) read(ctx context.Context, resource, namespace, name string, ob
 	case http.StatusNotFound:
 		return apierrors.NewNotFound(corev1.Resource(resource), name)
 	default:
-		return apierrors.NewInternalError(fmt.Errorf("read %s %s/%s: %s", resource, namespace, name, refusal(response)))
+		return apierrors.NewInternalError(fmt.Errorf("read %s %s/%s: %s", resource, namespace, name, upstream.Refusal(response)))
 	}
 	if err := json.NewDecoder(response.Body).Decode(object); err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("read %s %s/%s: decode the API server's answer: %w", resource, namespace, name, err))
 	}
 	return nil
-}
-
-// refusal is the message of an answer that is a Status, or what else it says.
-func refusal(response *http.Response) string {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
-	if err != nil {
-		return fmt.Sprintf("the API server answered %d", response.StatusCode)
-	}
-	status := metav1.Status{}
-	if json.Unmarshal(body, &status) == nil && status.Message != "" {
-		return status.Message
-	}
-	return fmt.Sprintf("the API server answered %d: %s", response.StatusCode, body)
 }
 
 func (h *handler) pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
