@@ -340,9 +340,10 @@ func (s *fakeStatus) hasReleased(uid types.UID) bool {
 }
 
 type fakeCgroups struct {
-	mu       sync.Mutex
-	shares   map[string]uint64
-	failures []error
+	meanwhile func() // what happens while a cgroup is made; nil is nothing
+	mu        sync.Mutex
+	shares    map[string]uint64
+	failures  []error
 }
 
 func (c *fakeCgroups) fail(err error) {
@@ -367,6 +368,9 @@ func (c *fakeCgroups) Ensure(path string, shares uint64) error {
 		return err
 	}
 	c.shares[path] = shares
+	if c.meanwhile != nil {
+		c.meanwhile()
+	}
 	return nil
 }
 

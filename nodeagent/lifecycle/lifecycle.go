@@ -132,6 +132,9 @@ type Manager struct {
 // but a fresh back-off and one more Attach.
 type podMemory struct {
 	attachment *Attachment
+	// recheck: the next sync asks the network again. What is known stays known until
+	// then, or a status that is computed meanwhile would lack the address.
+	recheck bool
 	// waiting says why containers do not run.
 	waiting map[string]corev1.ContainerStateWaiting
 	// failure ends the Pod: the node refused it, or its time is over.
@@ -178,7 +181,7 @@ func (m *Manager) recall(uid types.UID) podMemory {
 	if p == nil {
 		return podMemory{}
 	}
-	out := podMemory{attachment: p.attachment, failure: p.failure, waiting: map[string]corev1.ContainerStateWaiting{}}
+	out := podMemory{attachment: p.attachment, recheck: p.recheck, failure: p.failure, waiting: map[string]corev1.ContainerStateWaiting{}}
 	for name, w := range p.waiting {
 		out.waiting[name] = w
 	}

@@ -351,6 +351,18 @@ func TestNetworkIsRepaired(t *testing.T) {
 	})
 }
 
+// TestAddressDuringARecheck looks after the networks of all Pods between the moment in
+// which one gets its address and the one in which that is published.
+func TestAddressDuringARecheck(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		m.cgroups.meanwhile = func() { m.manager.RecheckNetworks() }
+		pod := m.run(makePod("web", "a"))
+		if s := m.statusOf(pod); s.Phase != corev1.PodRunning || s.PodIP == "" || len(s.PodIPs) != 1 {
+			t.Errorf("published %s with the address %q", s.Phase, s.PodIP)
+		}
+	})
+}
+
 func TestImageTrouble(t *testing.T) {
 	onMachine(t, func(m *machine) {
 		for range 2 {

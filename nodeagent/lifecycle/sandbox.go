@@ -72,11 +72,13 @@ func (m *Manager) attach(ctx context.Context, pod *keelsonv1.Pod) (Attachment, e
 	if pod.Spec.HostNetwork {
 		return Attachment{}, nil
 	}
-	if known := m.recall(pod.UID).attachment; known != nil {
-		return *known, nil
+	if known := m.recall(pod.UID); known.attachment != nil && !known.recheck {
+		return *known.attachment, nil
 	}
+	m.remember(pod.UID, func(p *podMemory) { p.recheck = false }) // before, so that none is lost
 	attachment, err := m.Network.Attach(ctx, identity(pod))
 	if err != nil {
+		m.remember(pod.UID, func(p *podMemory) { p.recheck = true })
 		return Attachment{}, fmt.Errorf("attaching to the Pod network: %w", err)
 	}
 	m.remember(pod.UID, func(p *podMemory) { p.attachment = &attachment })
@@ -89,7 +91,7 @@ func (m *Manager) RecheckNetworks() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.pods {
-		p.attachment = nil
+		p.recheck = true
 	}
 }
 
