@@ -124,7 +124,7 @@ func TestNegotiate(t *testing.T) {
 }
 
 const (
-	storedPod  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","finalizers":["keelson.dev/pod"]},"spec":{"containers":[{"name":"c","image":"i","resources":{"limits":{"cpu":"500m"}}}]},"status":{"phase":"Running","summary":{"ready":"1/1"}}}`
+	storedPod  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","finalizers":["keelson.dev/pod"]},"spec":{"containers":[{"name":"c","image":"i","resources":{"limits":{"cpu":"500m"}}}]},"status":{"phase":"Running","qosClass":"Burstable","summary":{"ready":"1/1"}}}`
 	storedList = `{"apiVersion":"core.keelson.dev/v1","items":[` + storedPod + `,` + storedPod + `],"kind":"PodList","metadata":{"continue":"more","resourceVersion":"7"}}`
 	tableOfOne = `{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"columnDefinitions":[],"rows":[{"cells":["a"],"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a","finalizers":["keelson.dev/pod"]}}}]}`
 	storedFail = `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"pods.core.keelson.dev \"x\" not found","reason":"NotFound","details":{"name":"x","group":"core.keelson.dev","kind":"pods"},"code":404}`
