@@ -52,7 +52,8 @@ type Cache struct {
 // entry is one watched object.
 type entry struct {
 	users map[types.UID]bool
-	stop  context.CancelFunc
+	// stop ends the watch, nil before it has begun.
+	stop context.CancelFunc
 	// answered says that the API server has said what the object is; object is nil when
 	// there is none. Before that err is why not.
 	answered bool
@@ -114,13 +115,13 @@ func (c *Cache) set(uid types.UID, keys []key) {
 	}
 }
 
+// useLocked begins a watch where there is none. It lives as long as Pods need it.
 func (c *Cache) useLocked(uid types.UID, k key) {
 	e := c.entries[k]
 	if e == nil {
-		ctx, stop := context.WithCancel(c.ctx)
-		e = &entry{users: map[types.UID]bool{}, stop: stop, news: make(chan struct{})}
+		e = &entry{users: map[types.UID]bool{}, news: make(chan struct{})}
 		c.entries[k] = e
-		c.group.Go(func() { c.follow(ctx, k, e) })
+		c.group.Go(func() { c.run(k, e) })
 	}
 	e.users[uid] = true
 }
@@ -132,8 +133,23 @@ func (c *Cache) dropLocked(uid types.UID, k key) {
 	}
 	delete(e.users, uid)
 	if len(e.users) == 0 {
-		e.stop()
 		delete(c.entries, k)
+		if e.stop != nil {
+			e.stop()
+		}
+	}
+}
+
+// run follows one object as long as Pods need it.
+func (c *Cache) run(k key, e *entry) {
+	ctx, stop := context.WithCancel(c.ctx)
+	defer stop()
+	c.mu.Lock()
+	e.stop = stop
+	needed := len(e.users) > 0
+	c.mu.Unlock()
+	if needed {
+		c.follow(ctx, k, e)
 	}
 }
 

@@ -100,17 +100,17 @@ func recursiveReadOnly(vm *corev1.VolumeMount) (bool, error) {
 // makeUntyped makes the folder that a hostPath volume without a type names, as upstream's
 // runtimes do, and follows the links of the machine.
 func makeUntyped(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return "", fmt.Errorf("failed to mkdir %q: %w", path, err)
 		}
-		real, err = filepath.EvalSymlinks(path)
+		resolved, err = filepath.EvalSymlinks(path)
 	}
 	if err != nil {
 		return "", fmt.Errorf("failed to resolve symlink %q: %w", path, err)
 	}
-	return real, nil
+	return resolved, nil
 }
 
 // subPathOf is the path within the volume, empty for all of it.

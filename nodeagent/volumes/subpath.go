@@ -25,8 +25,7 @@ func makeSubPath(volume, path string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	return makeIn(root, filepath.Clean(path), info.Mode())
+	return errors.Join(makeIn(root, filepath.Clean(path), info.Mode()), root.Close())
 }
 
 // makeIn makes path and, first, its parents.

@@ -106,7 +106,8 @@ func tokenVolume() *corev1.ProjectedVolumeSource {
 // CheckAccount returns why the Pod may not run as the account, in upstream's words. Only
 // an account that asks for it limits which Secrets its Pods name.
 func CheckAccount(spec *corev1.PodSpec, account *corev1.ServiceAccount) error {
-	if enforce, err := strconv.ParseBool(account.Annotations[enforceMountable]); err != nil || !enforce {
+	enforce, err := strconv.ParseBool(account.Annotations[enforceMountable])
+	if wanted := err == nil && enforce; !wanted { // what is no truth value asks for nothing
 		return nil
 	}
 	listed := map[string]bool{}
