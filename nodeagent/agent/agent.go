@@ -64,7 +64,7 @@ type agent struct {
 	pool     *podworker.Pool
 	ports    *portTable
 	admitted *admittedPods
-	objects  *objects.Cache
+	objects  objectCache
 	volumes  *volumes.Manager
 
 	condition condition

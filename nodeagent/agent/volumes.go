@@ -6,10 +6,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/tokens"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 )
@@ -20,6 +22,14 @@ const (
 	measureInterval = 10 * time.Second
 	reasonEvicted   = "Evicted"
 )
+
+// objectCache reads what Pods of this node name; *objects.Cache is one.
+type objectCache interface {
+	objects.Reader
+	Track(pod *keelsonv1.Pod)
+	Forget(uid types.UID)
+	Wait()
+}
 
 // newVolumes makes Pods' volumes on this machine from the objects of the API.
 func (a *agent) newVolumes() *volumes.Manager {
