@@ -56,6 +56,9 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = user.Spec.PriorityClassName, user.Spec.Priority, user.Spec.PreemptionPolicy
 	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
 	podadmission.Default(pod)
+	if old != nil {
+		podadmission.KeepToken(&pod.Spec, &old.Spec)
+	}
 	if c.isCreate() && c.answer != nil {
 		pod.Namespace = c.namespace
 		if refusal, err := p.complete(ctx, pod); refusal != nil || err != nil {

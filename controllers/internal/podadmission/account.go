@@ -157,3 +157,46 @@ func checkVariables(word string, containers []corev1.Container, listed map[strin
 	}
 	return nil
 }
+
+// KeepToken puts back into an update what Account added at creation. `kubectl apply`
+// sends the lists of the manifest, which do not have it: for kinds of CustomResources it
+// merges no lists. Nobody can mean to take it away, for it may not change.
+func KeepToken(spec, old *corev1.PodSpec) {
+	volume := ""
+	for i := range old.Volumes {
+		if strings.HasPrefix(old.Volumes[i].Name, TokenVolumePrefix) {
+			volume = old.Volumes[i].Name
+			if !hasVolume(spec, volume) {
+				spec.Volumes = append(spec.Volumes, *old.Volumes[i].DeepCopy())
+			}
+			break
+		}
+	}
+	if volume == "" {
+		return
+	}
+	keepMounts(spec.InitContainers, old.InitContainers, volume)
+	keepMounts(spec.Containers, old.Containers, volume)
+}
+
+func hasVolume(spec *corev1.PodSpec, name string) bool {
+	for i := range spec.Volumes {
+		if spec.Volumes[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func keepMounts(containers, old []corev1.Container, volume string) {
+	if len(containers) != len(old) {
+		return // refused anyway
+	}
+	for i := range containers {
+		for _, mount := range old[i].VolumeMounts {
+			if mount.Name == volume && mount.MountPath == TokenMountPath {
+				mountIn(&containers[i], volume)
+			}
+		}
+	}
+}

@@ -121,3 +121,33 @@ func TestCheckAccount(t *testing.T) {
 		})
 	}
 }
+
+func TestKeepToken(t *testing.T) {
+	token := corev1.VolumeMount{Name: "kube-api-access-x", ReadOnly: true, MountPath: TokenMountPath}
+	data := corev1.VolumeMount{Name: "data", MountPath: "/data"}
+	spec := func(volumes []string, mounts ...corev1.VolumeMount) corev1.PodSpec {
+		s := corev1.PodSpec{Containers: []corev1.Container{{Name: "c", VolumeMounts: mounts}}}
+		for _, name := range volumes {
+			s.Volumes = append(s.Volumes, corev1.Volume{Name: name})
+		}
+		return s
+	}
+	with := spec([]string{"data", "kube-api-access-x"}, data, token)
+	tests := map[string]struct{ now, old, want corev1.PodSpec }{
+		"lists of the manifest":         {now: spec([]string{"data"}, data), old: with, want: with},
+		"an update that has it":         {now: with, old: with, want: with},
+		"only the mount is missing":     {now: spec([]string{"data", "kube-api-access-x"}, data), old: with, want: with},
+		"a Pod that never had it":       {now: spec([]string{"data"}, data), old: spec([]string{"data"}, data), want: spec([]string{"data"}, data)},
+		"a mount that the user dropped": {now: spec([]string{"data"}), old: with, want: spec([]string{"data", "kube-api-access-x"}, token)},
+		"a container that had none":     {now: spec([]string{"data"}, data), old: spec([]string{"data", "kube-api-access-x"}, data), want: spec([]string{"data", "kube-api-access-x"}, data)},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			now := tt.now.DeepCopy()
+			KeepToken(now, &tt.old)
+			if diff := cmp.Diff(&tt.want, now); diff != "" {
+				t.Errorf("spec (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
