@@ -23,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/accounts"
@@ -57,7 +56,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
-		For(&keelsonv1.ReplicationController{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&keelsonv1.ReplicationController{}, builder.WithPredicates(ownChanges())).
 		Watches(&keelsonv1.Pod{}, podHandler(mgr.GetClient())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.concurrency,

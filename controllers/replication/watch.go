@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -19,6 +20,18 @@ import (
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// ownChanges passes what a reconciliation depends on: the spec, and the status, which
+// is put right where somebody else has written it.
+func ownChanges() predicate.Predicate {
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, isRC := e.ObjectOld.(*keelsonv1.ReplicationController)
+			after, stillRC := e.ObjectNew.(*keelsonv1.ReplicationController)
+			return isRC && stillRC && !statusEqual(&before.Status, &after.Status)
+		},
+	})
+}
 
 // podHandler queues the ReplicationControllers that a change of a Pod concerns: the
 // one that controls it, the one that did before, and for a Pod that nobody controls

@@ -72,6 +72,30 @@ func TestPodsFollowTheReplicationController(t *testing.T) {
 	eventuallyEvents(t, ns, "Deleted pod: ", 4+1)
 }
 
+// TestAStatusThatOthersWroteIsPutRight: nothing else changes that would remind the
+// controller.
+func TestAStatusThatOthersWroteIsPutRight(t *testing.T) {
+	testEnv.StartManager(t, addController)
+	ns := testEnv.Namespace(t)
+	rc := builders.MakeReplicationController("web", 2).Namespace(ns).Obj()
+	create(t, rc)
+	eventuallyActive(t, ns, 2)
+	two := func(s keelsonv1.ReplicationControllerStatus) string {
+		if s.Replicas != 2 {
+			return fmt.Sprintf("status.replicas %d, want 2", s.Replicas)
+		}
+		return ""
+	}
+	eventuallyStatus(t, rc, two)
+	get(t, rc)
+	before := rc.DeepCopy()
+	rc.Status.Replicas = 7
+	if err := testEnv.Client.Status().Patch(t.Context(), rc, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	eventuallyStatus(t, rc, two)
+}
+
 func TestScaleWithAWrongPreconditionChangesNothing(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
