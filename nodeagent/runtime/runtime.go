@@ -152,7 +152,7 @@ type Container struct {
 	LogPath                          string
 	CreatedAt, StartedAt, FinishedAt time.Time
 	// ExitCode, Reason and Message are set when State is Exited. Reason is
-	// "Completed", "Error", "OOMKilled", "StartError" or "ContainerStatusUnknown".
+	// "Completed", "Error", "OOMKilled", ReasonStartError or "ContainerStatusUnknown".
 	ExitCode        int32
 	Reason, Message string
 	// TerminationMessageHostPath is ContainerConfig.TerminationMessageHostPath.
@@ -264,6 +264,9 @@ const (
 	// Resync: events may have been lost; List again. It names no Pod.
 	Resync EventType = "Resync"
 )
+
+// ReasonStartError is the Reason of a container whose start ended in a *StartError.
+const ReasonStartError = "StartError"
 
 // Event is a change that the runtime made or noticed by itself.
 type Event struct {

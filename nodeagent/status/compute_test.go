@@ -40,6 +40,12 @@ func exited(name string, attempt uint32, code int32) runtime.Container {
 	return c
 }
 
+func unstartable(name string) runtime.Container {
+	c := exited(name, 0, 128)
+	c.Reason = runtime.ReasonStartError
+	return c
+}
+
 func sandbox() []runtime.Sandbox { return []runtime.Sandbox{{ID: "s", State: runtime.Running}} }
 
 func TestPhase(t *testing.T) {
@@ -108,6 +114,7 @@ func TestContainerStates(t *testing.T) {
 		containers []runtime.Container
 		previous   corev1.PodStatus
 		waiting    *corev1.ContainerStateWaiting
+		never      bool // restartPolicy
 		terminal   bool
 		want       corev1.ContainerStatus
 	}{
@@ -133,6 +140,17 @@ func TestContainerStates(t *testing.T) {
 				Started:              new(false),
 				State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
 				LastTerminationState: corev1.ContainerState{Terminated: terminated(exited("a", 4, 3))}},
+		},
+		"could not start, and is tried again": {
+			containers: []runtime.Container{unstartable("a")}, waiting: &corev1.ContainerStateWaiting{Reason: "RunContainerError"},
+			want: corev1.ContainerStatus{Name: "a", Image: "image", ImageID: "image@sha256:1", ContainerID: "fake://a-old", Started: new(false),
+				State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "RunContainerError"}},
+				LastTerminationState: corev1.ContainerState{Terminated: terminated(unstartable("a"))}},
+		},
+		"could not start, and is not tried again": {
+			containers: []runtime.Container{unstartable("a")}, waiting: &corev1.ContainerStateWaiting{Reason: "RunContainerError"}, never: true,
+			want: corev1.ContainerStatus{Name: "a", Image: "image", ImageID: "image@sha256:1", ContainerID: "fake://a-old", Started: new(false),
+				State: corev1.ContainerState{Terminated: terminated(unstartable("a"))}},
 		},
 		"held off, but the Pod is being ended": {
 			containers: []runtime.Container{exited("a", 4, 3)}, waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}, terminal: true,
@@ -166,6 +184,9 @@ func TestContainerStates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := Input{Pod: makePod("a"), Previous: tt.previous, RuntimeName: "fake", Terminal: tt.terminal, Now: now,
 				State: runtime.PodState{Sandboxes: sandbox(), Containers: tt.containers}}
+			if tt.never {
+				in.Pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+			}
 			if tt.waiting != nil {
 				in.Waiting = map[string]corev1.ContainerStateWaiting{"a": *tt.waiting}
 			}

@@ -47,7 +47,7 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 	if in.Terminal && s.State.Waiting != nil {
 		s.State = corev1.ContainerState{Terminated: lost(messageLost)}
 	}
-	if waiting, ok := in.Waiting[spec.Name]; ok && s.State.Running == nil && !in.Terminal {
+	if waiting, ok := in.Waiting[spec.Name]; ok && s.State.Running == nil && !in.Terminal && !failedToStartForGood(in, spec, s.State.Terminated) {
 		if s.State.Terminated != nil {
 			s.LastTerminationState = s.State
 		}
@@ -60,6 +60,12 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 	s.Started, s.Ready = &started, started && ready
 	setResources(&s, spec)
 	return s
+}
+
+// failedToStartForGood says that nobody will try again a start that failed: the Pod's
+// phase is final by that, and no reader of it may find the container waiting.
+func failedToStartForGood(in Input, spec *corev1.Container, ended *corev1.ContainerStateTerminated) bool {
+	return ended != nil && ended.Reason == runtime.ReasonStartError && !ShouldRestart(&in.Pod.Spec, spec, ended.ExitCode)
 }
 
 func computeEphemeralContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {

@@ -239,7 +239,7 @@ func TestPlainDeletion(t *testing.T) {
 		if len(pod.Finalizers) != 0 {
 			t.Errorf("finalizers are %v", pod.Finalizers)
 		}
-		s.want([]string{"get", "pod", "patient"}, "Terminating")
+		s.eventually(soon, "the node shows it", func() error { return wantIn(s.run("get", "pod", "patient"), "Terminating") })
 		s.run("delete", "pod", "patient", "--grace-period=1", "--timeout=60s")
 	})
 	t.Run("of an owner, not of what it owns", func(t *testing.T) {

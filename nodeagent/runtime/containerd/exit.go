@@ -19,7 +19,7 @@ const (
 	reasonCompleted     = "Completed"
 	reasonError         = "Error"
 	reasonOOMKilled     = "OOMKilled"
-	reasonStartError    = "StartError"
+	reasonStartError    = runtime.ReasonStartError
 	reasonStatusUnknown = "ContainerStatusUnknown"
 
 	startErrorCode    = 128

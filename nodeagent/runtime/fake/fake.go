@@ -353,7 +353,7 @@ func (r *Runtime) StartContainer(_ context.Context, id string) error {
 	if err := r.enterLocked(CallStartContainer, c.Name); err != nil {
 		if start, ok := errors.AsType[*runtime.StartError](err); ok {
 			c.StartedAt, c.Message = time.Unix(0, 0), start.Message
-			r.exitLocked(c, start.ExitCode, "StartError")
+			r.exitLocked(c, start.ExitCode, runtime.ReasonStartError)
 		}
 		return err
 	}
