@@ -123,10 +123,11 @@ func record(_ context.Context, args []string) (int, error) {
 	for _, r := range lost {
 		fmt.Printf("passed before: %s: %s\n", r.Name, reasonOf(r.Message))
 	}
+	code, err := document(context.Background(), nil)
 	if len(lost) > 0 && !*lower {
-		return 1, nil
+		code = 1
 	}
-	return document(context.Background(), nil)
+	return code, err
 }
 
 func document(_ context.Context, args []string) (int, error) {

@@ -14,9 +14,12 @@ const reasonLength = 200
 // refuses; the fields follow.
 const refusedFields = "Keelson refuses these fields of its Pods: "
 
-// refused matches one field in a refusal of package apis/support: its path from the
-// Pod's spec, with the container's index.
-var refused = regexp.MustCompile(`spec\.(?:(?:containers|initContainers|ephemeralContainers)\[\d+\]\.)?([a-zA-Z]+(?:\.[a-zA-Z]+)?)[^:\s]*: Forbidden: not supported by Keelson`)
+// refused matches one field in a refusal of package apis/support, below the spec of a
+// Pod or of its template, and below its container.
+var refused = regexp.MustCompile(`spec\.(?:template\.spec\.)?(?:(?:containers|initContainers|ephemeralContainers)\[\d+\]\.)?([^\s:]+): Forbidden: not supported by Keelson`)
+
+// index is an element of a list or map in a path.
+var index = regexp.MustCompile(`\[[^\]]*\]`)
 
 // causes are what several tests fail of, by what they say then. They are read in order.
 var causes = []struct {
@@ -33,6 +36,9 @@ var causes = []struct {
 	{regexp.MustCompile(`sample-pod|cleanup-pod|rollover-pod`), "Deployments have no controller."},
 	{regexp.MustCompile(`pods/resize`), "Nodes do not resize Pods in place."},
 	{regexp.MustCompile(`(?i)confirm (?:PVC|VolumeAttributesClass) "[^"]*" deletion`), "Nobody takes the finalizers of storage objects away."},
+	{regexp.MustCompile(`resource (?:memory|cpu|ephemeral-storage) expected`), "LimitRanges are not applied."},
+	{regexp.MustCompile(`authentication\.kubernetes\.io/pod-name`), "Tokens are bound to a Pod's account, not to the Pod."},
+	{regexp.MustCompile(`app=guestbook,tier=frontend`), "Deployments have no controller."},
 	{regexp.MustCompile(`(?i)resource ?quota`), "ResourceQuotas have no controller."},
 	{regexp.MustCompile(`(?i)endpointslice`), "Nobody writes EndpointSlices."},
 }
@@ -87,10 +93,13 @@ func isAutomatic(reason string) bool {
 
 func fieldsRefused(message string) []string {
 	fields := map[string]bool{}
+	volumes := false
 	for _, m := range refused.FindAllStringSubmatch(message, -1) {
-		fields[m[1]] = true
+		field := index.ReplaceAllString(m[1], "")
+		fields[field] = true
+		volumes = volumes || strings.HasPrefix(field, "volumes")
 	}
-	if fields["volumes"] {
+	if volumes {
 		delete(fields, "volumeMounts")
 	}
 	return slices.Sorted(maps.Keys(fields))

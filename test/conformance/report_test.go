@@ -165,10 +165,14 @@ func TestReasonOf(t *testing.T) {
 			want:    `"is forbidden: no such account"`,
 		},
 		"refused fields": {
-			message: `Pod "a" is invalid: [spec.volumes: Forbidden: not supported by Keelson yet: no, ` +
+			message: `Pod "a" is invalid: [spec.volumes[0].projected.sources[12].podCertificate: Forbidden: not supported by Keelson yet: no, ` +
 				`spec.containers[0].volumeMounts: Forbidden: not supported by Keelson yet: no, ` +
 				`spec.initContainers[1].securityContext.runAsUser: Forbidden: not supported by Keelson yet: no]`,
-			want: refusedFields + "securityContext.runAsUser, volumes",
+			want: refusedFields + "securityContext.runAsUser, volumes.projected.sources.podCertificate",
+		},
+		"a refused field of a template": {
+			message: `ReplicationController "a" is invalid: [spec.template.spec.containers[0].resources.limits[example.com/x]: Forbidden: not supported by Keelson yet: no]`,
+			want:    refusedFields + "resources.limits",
 		},
 		"a kind without a controller": {
 			message: `error waiting for deployment "x" status to match expectation: deployment status: v1.DeploymentStatus{}`,
