@@ -127,7 +127,7 @@ conformance-check: build k8s conformance-images ## Run a sample of the conforman
 .PHONY: conformance-images
 conformance-images: bin/conformance/images/index.json ## Build the conformance tests and their images once (as root; needs the Debian archive).
 
-bin/conformance/images/index.json: hack/build-conformance.sh test/conformance/images.go hack/tools/conformance/go.sum bin/pause
+bin/conformance/images/index.json: hack/build-conformance.sh test/conformance/images.go hack/tools/conformance/go.sum bin/pause | k8s
 	hack/build-conformance.sh
 	go run ./test/conformance images
 
