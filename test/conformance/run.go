@@ -95,7 +95,7 @@ func check(ctx context.Context, args []string) (int, error) {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	o.addFlags(flags)
 	seed := flags.String("seed", "", "what the choice of the sample depends on; the commit by default")
-	size := flags.Int("count", 40, "how many tests to run; 0 runs all that must pass")
+	size := flags.Int("count", 80, "how many tests to run; 0 runs all that must pass")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "end the run after this time")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
