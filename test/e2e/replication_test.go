@@ -29,13 +29,8 @@ spec:
 // pods are the names that a selector finds, Pods being deleted left out.
 func (s *space) pods(selector string) []string {
 	s.t.Helper()
-	var names []string
-	for line := range strings.Lines(s.run("get", "kpo", "-l", selector, "--no-headers")) {
-		if fields := strings.Fields(line); len(fields) >= 3 && fields[2] != "Terminating" && fields[0] != "No" {
-			names = append(names, fields[0])
-		}
-	}
-	return names
+	return strings.Fields(s.run("get", "kpo", "-l", selector, "-o",
+		"go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}"))
 }
 
 // ready waits until a controller has exactly this many Pods, all ready.
