@@ -48,7 +48,8 @@ type parts struct {
 }
 
 // assembleImages writes every image of the suite as an OCI layout, from which
-// loadImages serves them.
+// loadImages serves them. The layout takes its place when it is whole: what a run that
+// failed has left is never taken for it.
 func assembleImages(p parts) (err error) {
 	base, err := imagebuild.TarLayer(filepath.Join(p.conformance, "base.tar"))
 	if err != nil {
@@ -58,8 +59,9 @@ func assembleImages(p parts) (err error) {
 	if err != nil {
 		return err
 	}
-	folder := imagesFolder(p.conformance)
-	if err := os.RemoveAll(folder); err != nil {
+	place := imagesFolder(p.conformance)
+	folder := place + ".new"
+	if err := errors.Join(os.RemoveAll(folder), os.RemoveAll(place)); err != nil {
 		return err
 	}
 	store, err := layout.Write(folder, empty.Index)
@@ -78,7 +80,7 @@ func assembleImages(p parts) (err error) {
 			}
 		}
 	}
-	return nil
+	return os.Rename(folder, place)
 }
 
 func imagesFolder(conformance string) string { return filepath.Join(conformance, "images") }
