@@ -23,6 +23,10 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
 )
 
+// dialTimeout lets the kernel, which tells one peer once in a second that an address
+// cannot be reached, tell it of several.
+const dialTimeout = 20 * time.Second
+
 // inNamespaceEnv tells a test process that it is the child with namespaces of its own.
 const inNamespaceEnv = "KEELSON_NETWORK_TEST_NAMESPACE"
 
@@ -200,7 +204,7 @@ func (k *kernelTest) serve(path string, port int) {
 func (k *kernelTest) dial(path, to string) (string, error) {
 	var seen string
 	err := k.in(path, func() error {
-		conn, err := net.DialTimeout("tcp4", to, 4*time.Second)
+		conn, err := net.DialTimeout("tcp4", to, dialTimeout)
 		if err != nil {
 			return err
 		}
