@@ -90,9 +90,30 @@ func (l *logFile) flush(bytes int) {
 	}
 }
 
+// open opens the file at the path, and makes it if there is none.
+func (l *logFile) open() (*os.File, error) {
+	return os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+}
+
+// reopen turns to the file that is at the path now. When there cannot be one, it goes on
+// with the old one.
+func (l *logFile) reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	file, err := l.open()
+	if err != nil {
+		return fmt.Errorf("reopening the log of a container: %w", err)
+	}
+	if l.file != nil {
+		_ = l.file.Close() // every entry has been written
+	}
+	l.file = file
+	return nil
+}
+
 func (l *logFile) append(data []byte) error {
 	if l.file == nil {
-		file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		file, err := l.open()
 		if err != nil {
 			return err
 		}
