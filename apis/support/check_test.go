@@ -81,11 +81,11 @@ func TestCheckPod(t *testing.T) {
 				{Name: "d", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}},
 				{Name: "e", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
-					{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Path: "ca"}},
+					{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Path: "ca", User: new(int64(7))}},
 				}}}},
 			}
 			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a", SubPathExpr: "$(X)", MountPropagation: new(corev1.MountPropagationHostToContainer)}}
-		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].projected.sources[1].clusterTrustBundle"}},
+		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].projected.sources[1].clusterTrustBundle.user"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
 			s.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
 			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}

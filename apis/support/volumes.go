@@ -26,7 +26,12 @@ func withVolumes(t Table) Table {
 	t.with(volume+"projected.", supported(), "sources", "defaultMode")
 	const source = volume + "projected.sources[*]."
 	t.with(source, supported(), "configMap", "secret", "downwardAPI", "serviceAccountToken")
-	t.with(source, refused("bundles of trust are not read"), "clusterTrustBundle")
+	t.with(source, supported(), "clusterTrustBundle")
+	t.with(source+"clusterTrustBundle.", supported(), "name", "signerName", "labelSelector", "labelSelector.matchLabels",
+		"labelSelector.matchExpressions", "optional", "path")
+	for _, name := range []string{"key", "operator", "values"} {
+		t.with(source+"clusterTrustBundle.labelSelector.matchExpressions[*].", supported(), name)
+	}
 	t.with(source, refused("certificates are not issued to Pods"), "podCertificate")
 	t.with(source+"configMap.", supported(), "name", "items", "optional")
 	t.with(source+"secret.", supported(), "name", "items", "optional")
@@ -56,6 +61,7 @@ func withoutFileOwners(t Table) Table {
 		t.with(list+"items[*].", alpha, "user")
 	}
 	t.with(source+"serviceAccountToken.", alpha, "user")
+	t.with(source+"clusterTrustBundle.", alpha, "user")
 	return t
 }
 

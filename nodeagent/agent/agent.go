@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"github.com/keelson-dev/keelson/nodeagent/trust"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -65,6 +66,7 @@ type agent struct {
 	ports    *portTable
 	admitted *admittedPods
 	objects  objectCache
+	trust    *trust.Cache
 	volumes  *volumes.Manager
 
 	condition condition
@@ -101,6 +103,7 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
+	a.trust = trust.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.volumes = a.newVolumes()
 	options := a.lifecycleOptions(ctx)
 	a.probes = probes.New(ctx, probes.Options{
@@ -115,6 +118,7 @@ func (a *agent) work(ctx context.Context) error {
 	defer a.probes.Wait()
 	defer a.pool.Wait()
 	defer a.objects.Wait()
+	defer a.trust.Wait()
 	defer stop() // first: the rest waits for loops that end with ctx
 
 	start(a.writer.Run)

@@ -5,6 +5,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -38,7 +39,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses, addCertificates} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -77,6 +78,12 @@ func addLeases(s *runtime.Scheme) error {
 	return nil
 }
 
+func addCertificates(s *runtime.Scheme) error {
+	s.AddKnownTypes(certificatesv1.SchemeGroupVersion, &certificatesv1.ClusterTrustBundle{}, &certificatesv1.ClusterTrustBundleList{})
+	metav1.AddToGroupVersion(s, certificatesv1.SchemeGroupVersion)
+	return nil
+}
+
 func addReviews(s *runtime.Scheme) error {
 	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenReview{}, &authenticationv1.TokenRequest{})
 	metav1.AddToGroupVersion(s, authenticationv1.SchemeGroupVersion)
@@ -89,6 +96,7 @@ func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
 		keelsonv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion,
+		certificatesv1.SchemeGroupVersion,
 	})
 	for _, kind := range []string{"Pod", "Service"} {
 		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
@@ -102,6 +110,7 @@ func newMapper() meta.RESTMapper {
 	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
 	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
 	mapper.Add(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), meta.RESTScopeRoot)
+	mapper.Add(certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"), meta.RESTScopeRoot)
 	mapper.Add(nodev1.SchemeGroupVersion.WithKind("RuntimeClass"), meta.RESTScopeRoot)
 	return mapper
 }

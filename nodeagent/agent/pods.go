@@ -146,7 +146,7 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 func (a *agent) lost(pod *keelsonv1.Pod) {
 	a.admitted.remove(pod.UID)
 	a.ports.forget(pod.UID)
-	a.objects.Forget(pod.UID)
+	a.forgetObjects(pod.UID)
 	if a.pool.Has(pod.UID) {
 		a.pool.Gone(pod.UID)
 	} else {

@@ -36,6 +36,7 @@ func (a *agent) newVolumes() *volumes.Manager {
 	return volumes.New(volumes.Options{
 		PodsDir: filepath.Join(a.options.RootDir, lifecycle.PodsFolder),
 		Objects: a.objects, Tokens: tokens.NewManager(tokens.API{Client: a.api.client}, a.clock),
+		Trust:   a.trust,
 		Mounter: volumes.Kernel{}, Clock: a.clock,
 		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 	})
@@ -44,10 +45,16 @@ func (a *agent) newVolumes() *volumes.Manager {
 // trackObjects watches what pod names as long as it may need it.
 func (a *agent) trackObjects(pod *keelsonv1.Pod) {
 	if terminal(pod) {
-		a.objects.Forget(pod.UID)
+		a.forgetObjects(pod.UID)
 		return
 	}
 	a.objects.Track(pod)
+	a.trust.Track(pod)
+}
+
+func (a *agent) forgetObjects(uid types.UID) {
+	a.objects.Forget(uid)
+	a.trust.Forget(uid)
 }
 
 // measureVolumes ends Pods whose volumes on disk grow beyond their limits.

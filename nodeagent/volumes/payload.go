@@ -103,6 +103,9 @@ func (m *Manager) projection(ctx context.Context, pod *keelsonv1.Pod, p *corev1.
 		return files, time.Time{}, err
 	case p.ServiceAccountToken != nil:
 		return m.tokenFile(ctx, pod, p.ServiceAccountToken, mode)
+	case p.ClusterTrustBundle != nil:
+		files, err := m.anchorsFile(ctx, pod, p.ClusterTrustBundle, mode)
+		return files, time.Time{}, err
 	}
 	return nil, time.Time{}, errors.New("this node projects no source of this kind")
 }
@@ -118,11 +121,24 @@ func (m *Manager) tokenFile(ctx context.Context, pod *keelsonv1.Pod, p *corev1.S
 	if err != nil {
 		return nil, time.Time{}, err
 	}
+	return payload{path.Clean(p.Path): fileOfPod(pod, []byte(token), mode)}, refresh, nil
+}
+
+// fileOfPod is a file that only those may read for whom the Pod runs.
+func fileOfPod(pod *keelsonv1.Pod, data []byte, mode int32) file {
 	owner := onlyUser(&pod.Spec)
 	if owner != nil || fsGroup(pod) != nil {
 		mode = 0o600
 	}
-	return payload{path.Clean(p.Path): {data: []byte(token), mode: mode, owner: owner}}, refresh, nil
+	return file{data: data, mode: mode, owner: owner}
+}
+
+func (m *Manager) anchorsFile(ctx context.Context, pod *keelsonv1.Pod, p *corev1.ClusterTrustBundleProjection, mode int32) (payload, error) {
+	anchors, err := m.Trust.Anchors(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return payload{path.Clean(p.Path): fileOfPod(pod, anchors, mode)}, nil
 }
 
 func (m *Manager) configMapFiles(ctx context.Context, namespace, name string, items []corev1.KeyToPath, mode int32, optional bool) (payload, error) {

@@ -38,6 +38,12 @@ type Tokens interface {
 	Forget(pod types.UID)
 }
 
+// TrustBundles gives trust anchors; *trust.Cache is one.
+type TrustBundles interface {
+	// Anchors returns the certificates that source selects, as PEM.
+	Anchors(ctx context.Context, source *corev1.ClusterTrustBundleProjection) ([]byte, error)
+}
+
 // TokenRequest says which token a Pod's file is to hold.
 type TokenRequest struct {
 	Pod                types.UID
@@ -53,6 +59,7 @@ type Options struct {
 	PodsDir string
 	Objects objects.Reader
 	Tokens  Tokens
+	Trust   TrustBundles
 	Mounter Mounter
 	Clock   clock.PassiveClock
 	// Allocatable is what the node can give: files about resources name it where a
