@@ -13,6 +13,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -150,10 +151,17 @@ func (m *Manager) targetID(ctx context.Context, pod *keelsonv1.Pod, name string)
 	return newest.ID, nil
 }
 
-// removeContainer removes a container that does not run, and its log. The container
+// removeContainer removes a container that does not run, and its logs. The container
 // goes last: the names of the rest follow from it.
 func (m *Manager) removeContainer(ctx context.Context, id runtime.PodIdentity, c runtime.Container) error {
-	for _, path := range []string{c.LogPath, m.logLink(id, c.Name, c.ID), c.TerminationMessageHostPath} {
+	var rotated []string
+	if c.LogPath != "" {
+		var err error
+		if rotated, err = logs.Rotated(c.LogPath); err != nil {
+			return err
+		}
+	}
+	for _, path := range append(rotated, c.LogPath, m.logLink(id, c.Name, c.ID), c.TerminationMessageHostPath) {
 		if path == "" {
 			continue
 		}

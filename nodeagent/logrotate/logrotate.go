@@ -17,13 +17,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -81,11 +82,24 @@ func (r *Rotator) Rotate(ctx context.Context) error {
 	}
 	var mu sync.Mutex
 	var errs []error
+	fail := func(pod runtime.PodState, c runtime.Container, err error) {
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, fmt.Errorf("container %s of Pod %s/%s: %w", c.Name, pod.Namespace, pod.Name, err))
+		}
+	}
 	var group sync.WaitGroup
 	turns := make(chan struct{}, max(r.Workers, 1))
 	for _, pod := range pods {
 		for _, c := range pod.Containers {
-			if c.State != runtime.Running || c.LogPath == "" {
+			if c.LogPath == "" {
+				continue
+			}
+			if c.State == runtime.Exited {
+				fail(pod, c, restore(c.LogPath))
+			}
+			if c.State != runtime.Running {
 				continue
 			}
 			due, err := r.due(c.LogPath)
@@ -98,16 +112,32 @@ func (r *Rotator) Rotate(ctx context.Context) error {
 				if err == nil {
 					err = r.rotate(ctx, c)
 				}
-				if err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs = append(errs, fmt.Errorf("container %s of Pod %s/%s: %w", c.Name, pod.Namespace, pod.Name, err))
-				}
+				fail(pod, c, err)
 			})
 		}
 	}
 	group.Wait()
 	return errors.Join(errs...)
+}
+
+// restore gives the log of a container that ended between renaming and telling its name
+// back: nothing was written after it.
+func restore(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	files, err := logs.Rotated(path)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	latest := files[len(files)-1]
+	if strings.HasSuffix(latest, logs.CompressedSuffix) || strings.HasSuffix(latest, logs.TemporarySuffix) {
+		return nil // not the one that was put aside last
+	}
+	if err := os.Rename(latest, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("giving a log its name back: %w", err)
+	}
+	return nil
 }
 
 // due says that the log is too large, or not at its path.
@@ -129,7 +159,7 @@ func (r *Rotator) rotate(ctx context.Context, c runtime.Container) error {
 		// put aside last may still be written.
 		return r.Containers.ReopenLog(ctx, c.ID)
 	}
-	files, err := Aside(c.LogPath)
+	files, err := logs.Rotated(c.LogPath)
 	if err != nil {
 		return err
 	}
@@ -154,7 +184,7 @@ func (r *Rotator) rotate(ctx context.Context, c runtime.Container) error {
 // putAside renames the log and has another one begun.
 func (r *Rotator) putAside(ctx context.Context, c runtime.Container) error {
 	aside := c.LogPath + "." + r.Clock.Now().Format(stampFormat)
-	for _, taken := range []string{aside, aside + compressedSuffix} {
+	for _, taken := range []string{aside, aside + logs.CompressedSuffix} {
 		if _, err := os.Lstat(taken); err == nil {
 			return nil // put aside in this very second: later
 		}
@@ -177,27 +207,7 @@ func (r *Rotator) putAside(ctx context.Context, c runtime.Container) error {
 	return err
 }
 
-// Aside returns the files beside the log at path that belong to it: what was put aside,
-// compressed or not, and what an interrupted compression left; sorted.
-func Aside(path string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing the logs beside %s: %w", path, err)
-	}
-	prefix := filepath.Base(path) + "."
-	var files []string
-	for _, e := range entries {
-		if name := e.Name(); len(name) > len(prefix) && name[:len(prefix)] == prefix {
-			files = append(files, filepath.Join(filepath.Dir(path), name))
-		}
-	}
-	return files, nil
-}
-
-// compress replaces a file by a compressed one with compressedSuffix. When it is
+// compress replaces a file by a compressed one with logs.CompressedSuffix. When it is
 // interrupted one of both is whole and has its name.
 func compress(ctx context.Context, path string) (err error) {
 	from, err := os.Open(path)
@@ -209,15 +219,15 @@ func compress(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	temporary := path + temporarySuffix
+	temporary := path + logs.TemporarySuffix
 	to, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = to.Close()
-			err = errors.Join(err, os.Remove(temporary))
+			_ = to.Close()           // it may be closed
+			_ = os.Remove(temporary) // it may have its name; else it is left over, and known as such
 		}
 	}()
 	writer := gzip.NewWriter(to)
@@ -233,7 +243,7 @@ func compress(ctx context.Context, path string) (err error) {
 	if err = to.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(temporary, path+compressedSuffix); err != nil {
+	if err = os.Rename(temporary, path+logs.CompressedSuffix); err != nil {
 		return err
 	}
 	return os.Remove(path)

@@ -3,15 +3,12 @@ package logrotate
 import (
 	"slices"
 	"strings"
+
+	"github.com/keelson-dev/keelson/nodeagent/logs"
 )
 
-// Suffixes of the files beside a log, as upstream's kubelet.
-const (
-	compressedSuffix = ".gz"
-	temporarySuffix  = ".tmp"
-	// stampFormat names a file that was put aside; names sort by time.
-	stampFormat = "20060102-150405"
-)
+// stampFormat names a file that was put aside, as upstream; names sort by time.
+const stampFormat = "20060102-150405"
 
 // plan is what to do with the files that were put aside before, prior to the next one.
 type plan struct {
@@ -37,7 +34,7 @@ func computePlan(files []string, keep int) plan {
 	excess := max(len(kept)-keep, 0)
 	p.Remove = append(p.Remove, kept[:excess]...)
 	for _, file := range kept[excess:] {
-		if !strings.HasSuffix(file, compressedSuffix) {
+		if !strings.HasSuffix(file, logs.CompressedSuffix) {
 			p.Compress = append(p.Compress, file)
 		}
 	}
@@ -47,5 +44,5 @@ func computePlan(files []string, keep int) plan {
 // leftOver says that a compression was interrupted before, or after, its result had its
 // name.
 func leftOver(file string, files []string) bool {
-	return strings.HasSuffix(file, temporarySuffix) || slices.Contains(files, file+compressedSuffix)
+	return strings.HasSuffix(file, logs.TemporarySuffix) || slices.Contains(files, file+logs.CompressedSuffix)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -93,13 +94,13 @@ func (r *reader) run(ctx context.Context, o Options) error {
 			return err
 		}
 		if ended {
-			replaced, err := r.next()
+			replaced, err := r.next(ctx)
 			if err != nil || !replaced || !o.Follow {
 				return err
 			}
 			continue
 		}
-		replaced, err := r.next()
+		replaced, err := r.next(ctx)
 		if err != nil {
 			return err
 		}
@@ -117,7 +118,12 @@ func (r *reader) drain(ctx context.Context) error {
 	if _, err := r.file.Seek(r.offset, io.SeekStart); err != nil {
 		return fmt.Errorf("read container log %s: %w", r.path, err)
 	}
-	lines := bufio.NewReaderSize(r.file, lineBuffer)
+	return r.drainFrom(ctx, r.file)
+}
+
+// drainFrom writes every whole entry of from, and moves the offset on.
+func (r *reader) drainFrom(ctx context.Context, from io.Reader) error {
+	lines := bufio.NewReaderSize(from, lineBuffer)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -156,9 +162,9 @@ func skipLine(lines *bufio.Reader) (int64, error) {
 	}
 }
 
-// next turns to the file that is at the path now, if it is another one or was cut. What
-// was written to the old one before the new one was made is read first.
-func (r *reader) next() (bool, error) {
+// next turns to the file that follows, if the one at the path is another one now, or was
+// cut. What was written to the old one before the new one was made is read first.
+func (r *reader) next(ctx context.Context) (bool, error) {
 	if r.changes == nil {
 		return false, nil
 	}
@@ -188,15 +194,27 @@ func (r *reader) next() (bool, error) {
 	if mine.Size() > r.offset && !r.torn(mine.Size()) {
 		return true, nil
 	}
-	file, err := os.Open(r.path)
+	return r.turnTo(ctx)
+}
+
+// turnTo opens the file that follows, and says whether there is one.
+func (r *reader) turnTo(ctx context.Context) (bool, error) {
+	name, err := r.successor()
+	if err != nil {
+		return false, err
+	}
+	file, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return name != r.path, nil // compressed or removed in this moment: look again
 	}
 	if err != nil {
 		return false, fmt.Errorf("open container log: %w", err)
 	}
 	r.file.Close()
 	r.file, r.offset = file, 0
+	if strings.HasSuffix(name, CompressedSuffix) {
+		return true, r.passCompressed(ctx, file)
+	}
 	return true, nil
 }
 

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -138,22 +139,24 @@ func TestFollowThroughRotation(t *testing.T) {
 
 	source := rand.New(rand.NewSource(2))
 	var want strings.Builder
-	rotated := false
+	put := "" // the file that was put aside last
 	for i := range 2000 {
 		text := fmt.Sprintf("line %d", i)
 		want.WriteString(text + "\n")
 		appendLog(t, path, logLine(i%60, "stdout", "F", text))
-		if rotated { // the reader has to see one file before the next one takes its place
-			got.waitFor(t, text+"\n")
-		}
-		rotated = source.Intn(50) == 0
-		if !rotated {
+		if source.Intn(50) > 0 {
 			continue
 		}
-		// As rotation does: rename, then the writer opens its path again.
-		if err := os.Rename(path, fmt.Sprintf("%s.%d", path, i)); err != nil {
+		// As rotation does: rename, then the writer opens its path again. The reader may
+		// be files behind.
+		name := fmt.Sprintf("%s.%06d", path, i)
+		if err := os.Rename(path, name); err != nil {
 			t.Fatal(err)
 		}
+		if put != "" && source.Intn(2) == 0 {
+			compressLog(t, put)
+		}
+		put = name
 		if source.Intn(2) == 0 {
 			appendLog(t, path, "")
 		}
@@ -165,6 +168,32 @@ func TestFollowThroughRotation(t *testing.T) {
 	all := strings.ReplaceAll(got.String(), "begin\n", "")
 	if diff := cmp.Diff(want.String(), all); diff != "" {
 		t.Errorf("followed (-want +got):\n%s", diff)
+	}
+}
+
+// compressLog does what rotation does with a file that was put aside.
+func compressLog(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+TemporarySuffix, packed.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+TemporarySuffix, path+CompressedSuffix); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
 	}
 }
 
