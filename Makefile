@@ -144,12 +144,16 @@ requirements: ## Print how many requirements work, by file and status.
 .PHONY: generate
 generate: bin/controller-gen ## Write the generated Go code and documents again.
 	bin/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./apis/...
-	go run ./hack/supportdoc
+	go run ./hack/supportdoc > docs/support.md
 
 # Whose markers (rbac.go) make which role: the hygiene controllers run in standalone
 # mode only.
-HYGIENE_ROLE := ./controllers/garbagecollector;./controllers/namespace;./controllers/rootca;./controllers/serviceaccount
-MANAGER_ROLE := ./controllers/admission;./controllers/endpoints;./controllers/manager;./controllers/node;./controllers/nodeaccess;./controllers/podgc;./controllers/replication;./controllers/scheduler;./controllers/service
+HYGIENE := garbagecollector namespace rootca serviceaccount
+semicolon := ;
+space := $(subst ,, )
+role_paths = $(subst $(space),$(semicolon),$(addprefix ./controllers/,$(1)))
+HYGIENE_ROLE = $(call role_paths,$(HYGIENE))
+MANAGER_ROLE = $(call role_paths,$(filter-out $(HYGIENE),$(patsubst controllers/%/rbac.go,%,$(sort $(wildcard controllers/*/rbac.go)))))
 
 .PHONY: manifests
 manifests: bin/controller-gen ## Write the CRDs and the RBAC roles again.

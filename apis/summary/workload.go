@@ -33,3 +33,9 @@ func containerColumns(template *corev1.PodTemplateSpec) (names, images string) {
 	}
 	return strings.Join(n, ","), strings.Join(i, ",")
 }
+
+// PodTemplate returns the CONTAINERS, IMAGES and POD LABELS columns of a PodTemplate.
+func PodTemplate(template *corev1.PodTemplateSpec) keelsonv1.PodTemplateSummary {
+	names, images := containerColumns(template)
+	return keelsonv1.PodTemplateSummary{Containers: names, Images: images, PodLabels: labels.FormatLabels(template.Labels)}
+}

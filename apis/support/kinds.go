@@ -8,7 +8,7 @@ import (
 
 func replicationControllerTable() Table {
 	t := Table{Kind: "ReplicationController", Root: "spec", Type: reflect.TypeFor[corev1.ReplicationControllerSpec](), Entries: map[string]Entry{
-		"spec.template": noted("labels, annotations and finalizers of its metadata go to the Pods; its spec has the fields of Pod"),
+		"spec.template": podTemplate(),
 	}}
 	return t.with("spec.", supported(), "replicas", "minReadySeconds", "selector")
 }

@@ -46,7 +46,11 @@ type Table struct {
 
 // Tables returns every table, in the order of the documentation.
 func Tables() []Table {
-	return []Table{podTable(), replicationControllerTable(), serviceTable(), endpointsTable(), nodeTable()}
+	return []Table{
+		podTable(), replicationControllerTable(), serviceTable(), endpointsTable(), nodeTable(), limitRangeTable(), resourceQuotaTable(),
+		replicaSetTable(), deploymentTable(), daemonSetTable(), statefulSetTable(), jobTable(), cronJobTable(),
+		horizontalPodAutoscalerTable(), podDisruptionBudgetTable(),
+	}
 }
 
 func supported() Entry { return Entry{Level: Supported} }

@@ -12,7 +12,7 @@ func walkType(t reflect.Type, key string, entries map[string]Entry, visit func(k
 		k := key + "." + f.name
 		visit(k)
 		below, suffix := structBelow(f.typ)
-		if below == nil || entries[k].Level != Supported || k == "spec.template" {
+		if below == nil || entries[k].Level != Supported || k == "spec.template" || k == "spec.jobTemplate" {
 			continue
 		}
 		walkType(below, k+suffix, entries, visit)

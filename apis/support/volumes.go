@@ -6,10 +6,11 @@ import corev1 "k8s.io/api/core/v1"
 func withVolumes(t Table) Table {
 	const volume = "spec.volumes[*]."
 	t.with("spec.", supported(), "volumes")
-	t.with(volume, supported(), "name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+	t.with(volume, supported(), "name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "image")
+	t.with(volume+"image.", noted("resolved once in a Pod's life"), "reference")
+	t.with(volume+"image.", supported(), "pullPolicy")
 	t.with(volume, refused("claims of storage are not bound yet"), "persistentVolumeClaim", "ephemeral")
 	t.with(volume, refused("use configMap, or clone in an init container into an emptyDir"), "gitRepo")
-	t.with(volume, refused("images are not mounted; copy from them in an init container"), "image")
 	t.with(volume, refused("drivers of storage are not called"), "csi", "flexVolume")
 	t.with(volume, refused("network volumes are not mounted"), "gcePersistentDisk", "awsElasticBlockStore", "nfs", "iscsi",
 		"glusterfs", "rbd", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",

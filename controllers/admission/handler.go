@@ -11,8 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // handler answers admission requests of every kind in kinds.
@@ -99,7 +97,7 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 	result, err := k.review(ctx, c)
 	var wrongType *typeError
 	if errors.As(err, &wrongType) {
-		return refuse(badRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.name, keelsonv1.GroupVersion.Version, k.name, wrongType))), nil
+		return refuse(badRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.name, k.stored.Version, k.name, wrongType))), nil
 	}
 	if err != nil {
 		return admission.Response{}, err
@@ -108,7 +106,7 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 		return refuse(result.refusal).WithWarnings(warnings...), nil
 	}
 	if len(upstream) > 0 || len(result.errors) > 0 {
-		return refuse(invalid(k.name, c.name, upstream, result.errors)).WithWarnings(warnings...), nil
+		return refuse(invalid(k, c.name, upstream, result.errors)).WithWarnings(warnings...), nil
 	}
 	want, err := desired(c.user, result)
 	if err != nil {

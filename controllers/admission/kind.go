@@ -4,10 +4,24 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
+	upstreamappsv1 "k8s.io/api/apps/v1"
+	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
+	upstreambatchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	upstreampolicyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
+
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
+	"github.com/keelson-dev/keelson/apis/support"
 )
 
 // kind is what admission knows about one kind. Its functions are pure, but for
@@ -15,8 +29,12 @@ import (
 type kind struct {
 	// name and resource are those of the built-in kind and of Keelson's alike.
 	name, resource string
-	clusterScoped  bool
-	// section is the field that upstream defaults and validates: spec or subsets.
+	// upstream and stored are the group and version of the built-in kind and of
+	// Keelson's.
+	upstream, stored schema.GroupVersion
+	clusterScoped    bool
+	// section is the field that upstream defaults and validates: spec, subsets, template
+	// or data.
 	section string
 	// prepare takes out of probe what the dry run cannot judge in another namespace
 	// or with another server's ranges. It sees the stored object on update, else nil.
@@ -105,7 +123,7 @@ func probeOf(k kind, user []byte, old []byte) (tree, error) {
 			metadata[key] = value
 		}
 	}
-	probe := tree{"apiVersion": "v1", "kind": k.name, "metadata": map[string]any(metadata)}
+	probe := tree{"apiVersion": k.upstream.String(), "kind": k.name, "metadata": map[string]any(metadata)}
 	if value, ok := object[k.section]; ok {
 		probe[k.section] = value
 	}
@@ -158,13 +176,43 @@ func ratchet(errs, stored field.ErrorList) field.ErrorList {
 
 // kinds lists every kind that the webhook serves.
 func kinds(services servicePolicy, pods podPolicy) []kind {
-	return []kind{
-		{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: pods.review},
-		{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
-		{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
-		{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},
-		{name: "Node", resource: "nodes", section: "spec", clusterScoped: true, review: reviewNode},
+	return slices.Concat(
+		of(corev1.SchemeGroupVersion, keelsonv1.GroupVersion,
+			kind{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: pods.review},
+			kind{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
+			kind{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
+			kind{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},
+			kind{name: "Node", resource: "nodes", section: "spec", clusterScoped: true, review: reviewNode},
+			kind{name: "PodTemplate", resource: "podtemplates", section: "template", review: reviewPodTemplate},
+			kind{name: "LimitRange", resource: "limitranges", section: "spec", review: specReview(support.CheckLimitRange, nil)},
+			kind{name: "ResourceQuota", resource: "resourcequotas", section: "spec", review: specReview(support.CheckResourceQuota, checkResourceQuotaUpdate)},
+		),
+		of(upstreamappsv1.SchemeGroupVersion, appsv1.GroupVersion,
+			kind{name: "ReplicaSet", resource: "replicasets", section: "spec", review: specReview(support.CheckReplicaSet, checkReplicaSetUpdate)},
+			kind{name: "Deployment", resource: "deployments", section: "spec", review: specReview(support.CheckDeployment, checkDeploymentUpdate)},
+			kind{name: "DaemonSet", resource: "daemonsets", section: "spec", review: specReview(support.CheckDaemonSet, checkDaemonSetUpdate)},
+			kind{name: "StatefulSet", resource: "statefulsets", section: "spec", review: specReview(support.CheckStatefulSet, checkStatefulSetUpdate)},
+			kind{name: "ControllerRevision", resource: "controllerrevisions", section: "data", review: reviewControllerRevision},
+		),
+		of(upstreambatchv1.SchemeGroupVersion, batchv1.GroupVersion,
+			kind{name: "Job", resource: "jobs", section: "spec", review: specReview(support.CheckJob, checkJobUpdate)},
+			kind{name: "CronJob", resource: "cronjobs", section: "spec", review: specReview(support.CheckCronJob, nil)},
+		),
+		of(upstreamautoscalingv2.SchemeGroupVersion, autoscalingv2.GroupVersion,
+			kind{name: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", section: "spec", review: specReview(support.CheckHorizontalPodAutoscaler, nil)},
+		),
+		of(upstreampolicyv1.SchemeGroupVersion, policyv1.GroupVersion,
+			kind{name: "PodDisruptionBudget", resource: "poddisruptionbudgets", section: "spec", review: specReview(support.CheckPodDisruptionBudget, nil)},
+		),
+	)
+}
+
+// of puts the group and version of its kinds into each.
+func of(upstream, stored schema.GroupVersion, kinds ...kind) []kind {
+	for i := range kinds {
+		kinds[i].upstream, kinds[i].stored = upstream, stored
 	}
+	return kinds
 }
 
 // setMetadata is an outcome's metadata with the fields that are set.

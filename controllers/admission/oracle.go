@@ -78,13 +78,17 @@ func (o *apiOracle) create(ctx context.Context, k kind, probe tree) ([]byte, []s
 		return nil, nil, fmt.Errorf("encode the dry run: %w", err)
 	}
 	warnings := &warningList{}
-	request := o.rest.Post().Resource(k.resource).
+	path := "/apis/" + k.upstream.String()
+	if k.upstream.Group == "" {
+		path = "/api/" + k.upstream.Version
+	}
+	if !k.clusterScoped {
+		path += "/namespaces/" + keelsonv1.SystemNamespace
+	}
+	request := o.rest.Post().AbsPath(path, k.resource).
 		SetHeader("Content-Type", "application/json").SetHeader("Accept", "application/json").
 		Param("dryRun", metav1.DryRunAll).Param("fieldValidation", metav1.FieldValidationIgnore).
 		Body(body)
-	if !k.clusterScoped {
-		request = request.Namespace(keelsonv1.SystemNamespace)
-	}
 	result := request.Do(context.WithValue(ctx, warningsKey{}, warnings))
 	answer, err := result.Raw()
 	if err != nil {

@@ -7,7 +7,11 @@ package admission
 // `make manifests` writes it to config/rbac.
 //
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=create
-// +kubebuilder:rbac:groups="",namespace=keelson-system,resources=pods;services;endpoints;replicationcontrollers,verbs=create
+// +kubebuilder:rbac:groups="",namespace=keelson-system,resources=pods;services;endpoints;replicationcontrollers;podtemplates;limitranges;resourcequotas,verbs=create
+// +kubebuilder:rbac:groups=apps,namespace=keelson-system,resources=replicasets;deployments;daemonsets;statefulsets;controllerrevisions,verbs=create
+// +kubebuilder:rbac:groups=batch,namespace=keelson-system,resources=jobs;cronjobs,verbs=create
+// +kubebuilder:rbac:groups=autoscaling,namespace=keelson-system,resources=horizontalpodautoscalers,verbs=create
+// +kubebuilder:rbac:groups=policy,namespace=keelson-system,resources=poddisruptionbudgets,verbs=create
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=serviceaccounts,verbs=get;create
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=secrets,verbs=get;list;watch;create;update;patch

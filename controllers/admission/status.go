@@ -9,13 +9,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // invalid is the answer to an object with errors: upstream's causes first, then
 // Keelson's, leaving out those of a field that upstream complained about already.
-func invalid(kind, name string, upstream []metav1.StatusCause, own field.ErrorList) *metav1.Status {
+func invalid(k kind, name string, upstream []metav1.StatusCause, own field.ErrorList) *metav1.Status {
 	causes := append([]metav1.StatusCause{}, upstream...)
 	named := map[string]bool{}
 	for _, cause := range upstream {
@@ -30,8 +28,8 @@ func invalid(kind, name string, upstream []metav1.StatusCause, own field.ErrorLi
 		Status:  metav1.StatusFailure,
 		Code:    http.StatusUnprocessableEntity,
 		Reason:  metav1.StatusReasonInvalid,
-		Message: fmt.Sprintf("%s.%s %q is invalid: %s", kind, keelsonv1.GroupName, name, sentence(causes)),
-		Details: &metav1.StatusDetails{Group: keelsonv1.GroupName, Kind: kind, Name: name, Causes: causes},
+		Message: fmt.Sprintf("%s.%s %q is invalid: %s", k.name, k.stored.Group, name, sentence(causes)),
+		Details: &metav1.StatusDetails{Group: k.stored.Group, Kind: k.name, Name: name, Causes: causes},
 	}
 }
 

@@ -7,13 +7,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
 // prepare waits until the API server serves Keelson's kinds and until the
@@ -66,8 +71,32 @@ func checkKinds(cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("build a discovery client: %w", err)
 	}
-	group := keelsonv1.GroupVersion.String()
-	resources, err := found.ServerResourcesForGroupVersion(group)
+	for _, group := range kinds() {
+		if err := checkGroup(found, group.version, group.plurals); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// group lists the kinds of one API group that the controllers need.
+type group struct {
+	version schema.GroupVersion
+	plurals []string
+}
+
+func kinds() []group {
+	return []group{
+		{keelsonv1.GroupVersion, []string{"pods", "nodes", "services", "endpoints", "replicationcontrollers", "podtemplates", "limitranges", "resourcequotas"}},
+		{appsv1.GroupVersion, []string{"replicasets", "deployments", "daemonsets", "statefulsets", "controllerrevisions"}},
+		{batchv1.GroupVersion, []string{"jobs", "cronjobs"}},
+		{autoscalingv2.GroupVersion, []string{"horizontalpodautoscalers"}},
+		{policyv1.GroupVersion, []string{"poddisruptionbudgets"}},
+	}
+}
+
+func checkGroup(found discovery.DiscoveryInterface, group schema.GroupVersion, plurals []string) error {
+	resources, err := found.ServerResourcesForGroupVersion(group.String())
 	if err != nil {
 		return fmt.Errorf("find the kinds of %s (are the CRDs of config/crd installed?): %w", group, err)
 	}
@@ -75,9 +104,9 @@ func checkKinds(cfg *rest.Config) error {
 	for _, resource := range resources.APIResources {
 		served[resource.Name] = true
 	}
-	for _, want := range []string{"pods", "nodes", "services", "endpoints", "replicationcontrollers"} {
+	for _, want := range plurals {
 		if !served[want] {
-			return fmt.Errorf("%s.%s is not served: install the CRDs of config/crd", want, keelsonv1.GroupName)
+			return fmt.Errorf("%s.%s is not served: install the CRDs of config/crd", want, group.Group)
 		}
 	}
 	return nil

@@ -32,7 +32,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/internal/apidial"
 )
@@ -111,7 +115,8 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		keelsonv1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
+		keelsonv1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme, policyv1.AddToScheme,
+		corev1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)

@@ -25,8 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/controllers/internal/accounts"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 	"github.com/keelson-dev/keelson/controllers/internal/replicas"
 )
 
@@ -50,7 +50,7 @@ type Options struct {
 // mgr's client must read its own writes (docs/adr/0002-consistency.md), else Pods
 // are created twice.
 func Add(mgr ctrl.Manager, o Options) error {
-	if err := replicas.IndexPods(context.Background(), mgr.GetFieldIndexer(), kind.GroupKind()); err != nil {
+	if err := podcontrol.IndexPods(context.Background(), mgr.GetFieldIndexer(), kind.GroupKind()); err != nil {
 		return err
 	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
@@ -82,7 +82,7 @@ type Reconciler struct {
 func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	r := &Reconciler{
 		client:      c,
-		engine:      replicas.Engine{Client: c, Live: live, Recorder: recorder, Account: accounts.Finder{Cached: c, Live: live}.Of},
+		engine:      replicas.Engine{Control: podcontrol.For(c, live, recorder)},
 		clock:       o.Clock,
 		concurrency: o.Concurrency,
 	}
@@ -130,7 +130,7 @@ func (r *Reconciler) syncPods(ctx context.Context, s *scope) error {
 		klog.FromContext(ctx).V(2).Info("Cannot manage Pods", "reason", invalid.Error())
 		return nil
 	}
-	pods, err := replicas.ListPods(ctx, r.client, &s.owner)
+	pods, err := podcontrol.ListPods(ctx, r.client, s.owner.Owner)
 	if err != nil {
 		return err
 	}
@@ -164,8 +164,7 @@ func (r *Reconciler) syncStatus(ctx context.Context, s *scope) (wait time.Durati
 // ownerOf reads rc with the defaults that admission would have written.
 func ownerOf(rc *keelsonv1.ReplicationController) replicas.Owner {
 	owner := replicas.Owner{
-		Object:   rc,
-		Kind:     kind,
+		Owner:    podcontrol.Owner{Object: rc, Kind: kind},
 		Selector: labels.SelectorFromSet(selectorOf(rc)),
 		Replicas: 1,
 		Template: rc.Spec.Template,

@@ -10,6 +10,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 	"github.com/keelson-dev/keelson/controllers/internal/replicas"
 )
 
@@ -70,9 +71,9 @@ func setReplicaFailure(conditions []corev1.ReplicationControllerCondition, plan 
 func failureReason(plan *replicas.Plan) string {
 	switch {
 	case plan.Create > 0:
-		return replicas.ReasonFailedCreate
+		return podcontrol.ReasonFailedCreate
 	case len(plan.Delete) > 0:
-		return replicas.ReasonFailedDelete
+		return podcontrol.ReasonFailedDelete
 	default:
 		return reasonInvalid
 	}

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/controllers/internal/replicas"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -65,7 +65,7 @@ func podHandler(reader client.Reader) handler.EventHandler {
 
 func addOwner(q queue, pod client.Object) bool {
 	ref := metav1.GetControllerOfNoCopy(pod)
-	if ref == nil || !replicas.IsKind(ref, kind.GroupKind()) {
+	if ref == nil || !podcontrol.IsKind(ref, kind.GroupKind()) {
 		return false
 	}
 	q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: ref.Name}})

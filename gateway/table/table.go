@@ -10,11 +10,8 @@ package table
 import (
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // AuthorizedGroup is the group that a served gateway adds to the identity it
@@ -75,28 +72,6 @@ func New(rows ...Row) *Table {
 		t.byKind[row.StoredKind()] = row
 	}
 	return t
-}
-
-// Keelson is the table of every kind that Keelson has.
-func Keelson() *Table {
-	return New(
-		core(Row{Kind: "Pod", Namespaced: true, Status: true, ReturnsDeleted: true,
-			New: func() runtime.Object { return &corev1.Pod{} }, NewList: func() runtime.Object { return &corev1.PodList{} }}, "pods"),
-		core(Row{Kind: "Node", Status: true,
-			New: func() runtime.Object { return &corev1.Node{} }, NewList: func() runtime.Object { return &corev1.NodeList{} }}, "nodes"),
-		core(Row{Kind: "ReplicationController", Namespaced: true, Status: true, Scale: true, OrphansByDefault: true,
-			New: func() runtime.Object { return &corev1.ReplicationController{} }, NewList: func() runtime.Object { return &corev1.ReplicationControllerList{} }}, "replicationcontrollers"),
-		core(Row{Kind: "Service", Namespaced: true, Status: true, ReturnsDeleted: true, CreatesOnUpdate: true,
-			New: func() runtime.Object { return &corev1.Service{} }, NewList: func() runtime.Object { return &corev1.ServiceList{} }}, "services"),
-		core(Row{Kind: "Endpoints", Namespaced: true, CreatesOnUpdate: true,
-			New: func() runtime.Object { return &corev1.Endpoints{} }, NewList: func() runtime.Object { return &corev1.EndpointsList{} }}, "endpoints"),
-	)
-}
-
-func core(row Row, plural string) Row {
-	row.Upstream = corev1.SchemeGroupVersion.WithResource(plural)
-	row.Stored = keelsonv1.GroupVersion.WithResource(plural)
-	return row
 }
 
 // Rows returns all rows in the order of the table.

@@ -30,6 +30,9 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ReplicationController{}, &ReplicationControllerList{},
 		&Service{}, &ServiceList{},
 		&Endpoints{}, &EndpointsList{},
+		&PodTemplate{}, &PodTemplateList{},
+		&LimitRange{}, &LimitRangeList{},
+		&ResourceQuota{}, &ResourceQuotaList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

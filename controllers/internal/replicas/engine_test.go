@@ -18,7 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
+
+func admitAll(context.Context, *keelsonv1.Pod) error { return nil }
 
 // rig is an engine over an API that can fail.
 type rig struct {
@@ -58,7 +61,7 @@ func newRig(t *testing.T, objects ...client.Object) *rig {
 			return c.Delete(ctx, obj, opts...)
 		},
 	}).Build()
-	r.engine = Engine{Client: r.store, Live: r.store, Recorder: r.events, Account: anyAccount}
+	r.engine = Engine{Control: podcontrol.Control{Client: r.store, Live: r.store, Recorder: r.events, Admit: admitAll}}
 	return r
 }
 
@@ -232,7 +235,7 @@ func TestClaimInsistsOnTheVersionItSaw(t *testing.T) {
 	r := newRig(t, o.Object, unowned("o").Obj())
 	seen := r.stored(t)
 	// Somebody else adopts it in between.
-	taken := renderAdopted(new(otherOwner()), seen[0])
+	taken := podcontrol.Adopted(otherOwner().Owner, seen[0])
 	if err := r.store.Patch(t.Context(), taken, client.MergeFrom(seen[0])); err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
 )
 
@@ -19,10 +17,7 @@ const Burst = 500
 
 // Owner is the workload whose Pods are counted.
 type Owner struct {
-	// Object is the workload itself.
-	Object client.Object
-	// Kind is its kind; informer objects do not carry it.
-	Kind schema.GroupVersionKind
+	podcontrol.Owner
 	// Selector must select something in particular: an empty one would claim every
 	// Pod of the namespace, so Validate refuses it.
 	Selector labels.Selector
@@ -45,8 +40,6 @@ func (o *Owner) Validate() error {
 	}
 	return nil
 }
-
-func (o *Owner) deleting() bool { return o.Object.GetDeletionTimestamp() != nil }
 
 // Input is everything that a plan depends on.
 type Input struct {
@@ -81,7 +74,7 @@ type Plan struct {
 // its Pods still count.
 func MakePlan(in Input) Plan {
 	plan := planClaims(in)
-	if in.Owner.deleting() {
+	if in.Owner.Deleting() {
 		return plan
 	}
 	want := int(in.Owner.Replicas)
@@ -96,25 +89,14 @@ func MakePlan(in Input) Plan {
 	return plan
 }
 
+// planClaims leaves out the Pods that have ended: they neither count nor change hands.
 func planClaims(in Input) Plan {
-	var plan Plan
+	active := make([]*keelsonv1.Pod, 0, len(in.Pods))
 	for _, pod := range in.Pods {
-		if !podstatus.IsActive(pod) {
-			continue
-		}
-		matches := in.Owner.Selector.Matches(labels.Set(pod.Labels))
-		controller := metav1.GetControllerOfNoCopy(pod)
-		switch {
-		case controller == nil && matches && !in.Owner.deleting():
-			plan.Adopt = append(plan.Adopt, pod)
-			plan.Active = append(plan.Active, pod)
-		case controller == nil || controller.UID != in.Owner.Object.GetUID():
-			// Not ours.
-		case matches:
-			plan.Active = append(plan.Active, pod)
-		case !in.Owner.deleting():
-			plan.Release = append(plan.Release, pod)
+		if podstatus.IsActive(pod) {
+			active = append(active, pod)
 		}
 	}
-	return plan
+	claims := podcontrol.PlanClaims(in.Owner.Owner, in.Owner.Selector, active)
+	return Plan{Active: claims.Mine, Adopt: claims.Adopt, Release: claims.Release}
 }

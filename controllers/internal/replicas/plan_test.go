@@ -10,11 +10,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 	"github.com/keelson-dev/keelson/test/builders"
 )
 
@@ -28,7 +27,7 @@ var (
 func owner(replicas int32) Owner {
 	rc := builders.MakeReplicationController("web", replicas).UID("rc-uid").Obj()
 	return Owner{
-		Object: rc, Kind: rcKind, Replicas: replicas, Template: rc.Spec.Template,
+		Owner: podcontrol.Owner{Object: rc, Kind: rcKind}, Replicas: replicas, Template: rc.Spec.Template,
 		Selector: labels.SelectorFromSet(rc.Spec.Selector),
 	}
 }
@@ -240,15 +239,15 @@ func execute(o *Owner, world []*keelsonv1.Pod, p Plan, step int) []*keelsonv1.Po
 		switch {
 		case slices.Contains(p.Delete, pod):
 		case slices.Contains(p.Adopt, pod):
-			next = append(next, renderAdopted(o, pod))
+			next = append(next, podcontrol.Adopted(o.Owner, pod))
 		case slices.Contains(p.Release, pod):
-			next = append(next, renderReleased(o, pod))
+			next = append(next, podcontrol.Released(o.Owner, pod))
 		default:
 			next = append(next, pod)
 		}
 	}
 	for i := range p.Create {
-		pod := renderPod(o)
+		pod := podcontrol.Render(o.Owner, o.Template)
 		pod.Name = fmt.Sprint("new-", step, "-", i)
 		next = append(next, pod)
 	}
@@ -266,49 +265,5 @@ func TestCount(t *testing.T) {
 	want := Counts{Replicas: 4, FullyLabeled: 1, Ready: 3, Available: 1, NextAvailable: 6 * time.Second}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
-	}
-}
-
-func TestRenderPod(t *testing.T) {
-	o := owner(1)
-	o.Template.Labels["tier"] = "front"
-	o.Template.Annotations = map[string]string{"note": "x"}
-	o.Template.Finalizers = []string{"example.org/hold"}
-	pod := renderPod(&o)
-	want := metav1.ObjectMeta{
-		Namespace: "default", GenerateName: "web-",
-		Labels:      map[string]string{"app": "web", "tier": "front"},
-		Annotations: map[string]string{"note": "x"},
-		Finalizers:  []string{"example.org/hold"},
-		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: apiVersion, Kind: rcKind.Kind, Name: "web", UID: "rc-uid",
-			Controller: new(true), BlockOwnerDeletion: new(true),
-		}},
-	}
-	if diff := cmp.Diff(want, pod.ObjectMeta); diff != "" {
-		t.Errorf("metadata (-want +got):\n%s", diff)
-	}
-	pod.Labels["app"], pod.Spec.Containers[0].Image = "changed", "changed"
-	if o.Template.Labels["app"] != "web" || o.Template.Spec.Containers[0].Image == "changed" {
-		t.Error("the Pod shares memory with the template")
-	}
-	if !podstatus.IsActive(pod) {
-		t.Error("a new Pod does not count")
-	}
-}
-
-func TestNewestOfEachKeepsTheLastCopy(t *testing.T) {
-	before, after, other := unowned("a").Obj(), mine("a").Obj(), mine("b").Obj()
-	got := newestOfEach([]*keelsonv1.Pod{before, after, other}, map[types.UID]bool{"uid-a": true, "uid-b": true})
-	if len(got) != 2 || !slices.Contains(got, after) || !slices.Contains(got, other) {
-		t.Errorf("kept %v", got)
-	}
-}
-
-func TestGenerateName(t *testing.T) {
-	for name, want := range map[string]string{"web": "web-", "a.b": "a.b-", "bad_name": "bad_name"} {
-		if got := generateName(name); got != want {
-			t.Errorf("generateName(%q) = %q, want %q", name, got, want)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package replicas
+package podcontrol
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func IndexPods(ctx context.Context, indexer client.FieldIndexer, kind schema.Gro
 
 // ListPods returns the Pods that owner controls and the Pods of its namespace that
 // nobody controls. They are the cache's own objects: read, never write.
-func ListPods(ctx context.Context, reader client.Reader, owner *Owner) ([]*keelsonv1.Pod, error) {
+func ListPods(ctx context.Context, reader client.Reader, owner Owner) ([]*keelsonv1.Pod, error) {
 	// Orphans first: a Pod that changes hands between the two reads is then seen twice
 	// (and counted once) when it was adopted, and not at all when it was released.
 	var pods []*keelsonv1.Pod

@@ -1,19 +1,23 @@
-package replicas
+package podcontrol
 
 import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/util/rand"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/accounts"
 	"github.com/keelson-dev/keelson/controllers/internal/podadmission"
 )
 
-// applyAccount gives pod what its ServiceAccount says. The template's admission could
-// not: the account is looked up for each Pod.
-func (e *Engine) applyAccount(ctx context.Context, pod *keelsonv1.Pod) error {
-	account, err := e.Account(ctx, pod)
+// admission does for the manager's Pods what depends on other objects than the
+// template: the template's own admission could not.
+type admission struct{ cached, live client.Reader }
+
+// admit gives pod what its ServiceAccount says.
+func (a admission) admit(ctx context.Context, pod *keelsonv1.Pod) error {
+	account, err := accounts.Finder{Cached: a.cached, Live: a.live}.Of(ctx, pod)
 	if err != nil {
 		return err
 	}
