@@ -42,6 +42,8 @@ type dependencies struct {
 	network     podNetwork
 	cgroups     lifecycle.Cgroups
 	images      lifecycle.Images
+	// imageVolumes shows the files of images as volumes.
+	imageVolumes volumes.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy
 	// seLinux says that this machine labels processes.

@@ -148,6 +148,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	d := dependencies{
 		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
+		imageVolumes: m.engine,
 	}
 	if services != nil {
 		d.proxy = services

@@ -81,12 +81,12 @@ func (a *agent) sweepFiles(ctx context.Context, keep func(types.UID) bool) error
 			continue
 		}
 		klog.FromContext(ctx).Info("Removing files of a Pod that nobody owns", "podUID", uid)
-		errs = append(errs, a.sweepPodFiles(uid))
+		errs = append(errs, a.sweepPodFiles(ctx, uid))
 	}
 	return errors.Join(errs...)
 }
 
-func (a *agent) sweepPodFiles(uid types.UID) error {
+func (a *agent) sweepPodFiles(ctx context.Context, uid types.UID) error {
 	logDirs, err := filepath.Glob(filepath.Join(a.podLogDir(), "*_*_"+string(uid)))
 	if err != nil {
 		return fmt.Errorf("looking for the logs of Pod %s: %w", uid, err)
@@ -96,7 +96,7 @@ func (a *agent) sweepPodFiles(uid types.UID) error {
 			return err
 		}
 	}
-	if err := a.manager.Volumes.TearDown(uid); err != nil { // before the folder: nothing may be removed through a mount
+	if err := a.manager.Volumes.TearDown(ctx, uid); err != nil { // before the folder: nothing may be removed through a mount
 		return err
 	}
 	if err := a.cgroups.Remove(cgroups.PodPath(uid)); err != nil {

@@ -37,6 +37,7 @@ func (a *agent) newVolumes() *volumes.Manager {
 		PodsDir: filepath.Join(a.options.RootDir, lifecycle.PodsFolder),
 		Objects: a.objects, Tokens: tokens.NewManager(tokens.API{Client: a.api.client}, a.clock),
 		Trust:   a.trust,
+		Images:  a.imageVolumes,
 		Mounter: volumes.Kernel{}, Clock: a.clock,
 		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 	})

@@ -22,9 +22,12 @@ import (
 // login writes them.
 const registryFile = "config.json"
 
+// credentialSource returns what a repository may be asked with.
+type credentialSource = func(repository string) []runtime.Credential
+
 // pullCredentials returns what the Pod's images may be pulled with. Nothing is read
 // before one has to be pulled.
-func (m *Manager) pullCredentials(ctx context.Context, pod *keelsonv1.Pod) func(repository string) []runtime.Credential {
+func (m *Manager) pullCredentials(ctx context.Context, pod *keelsonv1.Pod) credentialSource {
 	keyrings := sync.OnceValue(func() []*credentials.Keyring { return m.keyrings(ctx, pod) })
 	return func(repository string) []runtime.Credential {
 		var all []runtime.Credential

@@ -145,7 +145,7 @@ func (m *Manager) release(ctx context.Context, id runtime.PodIdentity, state run
 	if err := m.Network.Detach(ctx, id.UID); err != nil {
 		return fmt.Errorf("detaching from the Pod network: %w", err)
 	}
-	if err := m.Volumes.TearDown(id.UID); err != nil {
+	if err := m.Volumes.TearDown(ctx, id.UID); err != nil {
 		return err
 	}
 	if err := m.Cgroups.Remove(cgroups.PodPath(id.UID)); err != nil {

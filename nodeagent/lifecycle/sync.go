@@ -76,7 +76,10 @@ func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runti
 
 	pullCtx, stopPulls := context.WithCancel(ctx)
 	defer stopPulls()
-	pulls := m.startPulls(pullCtx, pod, p.Start)
+	pulls, err := m.startPulls(pullCtx, pod, p.Start)
+	if err != nil {
+		return time.Time{}, err
+	}
 	filesAt, err := m.setUpVolumes(ctx, pod)
 	if err != nil {
 		return time.Time{}, err
@@ -95,16 +98,22 @@ type place struct {
 	attachment Attachment
 }
 
-// pull is an image on its way; the channel delivers once.
+// pull is an image on its way, with those of the container's volumes; the channel
+// delivers once.
 type pull struct {
-	image runtime.Image
-	err   error
+	image   runtime.Image
+	volumes []*volumePull
+	err     error
 }
 
 // startPulls gets all images at once, beside the sandbox.
-func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []startStep) []<-chan pull {
+func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []startStep) ([]<-chan pull, error) {
 	pulls := make([]<-chan pull, len(steps))
 	credentials := m.pullCredentials(ctx, pod)
+	volumes, err := m.startVolumePulls(ctx, pod, steps, credentials)
+	if err != nil {
+		return nil, err
+	}
 	for i, step := range steps {
 		done := make(chan pull, 1)
 		pulls[i] = done
@@ -114,10 +123,15 @@ func (m *Manager) startPulls(ctx context.Context, pod *keelsonv1.Pod, steps []st
 			}, func(e images.Event) {
 				m.Recorder.Record(pod, Note{step.Container.Name, e.Type, e.Reason, e.Message})
 			})
-			done <- pull{image, err}
+			needed, volumeErr := volumes.wait(step.Container)
+			if err == nil && volumeErr != nil {
+				m.noteVolumeImage(pod, step.Container.Name, volumeErr)
+				err = volumeErr
+			}
+			done <- pull{image, needed, err}
 		}()
 	}
-	return pulls
+	return pulls, nil
 }
 
 // applyStarts starts containers in the order of the spec; one that fails does not
@@ -132,6 +146,9 @@ func (m *Manager) applyStarts(ctx context.Context, pod *keelsonv1.Pod, steps []s
 			return time.Time{}, ctx.Err()
 		}
 		err := got.err
+		if err == nil {
+			err = m.mountImages(ctx, pod, name, got.volumes)
+		}
 		if err == nil {
 			err = m.startContainer(ctx, pod, step, at, got.image)
 		}

@@ -25,7 +25,11 @@ type Volumes interface {
 	// ReleaseMounts frees what Mounts made for the start of the container.
 	ReleaseMounts(pod *keelsonv1.Pod, c *corev1.Container) error
 	// TearDown removes everything of the Pod's volumes.
-	TearDown(uid types.UID) error
+	TearDown(ctx context.Context, uid types.UID) error
+	// ImageVolumes lists the volumes that the container mounts and whose images are not
+	// mounted yet; MountImage mounts one, whose image ref is here.
+	ImageVolumes(pod *keelsonv1.Pod, c *corev1.Container) ([]*corev1.Volume, error)
+	MountImage(ctx context.Context, pod *keelsonv1.Pod, v *corev1.Volume, ref string) error
 }
 
 // staleRetry is how soon files that could not be brought up to date are tried again

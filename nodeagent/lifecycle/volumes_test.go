@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,9 @@ type fakeVolumes struct {
 	setUps  int
 	removed []types.UID
 	open    int
+	// images are what is mounted, by volume.
+	images   map[string]string
+	imageErr error
 }
 
 func (f *fakeVolumes) SetUp(context.Context, *keelsonv1.Pod) (time.Time, error) {
@@ -48,7 +52,34 @@ func (f *fakeVolumes) ReleaseMounts(*keelsonv1.Pod, *corev1.Container) error {
 	return nil
 }
 
-func (f *fakeVolumes) TearDown(uid types.UID) error {
+func (f *fakeVolumes) ImageVolumes(pod *keelsonv1.Pod, c *corev1.Container) ([]*corev1.Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var missing []*corev1.Volume
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		mounts := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name })
+		if v.Image != nil && mounts && f.images[v.Name] == "" {
+			missing = append(missing, v)
+		}
+	}
+	return missing, nil
+}
+
+func (f *fakeVolumes) MountImage(_ context.Context, _ *keelsonv1.Pod, v *corev1.Volume, ref string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.imageErr != nil {
+		return f.imageErr
+	}
+	if f.images == nil {
+		f.images = map[string]string{}
+	}
+	f.images[v.Name] = ref
+	return nil
+}
+
+func (f *fakeVolumes) TearDown(_ context.Context, uid types.UID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.removed = append(f.removed, uid)
@@ -112,6 +143,70 @@ func TestVolumesGoWithTheirPod(t *testing.T) {
 		m.after(time.Minute)
 		if len(m.volumes.removed) == 0 || m.volumes.removed[0] != pod.UID {
 			t.Errorf("removed volumes of %v, want those of %s", m.volumes.removed, pod.UID)
+		}
+	})
+}
+
+func withImageVolume(pod *keelsonv1.Pod, policy corev1.PullPolicy) *keelsonv1.Pod {
+	pod.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+		Image: &corev1.ImageVolumeSource{Reference: "data:1", PullPolicy: policy},
+	}}}
+	for i := range pod.Spec.Containers {
+		pod.Spec.Containers[i].VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/data"}}
+	}
+	return pod
+}
+
+func TestImagesOfVolumesArePulledOnceAndMountedBeforeTheContainers(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(withImageVolume(makePod("p", "a", "b"), corev1.PullAlways))
+		for _, name := range []string{"a", "b"} {
+			if got := m.container(pod, name).State.Running; got == nil {
+				t.Fatalf("state of %s %+v, want running", name, m.container(pod, name).State)
+			}
+		}
+		events := strings.Join(m.events.all(), "\n")
+		if got := strings.Count(events, `Pulling image "data:1"`); got != 1 {
+			t.Errorf("%d pulls of the volume's image, want one: %s", got, events)
+		}
+		if m.volumes.images["data"] == "" {
+			t.Error("the image is not mounted")
+		}
+		m.exit(pod, "a", 1)
+		m.after(time.Minute)
+		if got := strings.Count(strings.Join(m.events.all(), "\n"), `Pulling image "data:1"`); got != 1 {
+			t.Errorf("%d pulls after a restart of a container, want one: the volume is there", got)
+		}
+	})
+}
+
+func TestContainerWaitsForTheImageOfItsVolume(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(withImageVolume(makePod("p", "a"), corev1.PullNever))
+		waiting := m.container(pod, "a").State.Waiting
+		if waiting == nil || waiting.Reason != "ErrImageNeverPull" || !strings.Contains(waiting.Message, `"data:1"`) {
+			t.Fatalf("waiting %+v, want ErrImageNeverPull for data:1", waiting)
+		}
+		if events := strings.Join(m.events.all(), "\n"); !strings.Contains(events, "Error: ErrImageNeverPull") {
+			t.Errorf("events %s", events)
+		}
+	})
+}
+
+func TestImageThatCannotBeMountedIsTriedAgain(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		m.volumes.imageErr = errors.New("mount image: no such device")
+		pod := m.run(withImageVolume(makePod("p", "a"), corev1.PullIfNotPresent))
+		waiting := m.container(pod, "a").State.Waiting
+		if waiting == nil || waiting.Reason != "CreateContainerError" || waiting.Message != "mount image: no such device" {
+			t.Fatalf("waiting %+v", waiting)
+		}
+		m.volumes.mu.Lock()
+		m.volumes.imageErr = nil
+		m.volumes.mu.Unlock()
+		m.after(2 * time.Minute)
+		if got := m.container(pod, "a").State.Running; got == nil {
+			t.Errorf("state %+v, want running", m.container(pod, "a").State)
 		}
 	})
 }

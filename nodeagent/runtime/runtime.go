@@ -224,6 +224,8 @@ type Mount struct {
 	ReadOnly                bool
 	// RecursiveReadOnly makes mounts below it for reading only too.
 	RecursiveReadOnly bool
+	// NoExec lets nobody execute its files.
+	NoExec bool
 	// Propagation is private when empty.
 	Propagation Propagation
 }

@@ -50,7 +50,7 @@ func (m *Manager) mount(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Conta
 	switch {
 	case subPath != "":
 		target := m.subPathTarget(pod.UID, c.Name, vm.Name, index)
-		if host, err = m.bindSubPath(ctx, host, subPath, target, c.Name, vm.Name); err != nil {
+		if host, err = m.bindSubPath(ctx, volumePath{host, volume.Image != nil}, subPath, target, c.Name, vm.Name); err != nil {
 			return runtime.Mount{}, err
 		}
 	case volume.HostPath != nil:
@@ -69,7 +69,7 @@ func (m *Manager) mount(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Conta
 	return runtime.Mount{
 		HostPath: host, ContainerPath: path,
 		ReadOnly:          vm.ReadOnly || volume.EmptyDir == nil && volume.HostPath == nil,
-		RecursiveReadOnly: recursive, Propagation: propagation(vm),
+		RecursiveReadOnly: recursive, Propagation: propagation(vm), NoExec: volume.Image != nil,
 	}, nil
 }
 
@@ -155,15 +155,23 @@ func (m *Manager) subPathTarget(uid types.UID, container, volume string, index i
 	return filepath.Join(m.podDir(uid), subPathsFolder, volume, container, strconv.Itoa(index))
 }
 
+// volumePath is where a volume is; nothing can be made in a fixed one.
+type volumePath struct {
+	path  string
+	fixed bool
+}
+
 // bindSubPath makes target show what path names in the volume. The errors for the Pod's
 // owner say no more than upstream's: details would tell about the machine's files.
-func (m *Manager) bindSubPath(ctx context.Context, volume, path, target, container, name string) (string, error) {
+func (m *Manager) bindSubPath(ctx context.Context, volume volumePath, path, target, container, name string) (string, error) {
 	log := klog.FromContext(ctx).WithValues("container", container, "volume", name)
-	if err := makeSubPath(volume, path); err != nil {
-		log.Error(err, "Cannot make the folder of a subPath", "subPath", path)
-		return "", fmt.Errorf("failed to create subPath directory for volumeMount %q of container %q", name, container)
+	if !volume.fixed {
+		if err := makeSubPath(volume.path, path); err != nil {
+			log.Error(err, "Cannot make the folder of a subPath", "subPath", path)
+			return "", fmt.Errorf("failed to create subPath directory for volumeMount %q of container %q", name, container)
+		}
 	}
-	if err := m.bind(volume, path, target); err != nil {
+	if err := m.bind(volume.path, path, target); err != nil {
 		log.Error(err, "Cannot bind a subPath", "subPath", path)
 		return "", fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q", name, container)
 	}

@@ -60,6 +60,7 @@ type Options struct {
 	Objects objects.Reader
 	Tokens  Tokens
 	Trust   TrustBundles
+	Images  Images
 	Mounter Mounter
 	Clock   clock.PassiveClock
 	// Allocatable is what the node can give: files about resources name it where a
@@ -138,6 +139,8 @@ func (m *Manager) setUp(ctx context.Context, pod *keelsonv1.Pod, v *corev1.Volum
 		return time.Time{}, checkHostPath(v.HostPath)
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
 		return m.setUpFiles(ctx, pod, v)
+	case v.Image != nil:
+		return time.Time{}, nil // it is mounted when its image is here
 	}
 	return time.Time{}, fmt.Errorf("no volume plugin matched: this node makes no volumes of this kind")
 }
@@ -171,7 +174,7 @@ func (m *Manager) setUpFiles(ctx context.Context, pod *keelsonv1.Pod, v *corev1.
 
 // hasFiles says whether the volume holds files of the API, new or old.
 func (m *Manager) hasFiles(uid types.UID, v *corev1.Volume) bool {
-	if v.EmptyDir != nil || v.HostPath != nil {
+	if v.EmptyDir != nil || v.HostPath != nil || v.Image != nil {
 		return false
 	}
 	_, err := os.Readlink(filepath.Join(m.path(uid, v), dataLink))
@@ -194,7 +197,7 @@ func (m *Manager) note(uid types.UID, volume string, sum digest) {
 }
 
 // TearDown unmounts and removes everything of the Pod's volumes.
-func (m *Manager) TearDown(uid types.UID) error {
+func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	m.mu.Lock()
 	delete(m.written, uid)
 	m.mu.Unlock()
@@ -204,6 +207,9 @@ func (m *Manager) TearDown(uid types.UID) error {
 	dir := m.podDir(uid)
 	if err := m.Mounter.UnmountBelow(dir); err != nil {
 		return fmt.Errorf("unmounting the Pod's volumes: %w", err)
+	}
+	if err := m.releaseImages(ctx, uid); err != nil {
+		return fmt.Errorf("releasing the images of the Pod's volumes: %w", err)
 	}
 	for _, name := range []string{volumesFolder, subPathsFolder} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
@@ -239,6 +245,8 @@ func pluginFolder(v *corev1.Volume) string {
 		return "kubernetes.io~secret"
 	case v.DownwardAPI != nil:
 		return "kubernetes.io~downward-api"
+	case v.Image != nil:
+		return imagePlugin
 	default:
 		return "kubernetes.io~projected"
 	}

@@ -308,7 +308,7 @@ func TestEmptyDirOnDiskKeepsWhatIsInIt(t *testing.T) {
 	if info, err := os.Stat(r.dir("empty-dir", "v")); err != nil || info.Mode().Perm() != 0o711 {
 		t.Errorf("the folder has mode %v, %v, want what the container made of it", info.Mode(), err)
 	}
-	if err := r.TearDown("uid"); err != nil {
+	if err := r.TearDown(t.Context(), "uid"); err != nil {
 		t.Fatal(err)
 	}
 	if exists(r.dir("empty-dir", "v")) {

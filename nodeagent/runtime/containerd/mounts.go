@@ -24,10 +24,11 @@ func bindMount(m runtime.Mount) specs.Mount {
 	case m.ReadOnly:
 		access = "ro"
 	}
-	return specs.Mount{
-		Destination: path.Clean(m.ContainerPath), Type: "bind", Source: m.HostPath,
-		Options: []string{"rbind", propagation, access},
+	options := []string{"rbind", propagation, access}
+	if m.NoExec {
+		options = append(options, "noexec")
 	}
+	return specs.Mount{Destination: path.Clean(m.ContainerPath), Type: "bind", Source: m.HostPath, Options: options}
 }
 
 // rootPropagation is what the container's root needs for its mounts to propagate, empty

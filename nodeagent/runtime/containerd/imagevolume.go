@@ -1,0 +1,79 @@
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Labels of the views of images that Pods have as volumes.
+const (
+	labelGCRoot = "containerd.io/gc.root"
+	// labelVolumeImage names the image, as runtime.StoredImage.ID.
+	labelVolumeImage = "keelson.dev/volume-image"
+)
+
+// imageVolumeKey names the view of an image that a Pod has as a volume.
+func imageVolumeKey(pod types.UID, volume string) string {
+	return "keelson-volume-" + string(pod) + "-" + volume
+}
+
+// MountImage implements volumes.Images. The view is made before the mount and protects
+// the image's files from containerd's collector, whatever becomes of the image's name.
+func (r *Runtime) MountImage(ctx context.Context, pod types.UID, volume, ref, dir string) error {
+	image, err := r.lookup(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if image == nil {
+		return fmt.Errorf("mount image %q as volume %s: it is not on this machine", ref, volume)
+	}
+	snapshotter := r.client.SnapshotService(r.options.Snapshotter)
+	key := imageVolumeKey(pod, volume)
+	labels := snapshots.WithLabels(map[string]string{
+		labelGCRoot: r.options.Clock.Now().UTC().Format("2006-01-02T15:04:05Z"), labelVolumeImage: image.ID,
+	})
+	mounts, err := snapshotter.View(ctx, key, image.chainID, labels)
+	if errdefs.IsAlreadyExists(native(err)) { // of a start that was interrupted before the mount
+		if err = snapshotter.Remove(ctx, key); err == nil || errdefs.IsNotFound(native(err)) {
+			mounts, err = snapshotter.View(ctx, key, image.chainID, labels)
+		}
+	}
+	if err != nil {
+		r.images.forget()
+		return r.explain("view the files of image "+image.Ref, err)
+	}
+	for i := range mounts { // as upstream documents image volumes
+		mounts[i].Options = append(slices.Clone(mounts[i].Options), "noexec")
+	}
+	if err := mount.All(mounts, dir); err != nil {
+		return fmt.Errorf("mount image %s at %s: %w", image.Ref, dir, err)
+	}
+	return nil
+}
+
+// ReleaseImage implements volumes.Images.
+func (r *Runtime) ReleaseImage(ctx context.Context, pod types.UID, volume string) error {
+	err := r.client.SnapshotService(r.options.Snapshotter).Remove(ctx, imageVolumeKey(pod, volume))
+	return r.ignoreGone("remove the view of the image of volume "+volume, err)
+}
+
+// ImagesOfVolumes lists the images that Pods have as volumes, by runtime.StoredImage.ID:
+// they are in use.
+func (r *Runtime) ImagesOfVolumes(ctx context.Context) ([]string, error) {
+	var ids []string
+	err := r.client.SnapshotService(r.options.Snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		ids = append(ids, info.Labels[labelVolumeImage])
+		return nil
+	}, fmt.Sprintf("labels.%q", labelVolumeImage))
+	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
+		return nil, r.explain("list the images of volumes", err)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
