@@ -38,7 +38,7 @@ type script struct {
 
 const (
 	pods      = "/apis/core.keelson.dev/v1/namespaces/ns/pods"
-	budgets   = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets"
+	budgets   = "/apis/policy.keelson.dev/v1/namespaces/ns/poddisruptionbudgets"
 	conflict  = `409 {"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409,"message":"Operation cannot be fulfilled on pods.core.keelson.dev \"a\": the object has been modified; please apply your changes to the latest version and try again"}`
 	notFound  = `404 {"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404,"message":"pods.core.keelson.dev \"a\" not found","details":{"name":"a","group":"core.keelson.dev","kind":"pods"}}`
 	runningAt = `200 {"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","namespace":"ns","uid":"u","resourceVersion":"%d","labels":{"app":"x"},"finalizers":["keelson.dev/pod"]%s},` +
@@ -103,8 +103,8 @@ func play(t *testing.T, answers map[string][]string, c clock.WithTicker, method,
 func TestWhenOthersWriteInBetween(t *testing.T) {
 	const strategic = "application/strategic-merge-patch+json"
 	label := `{"metadata":{"labels":{"a":"b"}}}`
-	budget := `{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"b","namespace":"ns","generation":1,"resourceVersion":"1"},"spec":{"selector":{"matchLabels":{"app":"x"}}},"status":{"observedGeneration":1,"disruptionsAllowed":2,"currentHealthy":3,"desiredHealthy":1,"expectedPods":3}}`
-	budgetList := `200 {"apiVersion":"policy/v1","kind":"PodDisruptionBudgetList","metadata":{},"items":[` + budget + `]}`
+	budget := `{"apiVersion":"policy.keelson.dev/v1","kind":"PodDisruptionBudget","metadata":{"name":"b","namespace":"ns","generation":1,"resourceVersion":"1"},"spec":{"selector":{"matchLabels":{"app":"x"}}},"status":{"observedGeneration":1,"disruptionsAllowed":2,"currentHealthy":3,"desiredHealthy":1,"expectedPods":3}}`
+	budgetList := `200 {"apiVersion":"policy.keelson.dev/v1","kind":"PodDisruptionBudgetList","metadata":{},"items":[` + budget + `]}`
 	deleting := `,"deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0`
 	tests := map[string]struct {
 		method, path, contentType, body string
