@@ -16,12 +16,15 @@ import (
 type Sources struct {
 	ConfigMaps map[string]*corev1.ConfigMap
 	Secrets    map[string]*corev1.Secret
+	// Files are those in volumes of the Pod.
+	Files map[FileName]File
 }
 
 // Names are the ConfigMaps and Secrets that a container's variables name, each once, in
 // the order of the spec.
 type Names struct {
 	ConfigMaps, Secrets []string
+	Files               []FileName
 }
 
 // Needs returns what Sources must hold for a container.
@@ -46,11 +49,14 @@ func Needs(c *corev1.Container) Names {
 		if r := from.SecretKeyRef; r != nil {
 			n.Secrets = add(n.Secrets, r.Name)
 		}
+		if r := from.FileKeyRef; r != nil {
+			n.Files = add(n.Files, FileName{r.VolumeName, r.Path})
+		}
 	}
 	return n
 }
 
-func add(names []string, name string) []string {
+func add[N comparable](names []N, name N) []N {
 	if slices.Contains(names, name) {
 		return names
 	}
@@ -117,6 +123,8 @@ func resolve(in Input, from *corev1.EnvVarSource) (string, bool, error) {
 		}
 		value, ok := object.Data[r.Key]
 		return string(value), ok, missing(ok, r.Optional, "couldn't find key %v in Secret %v/%v", r.Key, in.Pod.Namespace, r.Name)
+	case from.FileKeyRef != nil:
+		return in.fileValue(from.FileKeyRef)
 	}
 	return "", true, nil
 }

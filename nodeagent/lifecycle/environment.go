@@ -2,10 +2,12 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/downward"
@@ -18,7 +20,7 @@ func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1
 	if err != nil {
 		return env.Environment{}, fmt.Errorf("services have not yet been read at least once, cannot construct envvars: %w", err)
 	}
-	sources, err := m.sources(ctx, pod.Namespace, env.Needs(c))
+	sources, err := m.sources(ctx, pod, env.Needs(c))
 	if err != nil {
 		return env.Environment{}, err
 	}
@@ -30,7 +32,8 @@ func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1
 
 // sources reads ConfigMaps and Secrets. Those that do not exist are left out: whether
 // that matters is for the variables to say.
-func (m *Manager) sources(ctx context.Context, namespace string, names env.Names) (env.Sources, error) {
+func (m *Manager) sources(ctx context.Context, pod *keelsonv1.Pod, names env.Names) (env.Sources, error) {
+	namespace := pod.Namespace
 	s := env.Sources{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}}
 	for _, name := range names.ConfigMaps {
 		object, err := m.Objects.ConfigMap(ctx, namespace, name)
@@ -46,7 +49,28 @@ func (m *Manager) sources(ctx context.Context, namespace string, names env.Names
 		}
 		s.Secrets[name] = object
 	}
-	return s, nil
+	var err error
+	s.Files, err = m.files(ctx, pod, names.Files)
+	return s, err
+}
+
+// files reads what earlier containers have written. Files of volumes that are not there
+// are left out. Details of what is wrong with a file would tell about the machine.
+func (m *Manager) files(ctx context.Context, pod *keelsonv1.Pod, names []env.FileName) (map[env.FileName]env.File, error) {
+	files := map[env.FileName]env.File{}
+	for _, name := range names {
+		where, ok := m.Volumes.FilePath(pod, name.Volume, name.Path)
+		if !ok {
+			continue
+		}
+		text, err := m.Volumes.ReadFile(pod, name.Volume, name.Path)
+		if err != nil {
+			klog.FromContext(ctx).V(2).Info("Cannot read a file for variables", "volume", name.Volume, "path", name.Path, "err", err)
+			return nil, errors.New("couldn't parse env file")
+		}
+		files[name] = env.File{Text: text, Where: where}
+	}
+	return files, nil
 }
 
 // facts are the addresses that a Pod may ask for.

@@ -56,3 +56,23 @@ func TestAddressOfAPodOnTheMachinesNetwork(t *testing.T) {
 		}
 	})
 }
+
+func TestVariablesFromWhatAnInitContainerHasWritten(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := makePod("web", "main")
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "KEY", ValueFrom: &corev1.EnvVarSource{
+			FileKeyRef: &corev1.FileKeySelector{VolumeName: "files", Path: "env", Key: "key"}}}}
+		m.run(pod)
+		waiting := m.container(pod, "main").State.Waiting
+		if waiting == nil || waiting.Reason != "CreateContainerConfigError" || waiting.Message != "couldn't parse env file" {
+			t.Fatalf("it waits for %+v", waiting)
+		}
+		m.volumes.mu.Lock()
+		m.volumes.files = map[string]string{"env": "key='from a file'\n"}
+		m.volumes.mu.Unlock()
+		m.after(time.Minute)
+		if got := m.runtime.Config(pod.UID, "main").Env; !slices.Contains(got, "KEY=from a file") {
+			t.Errorf("variables %v", got)
+		}
+	})
+}

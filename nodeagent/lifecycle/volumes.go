@@ -22,6 +22,9 @@ type Volumes interface {
 	SetUp(ctx context.Context, pod *keelsonv1.Pod) (time.Time, error)
 	// Mounts lists what a container mounts of them, given its variables.
 	Mounts(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Container, variables []string) ([]runtime.Mount, error)
+	// FilePath and ReadFile are for files in volumes that containers write.
+	FilePath(pod *keelsonv1.Pod, volume, path string) (string, bool)
+	ReadFile(pod *keelsonv1.Pod, volume, path string) (string, error)
 	// ReleaseMounts frees what Mounts made for the start of the container.
 	ReleaseMounts(pod *keelsonv1.Pod, c *corev1.Container) error
 	// TearDown removes everything of the Pod's volumes.

@@ -29,6 +29,8 @@ type fakeVolumes struct {
 	// images are what is mounted, by volume.
 	images   map[string]string
 	imageErr error
+	// files are those of the volume "files".
+	files map[string]string
 }
 
 func (f *fakeVolumes) SetUp(context.Context, *keelsonv1.Pod) (time.Time, error) {
@@ -77,6 +79,20 @@ func (f *fakeVolumes) MountImage(_ context.Context, _ *keelsonv1.Pod, v *corev1.
 	}
 	f.images[v.Name] = ref
 	return nil
+}
+
+func (f *fakeVolumes) FilePath(_ *keelsonv1.Pod, volume, path string) (string, bool) {
+	return "/volumes/" + volume + "/" + path, volume == "files"
+}
+
+func (f *fakeVolumes) ReadFile(_ *keelsonv1.Pod, _, path string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, ok := f.files[path]
+	if !ok {
+		return "", errors.New("no such file")
+	}
+	return text, nil
 }
 
 func (f *fakeVolumes) TearDown(_ context.Context, uid types.UID) error {
