@@ -21,10 +21,12 @@ import (
 const (
 	clusterCA      = "cluster-ca"
 	etcdCA         = "etcd-ca"
+	frontProxyCA   = "front-proxy-ca"
 	serviceAccount = "service-account"
 
 	certAPIServer     = "apiserver"
 	certAPIServerEtcd = "apiserver-etcd-client"
+	certFrontProxy    = "front-proxy-client"
 	certEtcd          = "etcd"
 	certAdmin         = "admin"
 	certManager       = "manager"
@@ -63,6 +65,10 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 		{Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certGateway, Authority: clusterCA, User: "keelson-gateway", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certAPIServerEtcd, Authority: etcdCA, User: "kube-apiserver", Usage: pki.Client},
+		// By it an aggregated API server knows that a request comes from the API server,
+		// which has authenticated the user that it names. An authority of its own: no
+		// certificate of the cluster's may pass for it.
+		{Name: certFrontProxy, Authority: frontProxyCA, User: certFrontProxy, Usage: pki.Client},
 		{Name: certEtcd, Authority: etcdCA, User: "etcd", Usage: pki.Peer, DNSNames: []string{"localhost"}, Addresses: []netip.Addr{loopback}},
 		{Name: certAdmin, Authority: clusterCA, User: "keelson:admin", Groups: []string{"system:masters"}, Usage: pki.Client},
 		{Name: certManager, Authority: clusterCA, User: keelsonv1.ManagerUser, Usage: pki.Client},
@@ -83,7 +89,7 @@ func ensureCredentials(store *pki.Store, l Layout, s Settings) ([]pki.Issued, er
 	if err != nil {
 		return nil, err
 	}
-	issued, err := store.Ensure([]string{clusterCA, etcdCA}, []string{serviceAccount}, want)
+	issued, err := store.Ensure([]string{clusterCA, etcdCA, frontProxyCA}, []string{serviceAccount}, want)
 	if err != nil {
 		return nil, err
 	}

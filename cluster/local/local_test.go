@@ -235,7 +235,10 @@ func TestCommandLines(t *testing.T) {
 		},
 		"the API server listens on the node's address alone, where Pods reach it": {
 			program: nameAPIServer, wantPath: "/opt/bin/k8s/kube-apiserver",
-			has:    []string{"--bind-address=198.18.0.2", "--advertise-address=198.18.0.2", "--anonymous-auth=false", "--authorization-mode=RBAC"},
+			has: []string{
+				"--bind-address=198.18.0.2", "--advertise-address=198.18.0.2", "--anonymous-auth=false", "--authorization-mode=RBAC",
+				"--requestheader-client-ca-file=/data/pki/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
+			},
 			hasNot: []string{"0.0.0.0", "--service-cluster-ip-range=10.254.0.0/16"},
 		},
 		"the Service kubernetes leads to the API server when told so": {
@@ -323,7 +326,7 @@ func TestCredentialsAreWrittenOnceAndWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 11 { // two authorities, nine certificates
+	if len(first) != 13 { // three authorities, ten certificates
 		t.Errorf("issued %v", first)
 	}
 	if again, err := ensureCredentials(store, l, settings()); err != nil || len(again) > 0 {

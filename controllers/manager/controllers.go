@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
+	"github.com/keelson-dev/keelson/controllers/servicemirror"
 )
 
 // controller is one line of the list below.
@@ -70,6 +71,10 @@ func controllers() []controller {
 		}},
 		{name: "rootca", hygiene: true, add: func(mgr ctrl.Manager, o Options) error {
 			return rootca.Add(mgr, rootca.Options{File: o.RootCAFile})
+		}},
+		// An API server elsewhere cannot reach our Services, and has its own.
+		{name: "servicemirror", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return servicemirror.Add(mgr)
 		}},
 	}
 }

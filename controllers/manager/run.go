@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
+	"github.com/keelson-dev/keelson/controllers/servicemirror"
 	"github.com/keelson-dev/keelson/internal/apidial"
 )
 
@@ -156,16 +158,15 @@ func managerOptions(scheme *runtime.Scheme, o Options) ctrl.Options {
 
 // cacheOptions keep out of memory what no controller reads.
 func cacheOptions() cache.Options {
-	return cache.Options{
-		DefaultTransform: stripUnread,
-		ByObject: map[client.Object]cache.ByObject{
-			&coordinationv1.Lease{}: {
-				Namespaces: map[string]cache.Config{keelsonv1.NodeLeaseNamespace: {}},
-			},
-			&rbacv1.Role{}:        {Label: nodeaccess.Selector()},
-			&rbacv1.RoleBinding{}: {Label: nodeaccess.Selector()},
+	byObject := map[client.Object]cache.ByObject{
+		&coordinationv1.Lease{}: {
+			Namespaces: map[string]cache.Config{keelsonv1.NodeLeaseNamespace: {}},
 		},
+		&rbacv1.Role{}:        {Label: nodeaccess.Selector()},
+		&rbacv1.RoleBinding{}: {Label: nodeaccess.Selector()},
 	}
+	maps.Copy(byObject, servicemirror.CacheOptions())
+	return cache.Options{DefaultTransform: stripUnread, ByObject: byObject}
 }
 
 // lastApplied is as large as the object itself.
