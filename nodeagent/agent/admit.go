@@ -15,6 +15,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/support"
+	"github.com/keelson-dev/keelson/nodeagent/staticpods"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
 
@@ -37,7 +38,7 @@ func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node)
 	if r := checkResources(pod, others, node.Status.Allocatable); r != nil {
 		return r
 	}
-	if !toleratesExecution(pod, node) {
+	if !staticpods.IsStatic(pod) && !toleratesExecution(pod, node) {
 		return predicateFailed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 	}
 	if !matchesNode(pod, node) {

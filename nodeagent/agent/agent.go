@@ -70,6 +70,8 @@ type agent struct {
 	objects  objectCache
 	trust    *trust.Cache
 	volumes  *volumes.Manager
+	static   static
+	events   recorder
 
 	condition condition
 	// serviceChange announces changes of Services; serviceAddressWait is how long a
@@ -107,6 +109,7 @@ func (a *agent) work(ctx context.Context) error {
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.trust = trust.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.volumes = a.newVolumes()
+	a.events = newRecorder(ctx, a.api, a.settings.name)
 	options := a.lifecycleOptions(ctx)
 	a.probes = probes.New(ctx, probes.Options{
 		Executor: a.streamer, Clock: a.clock, Record: recordProbes(options.Recorder), Changed: a.probesChanged,
@@ -114,6 +117,8 @@ func (a *agent) work(ctx context.Context) error {
 	options.Probes = a.probes
 	a.manager = lifecycle.New(options)
 	a.pool = podworker.New(ctx, a.manager, a.clock)
+	a.static = a.newStatic(ctx)
+	a.pool.Left = a.static.set.Left
 	var loops sync.WaitGroup
 	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
 	defer loops.Wait()
@@ -129,13 +134,14 @@ func (a *agent) work(ctx context.Context) error {
 	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
 	start(a.keepNetwork)
 	events := a.runtime.Events(ctx) // from here on, so that no exit is missed
+	start(func(context.Context) { a.followRuntime(events) })
+	a.startStatic(ctx, start)
 	if err := a.followNode(ctx); err != nil {
 		return err
 	}
 	if err := a.followPods(ctx); err != nil {
 		return err
 	}
-	start(func(context.Context) { a.followRuntime(events) })
 	start(a.sweepLoop)
 	start(a.measureVolumes)
 	<-ctx.Done()
@@ -145,7 +151,7 @@ func (a *agent) work(ctx context.Context) error {
 func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 	return lifecycle.Options{
 		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
-		Cgroups: a.cgroups, Recorder: newRecorder(ctx, a.api, a.settings.name), Services: a.services, Clock: a.clock,
+		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,

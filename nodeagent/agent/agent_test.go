@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -71,7 +72,13 @@ func newMachine(t *testing.T, name string) *machine {
 // boot starts the agent; it ends with the test unless stop is called before.
 func (m *machine) boot() *agent {
 	m.t.Helper()
-	api, err := newAPI(testEnv.Config, m.name)
+	return m.bootAt(testEnv.Config)
+}
+
+// bootAt starts the agent for the API server at config.
+func (m *machine) bootAt(config *rest.Config) *agent {
+	m.t.Helper()
+	api, err := newAPI(config, m.name)
 	if err != nil {
 		m.t.Fatal(err)
 	}

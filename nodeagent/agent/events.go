@@ -41,6 +41,14 @@ func (r recorder) Record(pod *keelsonv1.Pod, n lifecycle.Note) {
 	r.Event(reference, n.Type, n.Reason, n.Message)
 }
 
+// nodeEvent warns of something that is about the node and no Pod of it.
+func (r recorder) nodeEvent(node, reason, message string) {
+	reference := &corev1.ObjectReference{
+		APIVersion: keelsonv1.GroupVersion.String(), Kind: "Node", Name: node, UID: types.UID(node),
+	}
+	r.Event(reference, corev1.EventTypeWarning, reason, message)
+}
+
 // containerList names the list of the spec that the container is in.
 func containerList(pod *keelsonv1.Pod, name string) string {
 	if slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name }) {

@@ -24,6 +24,7 @@ func (a *agent) followNode(ctx context.Context) error {
 	return watchNode(ctx, a.api, func(n *keelsonv1.Node) {
 		a.reporter.Observe(n)
 		poke(a.configure)
+		a.nodeSeen(n)
 	})
 }
 

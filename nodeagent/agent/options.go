@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	cliflag "k8s.io/component-base/cli/flag"
 )
@@ -68,6 +70,15 @@ type Options struct {
 	TLSPrivateKeyFile string `json:"tlsPrivateKeyFile,omitempty"`
 	ClientCAFile      string `json:"clientCAFile,omitempty"`
 
+	// PodManifestPath is a folder of manifests of static Pods, or one such file, read every
+	// FileCheckFrequency even if nothing seems to change; ManifestURL is asked for more,
+	// with ManifestURLHeader, every HTTPCheckFrequency.
+	PodManifestPath    string            `json:"podManifestPath,omitempty"`
+	FileCheckFrequency metav1.Duration   `json:"fileCheckFrequency"`
+	ManifestURL        string            `json:"manifestURL,omitempty"`
+	ManifestURLHeader  map[string]string `json:"manifestURLHeader,omitempty"`
+	HTTPCheckFrequency metav1.Duration   `json:"httpCheckFrequency"`
+
 	// HealthAddress is where /healthz, /readyz and /metrics are served; empty switches
 	// them off.
 	HealthAddress string `json:"healthAddress"`
@@ -86,6 +97,9 @@ func NewOptions() *Options {
 		ClusterDomain: "cluster.local",
 		ServerAddress: "0.0.0.0", ServerPort: 10250,
 		HealthAddress: "127.0.0.1:10248",
+
+		FileCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
+		HTTPCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
 	}
 }
 
@@ -110,6 +124,8 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
+
+	o.addStaticFlags(fss.FlagSet("static pods"))
 
 	fs = fss.FlagSet("server")
 	fs.StringVar(&o.ServerAddress, "server-address", o.ServerAddress, "Address to serve the node's API at: logs, exec, statistics.")
@@ -161,6 +177,7 @@ func (o *Options) Validate() error {
 		bad("registry-config-dir", "%q is not an absolute path", o.RegistryConfigDir)
 	}
 	problems = append(problems, o.validatePolicy()...)
+	problems = append(problems, o.validateStatic()...)
 	problems = append(problems, o.validateServer()...)
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)

@@ -46,6 +46,7 @@ func (a *agent) followPods(ctx context.Context) error {
 	}
 	a.condition.set(func(c *condition) { c.synced = true })
 	a.ports.publish()
+	a.static.mirrors.Changed(types.NamespacedName{})
 	klog.FromContext(ctx).Info("Read the Pods of this node", "pods", len(list.Items))
 	return nil
 }
@@ -104,6 +105,10 @@ func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler 
 
 // observe handles one Pod as the API has it now.
 func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
+	if a.isMirror(pod) {
+		a.static.mirrors.Observe(pod)
+		return
+	}
 	known := a.pool.Has(pod.UID)
 	if !known && !pod.DeletionTimestamp.IsZero() && !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
 		return // this node is done with it; others still hold it
@@ -144,6 +149,10 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 
 // lost handles a Pod that the API no longer has.
 func (a *agent) lost(pod *keelsonv1.Pod) {
+	if a.isMirror(pod) {
+		a.static.mirrors.Lost(pod)
+		return
+	}
 	a.admitted.remove(pod.UID)
 	a.ports.forget(pod.UID)
 	a.forgetObjects(pod.UID)

@@ -1,10 +1,10 @@
 package agent
 
 // What a node agent may do in the API. config/policy narrows the writes to its own Node,
-// its own Lease and the Pods bound to it.
+// its own Lease and the Pods bound to it, of which it makes and deletes mirrors only.
 // `make manifests` writes it to config/rbac.
 //
-// +kubebuilder:rbac:groups=core.keelson.dev,resources=pods,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=pods,verbs=get;list;watch;create;delete;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=pods/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes/status,verbs=get;update;patch

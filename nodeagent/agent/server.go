@@ -14,6 +14,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -97,15 +98,23 @@ func (v podView) List(ctx context.Context) ([]*corev1.Pod, error) {
 	if err := v.agent.api.cache.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("listing the Pods of this node: %w", err)
 	}
-	pods := make([]*corev1.Pod, len(list.Items))
+	var pods []*corev1.Pod
 	for i := range list.Items {
-		pods[i] = withNewest(&list.Items[i], v.agent.writer)
+		if !v.agent.isMirror(&list.Items[i]) {
+			pods = append(pods, withNewest(&list.Items[i], v.agent.writer))
+		}
+	}
+	for _, pod := range v.agent.static.set.List() {
+		pods = append(pods, withNewest(pod, v.agent.writer))
 	}
 	return pods, nil
 }
 
 // Get implements server.Pods.
 func (v podView) Get(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	if pod, _ := v.agent.static.set.Get(types.NamespacedName{Namespace: namespace, Name: name}); pod != nil {
+		return withNewest(pod, v.agent.writer), nil // a mirror stands for it in the API
+	}
 	if err := v.agent.synced(); err != nil {
 		return nil, err
 	}

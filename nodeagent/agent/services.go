@@ -13,6 +13,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/env"
+	"github.com/keelson-dev/keelson/nodeagent/staticpods"
 )
 
 // serviceAddressWait bounds how long a container waits for the addresses of Services
@@ -38,6 +39,9 @@ func (a *agent) followServices(ctx context.Context) error {
 // services implements lifecycle.Services from the cache. A container's variables are
 // fixed when it starts, so it waits a moment for Services that get their address now.
 func (a *agent) services(ctx context.Context, pod *keelsonv1.Pod) ([]keelsonv1.Service, error) {
+	if staticpods.IsStatic(pod) && a.synced() != nil {
+		return nil, nil // it runs without the API
+	}
 	var expired <-chan time.Time
 	for {
 		changed := a.serviceChange.next() // before reading, so that no change is missed

@@ -52,6 +52,9 @@ func (a *agent) sweepLoop(ctx context.Context) {
 // sweep removes what nobody owns. Containers come first: their Pods then have workers
 // that remove the rest.
 func (a *agent) sweep(ctx context.Context) error {
+	if !a.static.set.Complete() {
+		return nil // what runs may be a static Pod's of which nothing was read yet
+	}
 	pods, err := a.runtime.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing what the runtime holds: %w", err)

@@ -58,6 +58,9 @@ type Pool struct {
 	ctx    context.Context
 	syncer Syncer
 	clock  clock.WithDelayedExecution
+	// Left, unless nil, is told of each Pod of which nothing is left on the node. Set it
+	// before the first Pod comes.
+	Left func(uid types.UID)
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -76,8 +79,10 @@ type worker struct {
 	pending, running bool
 	current          Work
 	cancel           context.CancelFunc
-	failures         int
-	retry            clock.Timer
+	// left: the pool does not work on the Pod any more.
+	left     bool
+	failures int
+	retry    clock.Timer
 }
 
 // New returns an empty pool whose work ends when ctx does.
@@ -207,7 +212,16 @@ func (p *Pool) run(w *worker) {
 		}
 		result, err := p.perform(job)
 		p.complete(w, job, result, err)
+		if p.Left != nil && p.hasLeft(w) {
+			p.Left(w.identity.UID)
+		}
 	}
+}
+
+func (p *Pool) hasLeft(w *worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return w.left
 }
 
 // job is one call of the Syncer.
@@ -281,9 +295,14 @@ func (p *Pool) complete(w *worker, j job, result Result, err error) {
 	case j.work == WorkTerminating:
 		w.stopped, w.pending = true, true
 	case j.forget:
-		w.pending = false
-		delete(p.workers, w.identity.UID)
+		p.dropLocked(w)
 	}
+}
+
+// dropLocked forgets a Pod of which nothing is left.
+func (p *Pool) dropLocked(w *worker) {
+	w.pending, w.left = false, true
+	delete(p.workers, w.identity.UID)
 }
 
 func (p *Pool) completeSyncLocked(w *worker, result Result) {
@@ -302,8 +321,7 @@ func (p *Pool) dropOrphanLocked(w *worker) {
 		w.pending = true
 		return
 	}
-	w.pending = false
-	delete(p.workers, w.identity.UID)
+	p.dropLocked(w)
 }
 
 // retryLocked wakes w after delay unless something wakes it before.

@@ -47,7 +47,8 @@ type Writer struct {
 type entry struct {
 	// writing is held while a patch for this Pod is under way.
 	writing sync.Mutex
-	// inAPI is the newest object known; it is shared and never changed.
+	// inAPI is the newest object known; it is shared and never changed. It is nil for a
+	// static Pod that the API does not show.
 	inAPI *keelsonv1.Pod
 	// wanted is nil until Set was called.
 	wanted *corev1.PodStatus
@@ -123,6 +124,9 @@ func (w *Writer) Set(pod *keelsonv1.Pod, s corev1.PodStatus) {
 		w.entries[pod.UID] = e
 	}
 	e.wanted = &s
+	if e.inAPI == nil {
+		return
+	}
 	if urgent(&e.inAPI.Status.PodStatus, &s) {
 		w.queue.Add(pod.UID)
 	} else {
@@ -176,7 +180,7 @@ func (w *Writer) write(ctx context.Context, uid types.UID) error {
 	w.mu.Lock()
 	inAPI, wanted := e.inAPI, e.wanted
 	w.mu.Unlock()
-	if wanted == nil {
+	if wanted == nil || inAPI == nil {
 		return nil
 	}
 	pod := render(inAPI, *wanted)
@@ -252,6 +256,9 @@ func (w *Writer) Release(ctx context.Context, pod *keelsonv1.Pod) error {
 	}
 	known := e.inAPI
 	w.mu.Unlock()
+	if known == nil {
+		return nil
+	}
 
 	err := w.removeFinalizer(ctx, known)
 	if !refused(err) {
