@@ -32,8 +32,9 @@ func qosClass(spec []byte) (corev1.PodQOSClass, bool) {
 		Resources corev1.ResourceRequirements `json:"resources"`
 	}
 	var asked struct {
-		InitContainers sized `json:"initContainers"`
-		Containers     sized `json:"containers"`
+		Resources      *corev1.ResourceRequirements `json:"resources"`
+		InitContainers sized                        `json:"initContainers"`
+		Containers     sized                        `json:"containers"`
 	}
 	if err := json.Unmarshal(spec, &asked); err != nil {
 		return "", false
@@ -45,5 +46,5 @@ func qosClass(spec []byte) (corev1.PodQOSClass, bool) {
 		}
 		return typed
 	}
-	return qos.Class(&corev1.PodSpec{InitContainers: containers(asked.InitContainers), Containers: containers(asked.Containers)}), true
+	return qos.Class(&corev1.PodSpec{Resources: asked.Resources, InitContainers: containers(asked.InitContainers), Containers: containers(asked.Containers)}), true
 }

@@ -40,7 +40,7 @@ type dependencies struct {
 	streamer    runtime.Streamer
 	runtimeName string
 	network     podNetwork
-	cgroups     lifecycle.Cgroups
+	cgroups     podCgroups
 	images      lifecycle.Images
 	// imageVolumes shows the files of images as volumes.
 	imageVolumes volumes.Images
@@ -49,6 +49,13 @@ type dependencies struct {
 	// seLinux says that this machine labels processes.
 	seLinux bool
 	clock   clock.WithTickerAndDelayedExecution
+}
+
+// podCgroups is *cgroups.Manager.
+type podCgroups interface {
+	lifecycle.Cgroups
+	// SetBurstable weighs all burstable Pods together.
+	SetBurstable(shares uint64) error
 }
 
 // errNotSynced says that nothing is known of the Pods of this node.
@@ -72,6 +79,14 @@ type agent struct {
 	volumes  *volumes.Manager
 	static   static
 	events   recorder
+
+	// burstable is the weight that the cgroup of burstable Pods has; ready once all Pods
+	// are known.
+	burstable struct {
+		mu     sync.Mutex
+		ready  bool
+		shares uint64
+	}
 
 	condition condition
 	// serviceChange announces changes of Services; serviceAddressWait is how long a
@@ -155,8 +170,8 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
-		MemoryCapacity: a.settings.machine.MemoryBytes,
-		Objects:        a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
+		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
+		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
 		RuntimeHandler: a.api.runtimeHandler,
 		Allocatable:    func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
@@ -194,7 +209,7 @@ func (a *agent) facts() node.Facts {
 	defer c.mu.Unlock()
 	f := node.Facts{
 		Machine: a.settings.machine, IP: a.settings.ip.String(), MaxPods: a.options.MaxPods,
-		Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
+		Reserved: a.settings.reserved, Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
 	}
 	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
 		if p != "" {

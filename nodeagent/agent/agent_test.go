@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
@@ -452,9 +454,26 @@ func (n *fakeNetwork) count() int {
 type fakeCgroups struct {
 	mu    sync.Mutex
 	paths []string
+	// burstable are the weights set, in order.
+	burstable []uint64
 }
 
-func (c *fakeCgroups) Ensure(path string, _ uint64) error {
+func (c *fakeCgroups) Pod(class corev1.PodQOSClass, uid types.UID) string {
+	return cgroups.Layout{Root: cgroups.DefaultRoot}.Pod(class, uid)
+}
+
+func (c *fakeCgroups) Owns(string) bool { return true }
+
+func (c *fakeCgroups) Memory(string) (int64, error) { return 0, nil }
+
+func (c *fakeCgroups) SetBurstable(shares uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.burstable = append(c.burstable, shares)
+	return nil
+}
+
+func (c *fakeCgroups) Ensure(path string, _ cgroups.Settings) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !slices.Contains(c.paths, path) {
@@ -463,10 +482,10 @@ func (c *fakeCgroups) Ensure(path string, _ uint64) error {
 	return nil
 }
 
-func (c *fakeCgroups) Remove(path string) error {
+func (c *fakeCgroups) Remove(uid types.UID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.paths = slices.DeleteFunc(c.paths, func(p string) bool { return p == path })
+	c.paths = slices.DeleteFunc(c.paths, func(p string) bool { return strings.HasSuffix(p, "/pod"+string(uid)) })
 	return nil
 }
 

@@ -119,7 +119,7 @@ func newParts(ctx context.Context, o *Options, s settings) (parts, error) {
 	if err := c.Validate(); err != nil {
 		return parts{}, err
 	}
-	groups, err := cgroups.New(cgroupMount)
+	groups, err := cgroups.New(cgroupMount, cgroups.Layout{Root: o.CgroupRoot})
 	if err != nil {
 		return parts{}, err
 	}

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	cliflag "k8s.io/component-base/cli/flag"
+
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 )
 
 // Options are the settings of keelson-node; the JSON names are those of its config
@@ -46,6 +48,16 @@ type Options struct {
 	// that Pods may set beside the safe ones; a * at the end stands for any rest.
 	AllowPrivileged      bool     `json:"allowPrivileged"`
 	AllowedUnsafeSysctls []string `json:"allowedUnsafeSysctls,omitempty"`
+
+	// CgroupRoot is the cgroup above those of all Pods; two agents of one machine need two.
+	CgroupRoot string `json:"cgroupRoot"`
+	// PodPidsLimit is the most processes and threads of one Pod; -1 is no limit.
+	PodPidsLimit int64 `json:"podPidsLimit"`
+	// KubeReserved and SystemReserved are amounts of cpu, memory, ephemeral-storage and
+	// pid that Pods do not get; EnforceNodeAllocatable says who is held to that: pods.
+	KubeReserved           map[string]string `json:"kubeReserved,omitempty"`
+	SystemReserved         map[string]string `json:"systemReserved,omitempty"`
+	EnforceNodeAllocatable []string          `json:"enforceNodeAllocatable"`
 
 	// RootDir holds what survives a reboot, RunDir what does not, LogDir the logs.
 	RootDir string `json:"rootDir"`
@@ -92,7 +104,8 @@ func NewOptions() *Options {
 		ContainerdAddress: "/run/containerd/containerd.sock",
 		RegistryConfigDir: "/etc/containerd/certs.d",
 		AllowPrivileged:   true,
-		RootDir:           "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
+		CgroupRoot:        cgroups.DefaultRoot, PodPidsLimit: cgroups.Unlimited, EnforceNodeAllocatable: []string{enforcePods},
+		RootDir: "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
 		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
 		ClusterDomain: "cluster.local",
 		ServerAddress: "0.0.0.0", ServerPort: 10250,
@@ -121,6 +134,11 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml): mirrors and authorities. It need not exist. Empty: ask registries themselves.")
 	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Let Pods have privileged containers.")
 	fs.StringSliceVar(&o.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", o.AllowedUnsafeSysctls, "Sysctls that Pods may set beside the safe ones. A * at the end stands for any rest.")
+	fs.StringVar(&o.CgroupRoot, "cgroup-root", o.CgroupRoot, "Cgroup above those of all Pods. It is made; two agents of one machine need two.")
+	fs.Int64Var(&o.PodPidsLimit, "pod-pids-limit", o.PodPidsLimit, "Most processes and threads of one Pod. -1: no limit.")
+	fs.StringToStringVar(&o.KubeReserved, "kube-reserved", o.KubeReserved, "What Pods do not get because Keelson's own programs need it, such as cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000.")
+	fs.StringToStringVar(&o.SystemReserved, "system-reserved", o.SystemReserved, "What Pods do not get because the rest of the machine needs it, written as in --kube-reserved.")
+	fs.StringSliceVar(&o.EnforceNodeAllocatable, "enforce-node-allocatable", o.EnforceNodeAllocatable, "Who is held to what is left: pods, or none.")
 	fs.StringVar(&o.RootDir, "root-dir", o.RootDir, "Folder for what has to survive a reboot.")
 	fs.StringVar(&o.RunDir, "run-dir", o.RunDir, "Folder for what does not.")
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
@@ -178,6 +196,7 @@ func (o *Options) Validate() error {
 	}
 	problems = append(problems, o.validatePolicy()...)
 	problems = append(problems, o.validateStatic()...)
+	problems = append(problems, o.validateResources()...)
 	problems = append(problems, o.validateServer()...)
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)

@@ -37,6 +37,7 @@ func (a *agent) followPods(ctx context.Context) error {
 	for _, pod := range admissionOrder(list.Items) {
 		a.observe(ctx, pod)
 	}
+	a.startWeighing(ctx)
 	registration, err := pods.AddEventHandler(a.podHandler(ctx))
 	if err != nil {
 		return fmt.Errorf("watching Pods: %w", err)
@@ -88,7 +89,7 @@ func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler 
 			}
 			// A Pod that was deleted and made again under its name may come as an update.
 			if old, ok := before.(*keelsonv1.Pod); ok && old.UID != pod.UID {
-				a.lost(old)
+				a.lost(ctx, old)
 			}
 			a.observe(ctx, pod)
 		},
@@ -97,7 +98,7 @@ func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler 
 				object = tombstone.Obj
 			}
 			if pod, ok := object.(*keelsonv1.Pod); ok {
-				a.lost(pod)
+				a.lost(ctx, pod)
 			}
 		},
 	}
@@ -118,6 +119,7 @@ func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
 		a.admit(ctx, pod)
 	}
 	a.admitted.refresh(pod)
+	a.weighBurstable(ctx)
 	a.ports.setPod(pod)
 	a.trackObjects(pod)
 	a.pool.Update(pod)
@@ -148,12 +150,13 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 }
 
 // lost handles a Pod that the API no longer has.
-func (a *agent) lost(pod *keelsonv1.Pod) {
+func (a *agent) lost(ctx context.Context, pod *keelsonv1.Pod) {
 	if a.isMirror(pod) {
 		a.static.mirrors.Lost(pod)
 		return
 	}
 	a.admitted.remove(pod.UID)
+	a.weighBurstable(ctx)
 	a.ports.forget(pod.UID)
 	a.forgetObjects(pod.UID)
 	if a.pool.Has(pod.UID) {
@@ -171,6 +174,8 @@ func terminal(pod *keelsonv1.Pod) bool {
 type admittedPods struct {
 	mu   sync.Mutex
 	pods map[types.UID]*keelsonv1.Pod
+	// burstable is what the burstable ones ask for, in thousandths of a CPU.
+	burstable int64
 }
 
 func newAdmittedPods() *admittedPods { return &admittedPods{pods: map[types.UID]*keelsonv1.Pod{}} }
@@ -178,7 +183,17 @@ func newAdmittedPods() *admittedPods { return &admittedPods{pods: map[types.UID]
 func (p *admittedPods) add(pod *keelsonv1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pods[pod.UID] = pod
+	p.putLocked(pod.UID, pod)
+}
+
+// putLocked replaces what is known of a Pod; nil is nothing.
+func (p *admittedPods) putLocked(uid types.UID, pod *keelsonv1.Pod) {
+	p.burstable += burstableMilli(pod) - burstableMilli(p.pods[uid])
+	if pod == nil {
+		delete(p.pods, uid)
+	} else {
+		p.pods[uid] = pod
+	}
 }
 
 // refresh takes note of a change; a Pod that has ended holds nothing any more.
@@ -189,16 +204,16 @@ func (p *admittedPods) refresh(pod *keelsonv1.Pod) {
 		return
 	}
 	if terminal(pod) {
-		delete(p.pods, pod.UID)
+		p.putLocked(pod.UID, nil)
 	} else {
-		p.pods[pod.UID] = pod
+		p.putLocked(pod.UID, pod)
 	}
 }
 
 func (p *admittedPods) remove(uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.pods, uid)
+	p.putLocked(uid, nil)
 }
 
 func (p *admittedPods) list() []*keelsonv1.Pod {

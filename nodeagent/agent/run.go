@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/internal/apidial"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
@@ -103,6 +104,9 @@ type settings struct {
 	ip                   netip.Addr
 	machine              node.Machine
 	clusterCIDR, service netip.Prefix
+	// reserved is what Pods do not get; pageSizes are the large pages that can be limited.
+	reserved  corev1.ResourceList
+	pageSizes []int64
 }
 
 func settle(o *Options) (settings, error) {
@@ -112,6 +116,15 @@ func settle(o *Options) (settings, error) {
 	}
 	s := settings{name: name, version: version.Get().Version}
 	if s.machine, err = node.ReadMachine(); err != nil {
+		return settings{}, err
+	}
+	if s.machine.HugePages, err = cgroups.HugePages(hugePagesFolder); err != nil {
+		return settings{}, err
+	}
+	if s.reserved, err = o.reserved(); err != nil {
+		return settings{}, err
+	}
+	if err := node.CheckReserved(node.Facts{Machine: s.machine, MaxPods: o.MaxPods, Reserved: s.reserved}); err != nil {
 		return settings{}, err
 	}
 	if o.NodeIP != "" {
@@ -144,6 +157,11 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	m, err := newParts(ctx, o, s)
 	if err != nil {
 		return nil, err
+	}
+	s.pageSizes = m.cgroups.HugePageSizes(s.machine.HugePages)
+	facts := node.Facts{Machine: s.machine, MaxPods: o.MaxPods, Reserved: s.reserved}
+	if err := m.cgroups.Start(o.rootSettings(facts, s.pageSizes)); err != nil {
+		return nil, errors.Join(err, m.engine.Close())
 	}
 	d := dependencies{
 		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -44,6 +43,7 @@ func (a *agent) sweepLoop(ctx context.Context) {
 		case <-a.sweepNow:
 		case <-ticker.C(): // the safety net under the runtime's events
 			a.manager.RecheckNetworks()
+			a.weighBurstable(ctx)
 			a.pool.WakeAll()
 		}
 	}
@@ -102,7 +102,7 @@ func (a *agent) sweepPodFiles(ctx context.Context, uid types.UID) error {
 	if err := a.manager.Volumes.TearDown(ctx, uid); err != nil { // before the folder: nothing may be removed through a mount
 		return err
 	}
-	if err := a.cgroups.Remove(cgroups.PodPath(uid)); err != nil {
+	if err := a.cgroups.Remove(uid); err != nil {
 		return err
 	}
 	return os.RemoveAll(filepath.Join(a.manager.PodsDir(), string(uid)))

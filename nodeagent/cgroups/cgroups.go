@@ -1,8 +1,10 @@
-// Package cgroups keeps one cgroup for each Pod, the parent of its containers'
-// cgroups, so that Pods share the CPU by what they asked for. It works with cgroup v1
-// and v2 through plain files. It never touches a cgroup outside /keelson and never
-// moves a process. After a crash the caller, who knows its Pods, removes the cgroups of
-// those that are gone.
+// Package cgroups keeps the tree of cgroups above the containers: a root that holds all
+// Pods to what the node gives them, one cgroup for each class that is not guaranteed,
+// and one for each Pod, so that Pods share the CPU by what they asked for and none takes
+// more than its limits. It works with cgroup v1 and v2 through plain files. It never
+// touches a cgroup outside its root and never moves a process. After a crash Start puts
+// root and classes right again; the caller, who knows its Pods, ensures theirs and
+// removes those of Pods that are gone.
 package cgroups
 
 import (
@@ -17,69 +19,142 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
 
 const (
-	// Root is the parent of all Pods' cgroups.
-	Root = "/keelson"
-	// podPrefix is what the name of a Pod's cgroup begins with; the UID follows.
-	podPrefix = "pod"
-	dirMode   = 0o755
+	dirMode = 0o755
 
 	// A cgroup whose last process was just reaped stays busy for a moment.
 	busyTries = 20
 	busyPause = 10 * time.Millisecond
+
+	// minShares is the weight of Pods that ask for nothing.
+	minShares = 2
 )
 
-// PodPath is the path of a Pod's cgroup.
-func PodPath(uid types.UID) string { return Root + "/" + podPrefix + string(uid) }
+// controllers are those whose settings this package writes. Hierarchies that cgroup v1
+// does not have are left out.
+var controllers = []string{"cpu", "memory", "pids", "hugetlb"}
 
 // Manager works on one cgroup file system.
 type Manager struct {
+	Layout
 	mount string
 	v2    bool
 	clock clock.Clock
 }
 
 // New returns the Manager of the file system at mount, usually /sys/fs/cgroup.
-func New(mount string) (*Manager, error) {
+func New(mount string, layout Layout) (*Manager, error) {
+	if err := layout.Validate(); err != nil {
+		return nil, err
+	}
 	var fsInfo unix.Statfs_t
 	if err := unix.Statfs(mount, &fsInfo); err != nil {
 		return nil, fmt.Errorf("reading the cgroup file system at %s: %w", mount, err)
 	}
-	return &Manager{mount: mount, v2: fsInfo.Type == unix.CGROUP2_SUPER_MAGIC, clock: clock.RealClock{}}, nil
+	return &Manager{Layout: layout, mount: mount, v2: fsInfo.Type == unix.CGROUP2_SUPER_MAGIC, clock: clock.RealClock{}}, nil
 }
 
-// Ensure makes the cgroup at path (below Root) with the given CPU weight, in cgroup v1
-// units.
-func (m *Manager) Ensure(path string, cpuShares uint64) error {
-	if err := checkPath(path); err != nil {
+// Start makes the root with its settings, and the classes. The classes have no limits;
+// best effort weighs least, burstable what SetBurstable says.
+func (m *Manager) Start(root Settings) error {
+	if err := m.ensure(m.Root, root); err != nil {
 		return err
 	}
-	if m.v2 {
-		return m.ensureV2(path, cpuShares)
-	}
-	dir := filepath.Join(m.mount, "cpu", path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return fmt.Errorf("making the cgroup %s: %w", path, err)
-	}
-	return writeSetting(filepath.Join(dir, "cpu.shares"), strconv.FormatUint(cpuShares, 10))
-}
-
-func (m *Manager) ensureV2(path string, cpuShares uint64) error {
-	dir := filepath.Join(m.mount, path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return fmt.Errorf("making the cgroup %s: %w", path, err)
-	}
-	// Controllers have to be handed down level by level before the child has them.
-	for _, parent := range parents(m.mount, dir) {
-		if err := handDown(parent); err != nil {
+	for _, class := range classes {
+		if err := m.ensure(m.Class(class), Settings{}); err != nil {
 			return err
 		}
 	}
-	return writeSetting(filepath.Join(dir, "cpu.weight"), strconv.FormatUint(weight(cpuShares), 10))
+	return m.ensure(m.Class(corev1.PodQOSBestEffort), Settings{CPUShares: new(uint64(minShares))})
+}
+
+// SetBurstable gives the burstable Pods together their weight against the guaranteed.
+func (m *Manager) SetBurstable(shares uint64) error {
+	return m.ensure(m.Class(corev1.PodQOSBurstable), Settings{CPUShares: &shares})
+}
+
+// Ensure makes the cgroup of a Pod with the given settings, or changes them.
+func (m *Manager) Ensure(path string, s Settings) error {
+	if err := m.checkPod(path); err != nil {
+		return err
+	}
+	return m.ensure(path, s)
+}
+
+func (m *Manager) ensure(path string, s Settings) error {
+	dirs, err := m.make(path)
+	if err != nil {
+		return err
+	}
+	for _, f := range s.files(m.v2) {
+		dir, ok := dirs[f.Controller]
+		if !ok && f.unlimited() {
+			continue // nothing could limit it
+		}
+		if !ok {
+			return fmt.Errorf("setting %s of the cgroup %s to %s: this machine has no cgroup controller %s", f.File, path, f.Value, f.Controller)
+		}
+		if err := writeSetting(filepath.Join(dir, f.File), f.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// make makes the cgroup and returns its folder for each controller that the machine has.
+func (m *Manager) make(path string) (map[string]string, error) {
+	dirs := map[string]string{}
+	for _, controller := range controllers {
+		dir := filepath.Join(m.mount, path)
+		if !m.v2 {
+			if !m.hasV1(controller) {
+				continue
+			}
+			dir = filepath.Join(m.mount, controller, path)
+		}
+		dirs[controller] = dir
+		if err := os.MkdirAll(dir, dirMode); err != nil {
+			return nil, fmt.Errorf("making the cgroup %s: %w", path, err)
+		}
+	}
+	if !m.v2 {
+		return dirs, nil
+	}
+	// Controllers have to be handed down level by level before the child has them.
+	for _, parent := range parents(m.mount, filepath.Join(m.mount, path)) {
+		if err := handDown(parent); err != nil {
+			return nil, err
+		}
+	}
+	available, err := controllersOf(filepath.Dir(filepath.Join(m.mount, path)))
+	if err != nil {
+		return nil, err
+	}
+	for controller := range dirs {
+		if !slices.Contains(available, controller) {
+			delete(dirs, controller)
+		}
+	}
+	return dirs, nil
+}
+
+func (m *Manager) hasV1(controller string) bool {
+	_, err := os.Stat(filepath.Join(m.mount, controller))
+	return err == nil
+}
+
+// Has tells whether this machine can limit what the controller counts.
+func (m *Manager) Has(controller string) bool {
+	if !m.v2 {
+		return m.hasV1(controller)
+	}
+	available, err := controllersOf(m.mount)
+	return err == nil && slices.Contains(available, controller)
 }
 
 // parents lists the folders from mount down to the one above dir.
@@ -94,11 +169,11 @@ func parents(mount, dir string) []string {
 
 // handDown gives the children of dir every controller that dir has.
 func handDown(dir string) error {
-	data, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	available, err := controllersOf(dir)
 	if err != nil {
-		return fmt.Errorf("reading the controllers of cgroup %s: %w", dir, err)
+		return err
 	}
-	for _, controller := range strings.Fields(string(data)) {
+	for _, controller := range available {
 		if err := writeSetting(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller); err != nil {
 			return err
 		}
@@ -106,33 +181,56 @@ func handDown(dir string) error {
 	return nil
 }
 
-// weight converts shares (2 to 262144) to a v2 weight (1 to 10000), as runc does.
-func weight(shares uint64) uint64 {
-	shares = min(max(shares, 2), 262144)
-	return 1 + (shares-2)*9999/262142
+func controllersOf(dir string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the controllers of cgroup %s: %w", dir, err)
+	}
+	return strings.Fields(string(data)), nil
 }
 
-// RemoveRoot takes away the parent of all Pods' cgroups where nothing is left below it:
-// another agent on this machine may have Pods there.
+// Memory is how many bytes are in use below the cgroup at path.
+func (m *Manager) Memory(path string) (int64, error) {
+	file := filepath.Join(m.mount, "memory", path, "memory.usage_in_bytes")
+	if m.v2 {
+		file = filepath.Join(m.mount, path, "memory.current")
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fmt.Errorf("reading the memory use of the cgroup %s: %w", path, err)
+	}
+	usage, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading the memory use of the cgroup %s: %w", path, err)
+	}
+	return usage, nil
+}
+
+// RemoveRoot takes away root and classes where nothing is left below them: another
+// agent on this machine may have Pods there.
 func (m *Manager) RemoveRoot() error {
-	for _, root := range m.hierarchies() {
-		err := unix.Rmdir(filepath.Join(root, Root))
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
-			return fmt.Errorf("removing the cgroup %s: %w", Root, err)
+	for _, hierarchy := range m.hierarchies() {
+		for _, path := range []string{m.Class(corev1.PodQOSBurstable), m.Class(corev1.PodQOSBestEffort), m.Root} {
+			err := unix.Rmdir(filepath.Join(hierarchy, path))
+			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+				return fmt.Errorf("removing the cgroup %s: %w", path, err)
+			}
 		}
 	}
 	return nil
 }
 
-// Remove takes away the cgroup at path with all below it; one that is not there is
-// fine. Its error says that a process still runs in it.
-func (m *Manager) Remove(path string) error {
-	if err := checkPath(path); err != nil {
-		return err
-	}
-	for _, root := range m.hierarchies() {
-		if err := m.removeTree(filepath.Join(root, path)); err != nil {
-			return fmt.Errorf("removing the cgroup %s: %w", path, err)
+// Remove takes away the cgroup of a Pod, whatever its class was, with all below it; one
+// that is not there is fine. Its error says that a process still runs in it.
+func (m *Manager) Remove(uid types.UID) error {
+	for _, path := range m.homes(uid) {
+		if err := m.checkPod(path); err != nil {
+			return err
+		}
+		for _, hierarchy := range m.hierarchies() {
+			if err := m.removeTree(filepath.Join(hierarchy, path)); err != nil {
+				return fmt.Errorf("removing the cgroup %s: %w", path, err)
+			}
 		}
 	}
 	return nil
@@ -183,13 +281,6 @@ func (m *Manager) removeTree(dir string) error {
 		}
 		m.clock.Sleep(busyPause)
 	}
-}
-
-func checkPath(path string) error {
-	if filepath.Clean(path) != path || filepath.Dir(path) != Root {
-		return fmt.Errorf("cgroup %q is not a Pod's: want %s/%s<uid>", path, Root, podPrefix)
-	}
-	return nil
 }
 
 func writeSetting(path, value string) error {

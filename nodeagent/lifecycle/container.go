@@ -11,7 +11,6 @@ import (
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -109,8 +108,8 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		HostIPC:      pod.Spec.HostIPC,
 		Security:     security,
 		Mounts:       append(m.mounts(pod, c, messagePath), mounts...),
-		Resources:    computeResources(&pod.Spec, c, m.MemoryCapacity),
-		CgroupParent: cgroups.PodPath(pod.UID), LogPath: logPath, TerminationMessageHostPath: messagePath,
+		Resources:    computeResources(pod, c, m.Capacity),
+		CgroupParent: at.cgroup, LogPath: logPath, TerminationMessageHostPath: messagePath,
 	}, nil
 }
 

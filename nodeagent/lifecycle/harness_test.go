@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/utils/clock"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/hooks"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
@@ -51,7 +53,7 @@ func onMachine(t *testing.T, story func(m *machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{t: t, runtime: fake.New(clock.RealClock{}),
 			network: &fakeNetwork{attached: map[types.UID]netip.Addr{}}, status: &fakeStatus{statuses: map[types.UID]corev1.PodStatus{}},
-			cgroups: &fakeCgroups{shares: map[string]uint64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}, exec: &fakeExec{}}
+			cgroups: &fakeCgroups{settings: map[string]cgroups.Settings{}, memory: map[string]int64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}, exec: &fakeExec{}}
 		m.boot(dir)
 		defer func() { m.stop() }()
 		story(m)
@@ -73,7 +75,7 @@ func (m *machine) boot(dir string) {
 		Probes: m.probes, Hooks: hooks.New(m.exec, clock.RealClock{}),
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
 		Recorder: m.events, Services: noServices, Volumes: m.volumes, Objects: &m.objects, Allocatable: nodeAllocatable, Clock: clock.RealClock{}, RuntimeName: "fake",
-		HostIP: "192.0.2.1", Hostname: "machine", MemoryCapacity: 4 << 30,
+		HostIP: "192.0.2.1", Hostname: "machine", Capacity: Capacity{Memory: 4 << 30, PodPIDs: 100},
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})
 	m.pool = podworker.New(ctx, m.manager, clock.RealClock{})
@@ -342,7 +344,8 @@ func (s *fakeStatus) hasReleased(uid types.UID) bool {
 type fakeCgroups struct {
 	meanwhile func() // what happens while a cgroup is made; nil is nothing
 	mu        sync.Mutex
-	shares    map[string]uint64
+	settings  map[string]cgroups.Settings
+	memory    map[string]int64
 	failures  []error
 }
 
@@ -361,26 +364,38 @@ func (c *fakeCgroups) takeFailureLocked() error {
 	return err
 }
 
-func (c *fakeCgroups) Ensure(path string, shares uint64) error {
+func (c *fakeCgroups) Pod(class corev1.PodQOSClass, uid types.UID) string {
+	return cgroups.Layout{Root: cgroups.DefaultRoot}.Pod(class, uid)
+}
+
+func (c *fakeCgroups) Owns(string) bool { return true }
+
+func (c *fakeCgroups) Memory(path string) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.memory[path], nil
+}
+
+func (c *fakeCgroups) Ensure(path string, s cgroups.Settings) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.takeFailureLocked(); err != nil {
 		return err
 	}
-	c.shares[path] = shares
+	c.settings[path] = s
 	if c.meanwhile != nil {
 		c.meanwhile()
 	}
 	return nil
 }
 
-func (c *fakeCgroups) Remove(path string) error {
+func (c *fakeCgroups) Remove(uid types.UID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.takeFailureLocked(); err != nil {
 		return err
 	}
-	delete(c.shares, path)
+	maps.DeleteFunc(c.settings, func(path string, _ cgroups.Settings) bool { return strings.HasSuffix(path, "/pod"+string(uid)) })
 	return nil
 }
 

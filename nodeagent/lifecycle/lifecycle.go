@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/objects"
@@ -63,10 +64,19 @@ type StatusSink interface {
 	Forget(uid types.UID)
 }
 
-// Cgroups holds the Pods' own cgroups; both methods may be repeated.
+// Cgroups holds the Pods' own cgroups; *cgroups.Manager is one. Every method may be
+// repeated.
 type Cgroups interface {
-	Ensure(path string, cpuShares uint64) error
-	Remove(path string) error
+	// Pod is the cgroup of a Pod.
+	Pod(class corev1.PodQOSClass, uid types.UID) string
+	// Owns says that path is such a cgroup: that of another root is none.
+	Owns(path string) bool
+	// Ensure makes the cgroup of a Pod, or changes what it is given.
+	Ensure(path string, s cgroups.Settings) error
+	// Memory is how many bytes are in use below path.
+	Memory(path string) (int64, error)
+	// Remove removes the cgroup of a Pod, whatever its class was.
+	Remove(uid types.UID) error
 }
 
 // Note is an event to record about one container, or the Pod when Container is empty.
@@ -109,8 +119,8 @@ type Options struct {
 	RuntimeName string
 	// HostIP is the node's address; Hostname the machine's name.
 	HostIP, Hostname string
-	// MemoryCapacity is the machine's memory in bytes.
-	MemoryCapacity int64
+	// Capacity is what limits are measured against.
+	Capacity Capacity
 	// RootDir holds a folder for each Pod; PodLogDir and ContainerLogDir the logs and
 	// the links to them.
 	RootDir, PodLogDir, ContainerLogDir string

@@ -106,8 +106,8 @@ func (m *machine) expectNothing(pod *keelsonv1.Pod) {
 	if err != nil || len(state.Sandboxes)+len(state.Containers) > 0 {
 		m.t.Errorf("the runtime still holds %+v, %v", state, err)
 	}
-	if len(m.network.attached) > 0 || len(m.cgroups.shares) > 0 {
-		m.t.Errorf("left: addresses %v, cgroups %v", m.network.attached, m.cgroups.shares)
+	if len(m.network.attached) > 0 || len(m.cgroups.settings) > 0 {
+		m.t.Errorf("left: addresses %v, cgroups %v", m.network.attached, m.cgroups.settings)
 	}
 	if !m.status.hasReleased(pod.UID) || m.pool.Has(pod.UID) {
 		m.t.Errorf("finalizer removed: %v, worker left: %v", m.status.hasReleased(pod.UID), m.pool.Has(pod.UID))

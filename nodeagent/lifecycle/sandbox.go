@@ -7,13 +7,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
+	"github.com/keelson-dev/keelson/apis/qos"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-// ensureSandbox returns the sandbox that containers start in, made if the plan says.
-func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (string, Attachment, error) {
+// ensureSandbox returns where containers start, made if the plan says.
+func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (place, error) {
 	if p.SandboxChanged && p.NewSandbox {
 		m.Recorder.Record(pod, Note{Type: corev1.EventTypeNormal, Reason: eventSandboxChanged,
 			Message: "Pod sandbox changed, it will be killed and re-created."})
@@ -22,49 +22,45 @@ func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state r
 	if err != nil {
 		m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventNetworkNotReady,
 			Message: fmt.Sprintf("network is not ready: %v", err)})
-		return "", Attachment{}, err
+		return place{}, err
 	}
 	if !p.NewSandbox {
-		return state.Sandboxes[0].ID, attachment, nil
+		return place{state.Sandboxes[0].ID, state.Sandboxes[0].CgroupParent, attachment}, nil
 	}
-	id, err := m.runSandbox(ctx, pod, p.SandboxAttempt, attachment)
+	sandbox, err := m.runSandbox(ctx, pod, p.SandboxAttempt, attachment)
 	if err != nil {
 		if ctx.Err() == nil {
 			m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventFailedSandbox,
 				Message: fmt.Sprintf("Failed to create pod sandbox: %v", err)})
 		}
-		return "", Attachment{}, fmt.Errorf("creating the sandbox: %w", err)
+		return place{}, fmt.Errorf("creating the sandbox: %w", err)
 	}
-	return id, attachment, nil
+	return place{sandbox.ID, sandbox.CgroupParent, attachment}, nil
 }
 
-func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment) (string, error) {
+func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment) (runtime.Sandbox, error) {
 	config := runtime.SandboxConfig{
 		PodIdentity: identity(pod), Attempt: attempt,
-		NetNSPath: attachment.NetNSPath, CgroupParent: cgroups.PodPath(pod.UID),
+		NetNSPath: attachment.NetNSPath, CgroupParent: m.Cgroups.Pod(qos.Class(&pod.Spec), pod.UID),
 		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod),
 	}
 	if err := m.checkRuntimeClass(ctx, pod); err != nil {
-		return "", err
+		return runtime.Sandbox{}, err
 	}
 	if !pod.Spec.HostNetwork {
 		hostname, err := hostfiles.KernelHostname(pod, m.DNS.Domain)
 		if err != nil {
-			return "", err
+			return runtime.Sandbox{}, err
 		}
 		config.Hostname = hostname
 	}
 	if err := m.writePodFiles(pod, attachment); err != nil {
-		return "", err
+		return runtime.Sandbox{}, err
 	}
-	if err := m.Cgroups.Ensure(config.CgroupParent, podShares(&pod.Spec)); err != nil {
-		return "", err
+	if err := m.Cgroups.Ensure(config.CgroupParent, podSettings(pod, m.Capacity)); err != nil {
+		return runtime.Sandbox{}, err
 	}
-	sandbox, err := m.Runtime.RunSandbox(ctx, config)
-	if err != nil {
-		return "", err
-	}
-	return sandbox.ID, nil
+	return m.Runtime.RunSandbox(ctx, config)
 }
 
 // attach returns the Pod's network, from memory when it is known.

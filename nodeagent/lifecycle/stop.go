@@ -12,7 +12,6 @@ import (
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -148,7 +147,7 @@ func (m *Manager) release(ctx context.Context, id runtime.PodIdentity, state run
 	if err := m.Volumes.TearDown(ctx, id.UID); err != nil {
 		return err
 	}
-	if err := m.Cgroups.Remove(cgroups.PodPath(id.UID)); err != nil {
+	if err := m.Cgroups.Remove(id.UID); err != nil {
 		return fmt.Errorf("removing the Pod's cgroup: %w", err)
 	}
 	return nil

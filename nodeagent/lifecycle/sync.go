@@ -84,17 +84,18 @@ func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runti
 	if err != nil {
 		return time.Time{}, err
 	}
-	sandboxID, attachment, err := m.ensureSandbox(ctx, pod, state, p)
+	at, err := m.ensureSandbox(ctx, pod, state, p)
 	if err != nil {
 		return time.Time{}, err
 	}
-	retryAt, err := m.applyStarts(ctx, pod, p.Start, place{sandboxID, attachment}, pulls)
+	retryAt, err := m.applyStarts(ctx, pod, p.Start, at, pulls)
 	return earlier(retryAt, filesAt), err
 }
 
 // place is where containers start.
 type place struct {
 	sandboxID  string
+	cgroup     string
 	attachment Attachment
 }
 

@@ -25,6 +25,10 @@ import (
 type Machine struct {
 	CPUs        int
 	MemoryBytes int64
+	// PIDs is how many processes and threads there can be; 0 when it is not known.
+	PIDs int64
+	// HugePages are the bytes of large pages by their size in bytes.
+	HugePages map[int64]int64
 
 	Hostname, MachineID, SystemUUID, BootID string
 	KernelVersion, OSImage                  string
@@ -49,6 +53,9 @@ func ReadMachine() (Machine, error) {
 		return Machine{}, fmt.Errorf("reading the kernel's version: %w", err)
 	}
 	m.KernelVersion = unix.ByteSliceToString(uname.Release[:])
+	if m.PIDs, err = strconv.ParseInt(readLine("/proc/sys/kernel/pid_max"), 10, 64); err != nil {
+		m.PIDs = 0
+	}
 	m.MachineID = readLine("/etc/machine-id")
 	m.SystemUUID = readLine("/sys/class/dmi/id/product_uuid")
 	m.BootID = readLine("/proc/sys/kernel/random/boot_id")

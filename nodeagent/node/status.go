@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -34,6 +33,8 @@ type Facts struct {
 	ServerPort int
 	// Version is the agent's; RuntimeVersion is "name://version", empty until known.
 	Version, RuntimeVersion string
+	// Reserved is what of the machine is not for Pods.
+	Reserved corev1.ResourceList
 	// Problems say why Pods cannot run here; none means Ready.
 	Problems []string
 }
@@ -47,20 +48,12 @@ func Labels(name string, m Machine) map[string]string {
 	}
 }
 
-// Allocatable is what Pods may use of the machine.
-func Allocatable(f Facts) corev1.ResourceList {
-	return corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewQuantity(int64(f.Machine.CPUs), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(f.Machine.MemoryBytes, resource.BinarySI),
-		corev1.ResourcePods:   *resource.NewQuantity(int64(f.MaxPods), resource.DecimalSI),
-	}
-}
 
 // computeStatus returns the status of node that follows from facts. Conditions of
 // other writers are kept.
 func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeStatus {
 	status := *node.Status.DeepCopy()
-	status.Capacity, status.Allocatable = Allocatable(f), Allocatable(f)
+	status.Capacity, status.Allocatable = Capacity(f), Allocatable(f)
 	status.Addresses = []corev1.NodeAddress{
 		{Type: corev1.NodeInternalIP, Address: f.IP},
 		{Type: corev1.NodeHostName, Address: f.Machine.Hostname},

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -47,6 +48,10 @@ type Runtime interface {
 	// run (no such command, not executable); the container is then listed as exited
 	// with that code and message, also after a restart of the agent.
 	StartContainer(ctx context.Context, id string) error
+
+	// UpdateContainer gives a running container other resources, all of them but
+	// OOMScoreAdj. One that does not run is an error.
+	UpdateContainer(ctx context.Context, id string, resources Resources) error
 
 	// StopContainer sends the stop signal, waits up to grace, kills, and returns when
 	// the container has exited. Zero grace kills at once. A second call with a shorter
@@ -134,6 +139,8 @@ type Sandbox struct {
 	HostNetwork bool
 	// PID is the pause process, 0 when it does not run.
 	PID uint32
+	// CgroupParent is SandboxConfig.CgroupParent.
+	CgroupParent string
 }
 
 // Container is one attempt at running one container of a Pod.
@@ -148,6 +155,11 @@ type Container struct {
 	Image, ImageID string
 	// SpecHash is ContainerConfig.SpecHash at creation.
 	SpecHash string
+	// CgroupPath is the container's own cgroup.
+	CgroupPath string
+	// Resources are those of the last UpdateContainer, or of its making. A container of
+	// an older version of this package has none.
+	Resources Resources
 	// LogPath is the file that its output goes to.
 	LogPath                          string
 	CreatedAt, StartedAt, FinishedAt time.Time
@@ -168,7 +180,7 @@ type SandboxConfig struct {
 	NetNSPath string
 	// Hostname of the Pod's UTS namespace; empty (hostNetwork) shares the machine's.
 	Hostname string
-	// CgroupParent is the Pod's cgroup, such as "/keelson/pod<uid>".
+	// CgroupParent is the Pod's cgroup, such as "/keelson/burstable/pod<uid>".
 	CgroupParent string
 	// HostPID and HostIPC share the machine's process and IPC namespaces.
 	HostPID, HostIPC bool
@@ -251,8 +263,13 @@ type Resources struct {
 	CPUPeriod uint64
 	// MemoryLimit is in bytes.
 	MemoryLimit int64
-	// OOMScoreAdj is applied as far as this process may.
+	// HugePages limits bytes by the kernel's name of the page size, such as 2MB.
+	HugePages map[string]int64
+	// OOMScoreAdj is applied as far as this process may, when the container starts.
 	OOMScoreAdj int
+	// Asked is what the Pod asked for, which the rest follows from. The runtime keeps it
+	// and does not look at it.
+	Asked corev1.ResourceRequirements
 }
 
 // EventType says what an Event is about.

@@ -1,12 +1,14 @@
 package stats
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
@@ -18,7 +20,7 @@ import (
 // the machine's cgroups. It needs root.
 func Benchmark100Pods(b *testing.B) {
 	const mount = "/sys/fs/cgroup"
-	manager, err := cgroups.New(mount)
+	manager, err := cgroups.New(mount, cgroups.Layout{Root: "/keelson-bench"})
 	if err != nil {
 		b.Skip(err)
 	}
@@ -29,11 +31,13 @@ func Benchmark100Pods(b *testing.B) {
 			Sandboxes:   []runtime.Sandbox{{State: runtime.Running}},
 			Containers:  []runtime.Container{{ID: "c", Name: "c", State: runtime.Running, StartedAt: time.Now()}},
 		}
-		if err := manager.Ensure(cgroups.PodPath(pod.UID), 2); err != nil {
+		pod.Sandboxes[0].CgroupParent = manager.Pod(corev1.PodQOSGuaranteed, pod.UID)
+		pod.Containers[0].CgroupPath = pod.Sandboxes[0].CgroupParent + "/c"
+		if err := manager.Ensure(pod.Sandboxes[0].CgroupParent, cgroups.Settings{CPUShares: new(uint64(2))}); err != nil {
 			b.Skip(err)
 		}
 		b.Cleanup(func() {
-			if err := manager.Remove(cgroups.PodPath(pod.UID)); err != nil {
+			if err := errors.Join(manager.Remove(pod.UID), manager.RemoveRoot()); err != nil {
 				b.Error(err)
 			}
 		})
@@ -42,7 +46,7 @@ func Benchmark100Pods(b *testing.B) {
 			if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
 				continue
 			}
-			if err := os.MkdirAll(filepath.Join(root, containerCgroup(pod, pod.Containers[0])), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Join(root, pod.Containers[0].CgroupPath), 0o755); err != nil {
 				b.Skip(err)
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -65,14 +64,15 @@ func (s *Sampler) Container(ctx context.Context) prometheus.Gatherer {
 }
 
 func (s *Sampler) collectPod(out *metrics, pod runtime.PodState) {
-	box, cgroup := sandbox(pod), cgroups.PodPath(pod.UID)
+	box := sandbox(pod)
+	cgroup := box.CgroupParent
 	labels := cgroupLabels{id: cgroup, pod: pod.Name, namespace: pod.Namespace}
 	s.collectCgroup(out, cgroup, box.CreatedAt, labels)
 	for _, c := range pod.Containers {
 		if c.State != runtime.Running {
 			continue
 		}
-		cgroup := containerCgroup(pod, c)
+		cgroup := c.CgroupPath
 		s.collectCgroup(out, cgroup, c.StartedAt, cgroupLabels{
 			id: cgroup, name: c.ID, image: c.Image, container: c.Name, pod: pod.Name, namespace: pod.Namespace,
 		})

@@ -9,14 +9,12 @@ package stats
 import (
 	"context"
 	"fmt"
-	"path"
 	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -105,10 +103,10 @@ func (s *Sampler) sample(ctx context.Context) error {
 		if !runs(pod) {
 			continue
 		}
-		read(cgroups.PodPath(pod.UID))
+		read(sandbox(pod).CgroupParent)
 		for _, c := range pod.Containers {
 			if c.State == runtime.Running {
-				read(containerCgroup(pod, c))
+				read(c.CgroupPath)
 			}
 		}
 	}
@@ -134,11 +132,6 @@ func (s *Sampler) rate(cgroup string, now cpuTime, started time.Time) (uint64, b
 		}
 	}
 	return 0, false
-}
-
-// containerCgroup is where the runtime puts a container.
-func containerCgroup(pod runtime.PodState, c runtime.Container) string {
-	return path.Join(cgroups.PodPath(pod.UID), c.ID)
 }
 
 // sandbox returns the running sandbox of a Pod, nil without one.

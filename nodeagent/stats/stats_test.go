@@ -120,9 +120,9 @@ func (m *machine) runPod() {
 	m.file(filepath.Dir(logPath), "0.log", "12345")
 	m.runtime.pods = []runtime.PodState{{
 		PodIdentity: runtime.PodIdentity{UID: "uid-1", Namespace: "default", Name: "web"},
-		Sandboxes:   []runtime.Sandbox{{ID: "box", State: runtime.Running, CreatedAt: m.clock.Now(), PID: 77}},
+		Sandboxes:   []runtime.Sandbox{{ID: "box", State: runtime.Running, CreatedAt: m.clock.Now(), PID: 77, CgroupParent: podCgroup}},
 		Containers: []runtime.Container{
-			{ID: "id-main", Name: "main", Image: "main:1", State: runtime.Running, StartedAt: m.clock.Now(), LogPath: logPath},
+			{ID: "id-main", Name: "main", Image: "main:1", State: runtime.Running, StartedAt: m.clock.Now(), LogPath: logPath, CgroupPath: mainCgroup},
 			{ID: "id-old", Name: "old", State: runtime.Exited},
 		},
 	}}

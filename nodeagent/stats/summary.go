@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
-	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -79,7 +78,8 @@ func (s *Sampler) nodeStats(onlyCPUAndMemory bool) (statsv1alpha1.NodeStats, err
 }
 
 func (s *Sampler) podStats(pod runtime.PodState, onlyCPUAndMemory bool) (statsv1alpha1.PodStats, error) {
-	box, cgroup := sandbox(pod), cgroups.PodPath(pod.UID)
+	box := sandbox(pod)
+	cgroup := box.CgroupParent
 	stats := statsv1alpha1.PodStats{
 		PodRef:     statsv1alpha1.PodReference{Name: pod.Name, Namespace: pod.Namespace, UID: string(pod.UID)},
 		StartTime:  metav1.NewTime(box.CreatedAt),
@@ -117,7 +117,7 @@ func (s *Sampler) podStats(pod runtime.PodState, onlyCPUAndMemory bool) (statsv1
 func (s *Sampler) containerStats(pod runtime.PodState, c runtime.Container, onlyCPUAndMemory bool) (statsv1alpha1.ContainerStats, error) {
 	stats := statsv1alpha1.ContainerStats{Name: c.Name, StartTime: metav1.NewTime(c.StartedAt)}
 	var err error
-	if stats.CPU, stats.Memory, err = s.cgroupStats(containerCgroup(pod, c), c.StartedAt); err != nil || onlyCPUAndMemory {
+	if stats.CPU, stats.Memory, err = s.cgroupStats(c.CgroupPath, c.StartedAt); err != nil || onlyCPUAndMemory {
 		return stats, err
 	}
 	if info, err := os.Stat(c.LogPath); err == nil { // rotation may be at work

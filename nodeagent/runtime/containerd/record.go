@@ -59,6 +59,8 @@ type record struct {
 	Stdin                      bool   `json:"stdin,omitempty"`
 	StdinOnce                  bool   `json:"stdinOnce,omitempty"`
 	TTY                        bool   `json:"tty,omitempty"`
+	// Resources are those it is made with, nil in records of older versions.
+	Resources *runtime.Resources `json:"resources,omitempty"`
 }
 
 // interactive says that this process relays the container's streams, see relay.
@@ -71,6 +73,8 @@ type status struct {
 	ExitCode   int32     `json:"exitCode,omitempty"`
 	Reason     string    `json:"reason,omitempty"`
 	Message    string    `json:"message,omitempty"`
+	// Resources are those of the last update, nil when there was none.
+	Resources *runtime.Resources `json:"resources,omitempty"`
 }
 
 func (s status) finished() bool { return !s.FinishedAt.IsZero() }

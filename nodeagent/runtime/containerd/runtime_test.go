@@ -39,7 +39,7 @@ func TestContainerEnds(t *testing.T) {
 			got := p.waitExited(p.run(config))
 			want := runtime.Container{State: runtime.Exited, ExitCode: test.wantCode, Reason: test.wantReason}
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(runtime.Container{},
-				"ID", "Name", "SandboxID", "Image", "ImageID", "SpecHash", "LogPath", "CreatedAt", "StartedAt", "FinishedAt")); diff != "" {
+				"ID", "Name", "SandboxID", "Image", "ImageID", "SpecHash", "LogPath", "CreatedAt", "StartedAt", "FinishedAt", "CgroupPath", "Resources")); diff != "" {
 				t.Errorf("container (-want +got):\n%s", diff)
 			}
 			if got.StartedAt.IsZero() || got.FinishedAt.Before(got.StartedAt) {

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -215,6 +216,9 @@ func linuxResources(r runtime.Resources, m machine) *specs.LinuxResources {
 	}
 	if r.CPUQuota != 0 && r.CPUPeriod != 0 {
 		resources.CPU.Period = new(r.CPUPeriod)
+	}
+	for _, size := range slices.Sorted(maps.Keys(r.HugePages)) {
+		resources.HugepageLimits = append(resources.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: size, Limit: uint64(r.HugePages[size])})
 	}
 	if r.MemoryLimit != 0 {
 		resources.Memory = &specs.LinuxMemory{Limit: new(r.MemoryLimit)}

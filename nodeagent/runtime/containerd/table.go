@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"cmp"
+	"path"
 	"slices"
 	"sync"
 
@@ -163,7 +164,7 @@ func podState(objects map[string]*object) runtime.PodState {
 func sandboxState(id string, r record, f facts) runtime.Sandbox {
 	sandbox := runtime.Sandbox{
 		ID: id, Attempt: r.Attempt, State: runtime.Exited,
-		CreatedAt: r.CreatedAt, HostNetwork: r.HostNetwork,
+		CreatedAt: r.CreatedAt, HostNetwork: r.HostNetwork, CgroupParent: path.Dir(r.CgroupPath),
 	}
 	if f.running {
 		sandbox.State, sandbox.PID = runtime.Running, f.pid
@@ -172,7 +173,12 @@ func sandboxState(id string, r record, f facts) runtime.Sandbox {
 }
 
 func containerState(id string, r record, f facts) runtime.Container {
+	var resources runtime.Resources
+	if known := cmp.Or(f.status.Resources, r.Resources); known != nil {
+		resources = *known
+	}
 	return runtime.Container{
+		CgroupPath: r.CgroupPath, Resources: resources,
 		ID: id, Name: r.Container, Attempt: r.Attempt, SandboxID: r.SandboxID,
 		State: stateOf(f), Image: r.Image, ImageID: r.ImageID, SpecHash: r.SpecHash,
 		LogPath: r.LogPath, CreatedAt: r.CreatedAt,

@@ -31,6 +31,7 @@ const (
 	CallRemoveSandbox   Call = "RemoveSandbox"
 	CallCreateContainer Call = "CreateContainer"
 	CallStartContainer  Call = "StartContainer"
+	CallUpdateContainer Call = "UpdateContainer"
 	CallStopContainer   Call = "StopContainer"
 	CallRemoveContainer Call = "RemoveContainer"
 	CallImage           Call = "Image"
@@ -277,7 +278,7 @@ func (r *Runtime) RunSandbox(_ context.Context, config runtime.SandboxConfig) (r
 	}
 	s := &sandbox{config: config, Sandbox: runtime.Sandbox{
 		ID: r.id("sandbox"), Attempt: config.Attempt, State: runtime.Running, CreatedAt: r.clock.Now(),
-		HostNetwork: config.NetNSPath == "", PID: uint32(1000 + r.nextID),
+		HostNetwork: config.NetNSPath == "", PID: uint32(1000 + r.nextID), CgroupParent: config.CgroupParent,
 	}}
 	r.sandboxes = append(r.sandboxes, s)
 	return s.Sandbox, nil
@@ -332,10 +333,11 @@ func (r *Runtime) CreateContainer(_ context.Context, config runtime.ContainerCon
 			return "", fmt.Errorf("target container %s is not running", id)
 		}
 	}
+	id := r.id("container")
 	c := &container{config: config, exited: make(chan struct{}), Container: runtime.Container{
-		ID: r.id("container"), Name: config.Name, Attempt: config.Attempt, State: runtime.Created,
+		ID: id, CgroupPath: config.CgroupParent + "/" + id, Name: config.Name, Attempt: config.Attempt, State: runtime.Created,
 		SandboxID: config.SandboxID, Image: config.Image, ImageID: config.ImageRef, SpecHash: config.SpecHash,
-		LogPath: config.LogPath, CreatedAt: r.clock.Now(),
+		LogPath: config.LogPath, CreatedAt: r.clock.Now(), Resources: config.Resources,
 		TerminationMessageHostPath: config.TerminationMessageHostPath,
 	}}
 	r.containers = append(r.containers, c)
@@ -358,6 +360,24 @@ func (r *Runtime) StartContainer(_ context.Context, id string) error {
 		return err
 	}
 	c.State, c.StartedAt = runtime.Running, r.clock.Now()
+	return nil
+}
+
+// UpdateContainer implements runtime.Runtime.
+func (r *Runtime) UpdateContainer(_ context.Context, id string, resources runtime.Resources) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.findLocked(id)
+	if err != nil {
+		return err
+	}
+	if err := r.enterLocked(CallUpdateContainer, c.Name); err != nil {
+		return err
+	}
+	if c.State != runtime.Running {
+		return fmt.Errorf("container %s does not run", id)
+	}
+	c.Resources = resources
 	return nil
 }
 
