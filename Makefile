@@ -158,6 +158,7 @@ MANAGER_ROLE = $(call role_paths,$(filter-out $(HYGIENE),$(patsubst controllers/
 .PHONY: manifests
 manifests: bin/controller-gen ## Write the CRDs and the RBAC roles again.
 	bin/controller-gen crd:maxDescLen=140,generateEmbeddedObjectMeta=true paths=./apis/... output:crd:dir=config/crd/bases
+	go run ./hack/crdkeys config/crd/bases
 	bin/controller-gen rbac:roleName=keelson-manager 'paths=$(MANAGER_ROLE)' output:rbac:dir=config/rbac/manager
 	bin/controller-gen rbac:roleName=keelson-manager-hygiene 'paths=$(HYGIENE_ROLE)' output:rbac:dir=config/rbac/hygiene
 	bin/controller-gen rbac:roleName=keelson-node paths=./nodeagent/agent output:rbac:dir=config/rbac/node
