@@ -54,7 +54,7 @@ func PlanClaims(owner Owner, selector labels.Selector, pods []*keelsonv1.Pod) Cl
 // that vanished, the claims no longer hold: plan again before anything is counted.
 func (c Control) Claim(ctx context.Context, owner Owner, claims Claims) error {
 	if len(claims.Adopt) > 0 {
-		if err := c.recheckOwner(ctx, owner); err != nil {
+		if err := c.RecheckOwner(ctx, owner); err != nil {
 			return fmt.Errorf("failed to adopt %d Pods: %w", len(claims.Adopt), err)
 		}
 	}
@@ -67,9 +67,10 @@ func (c Control) Claim(ctx context.Context, owner Owner, claims Claims) error {
 	return errors.Join(adoptErr, releaseErr)
 }
 
-// recheckOwner reads the owner past the cache: adopting for an owner that was deleted
+// RecheckOwner reads the owner past the cache, before anything is adopted for it, and
+// fails when it is gone or being deleted: adopting for an owner that was deleted
 // would hand its orphans to the garbage collector.
-func (c Control) recheckOwner(ctx context.Context, owner Owner) error {
+func (c Control) RecheckOwner(ctx context.Context, owner Owner) error {
 	fresh, ok := owner.Object.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no API object", owner.Object)
