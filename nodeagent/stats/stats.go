@@ -36,6 +36,8 @@ type Options struct {
 	Runtime  Lister
 	// CgroupMount is usually /sys/fs/cgroup, ProcMount /proc.
 	CgroupMount, ProcMount string
+	// PodsCgroup is the cgroup above those of all Pods.
+	PodsCgroup string
 	// RootDir is on the file system that the node reports.
 	RootDir string
 	Clock   clock.WithTicker
