@@ -12,6 +12,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/controllers/podgc"
+	"github.com/keelson-dev/keelson/controllers/replicaset"
 	"github.com/keelson-dev/keelson/controllers/replication"
 	"github.com/keelson-dev/keelson/controllers/rootca"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
@@ -40,6 +41,9 @@ func controllers() []controller {
 		}},
 		{name: "replication", add: func(mgr ctrl.Manager, _ Options) error {
 			return replication.Add(mgr, replication.Options{})
+		}},
+		{name: "replicaset", add: func(mgr ctrl.Manager, _ Options) error {
+			return replicaset.Add(mgr, replicaset.Options{})
 		}},
 		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpoints.Add(mgr, endpoints.Options{})

@@ -1,84 +1,57 @@
 package replication
 
 import (
-	"slices"
-	"time"
-
+	upstreamappsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
-	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 	"github.com/keelson-dev/keelson/controllers/internal/replicas"
 )
 
-// reasonInvalid is the reason of ReplicaFailure when the spec itself is the cause;
-// upstream refuses such objects at admission.
-const reasonInvalid = "InvalidSpec"
-
-// computeStatus returns the status of rc for what was observed before the plan was
-// executed, and for the failure of executing it.
-func computeStatus(rc *keelsonv1.ReplicationController, counts replicas.Counts, plan *replicas.Plan, failure error, now time.Time) keelsonv1.ReplicationControllerStatus {
-	status := *rc.Status.DeepCopy()
-	sameSpec := status.ObservedGeneration == rc.Generation
-	status.Replicas = counts.Replicas
-	status.FullyLabeledReplicas = counts.FullyLabeled
-	status.ReadyReplicas = counts.Ready
-	status.AvailableReplicas = counts.Available
-	status.ObservedGeneration = rc.Generation
-	status.Conditions = setReplicaFailure(status.Conditions, plan, failure, sameSpec, now)
-
-	// The columns are computed from the object as it will be, with the selector that
-	// is in force: kubectl scale selects by it.
-	after := &keelsonv1.ReplicationController{ObjectMeta: rc.ObjectMeta, Spec: rc.Spec, Status: status}
-	after.Spec.Selector = selectorOf(rc)
-	status.Summary = summary.ReplicationController(after)
+// statusOf reads the status of rc in the engine's form.
+func statusOf(rc *keelsonv1.ReplicationController) replicas.Status {
+	status := replicas.Status{
+		Replicas:             rc.Status.Replicas,
+		FullyLabeledReplicas: rc.Status.FullyLabeledReplicas,
+		ReadyReplicas:        rc.Status.ReadyReplicas,
+		AvailableReplicas:    rc.Status.AvailableReplicas,
+		ObservedGeneration:   rc.Status.ObservedGeneration,
+	}
+	for i := range rc.Status.Conditions {
+		c := &rc.Status.Conditions[i]
+		status.Conditions = append(status.Conditions, upstreamappsv1.ReplicaSetCondition{
+			Type: upstreamappsv1.ReplicaSetConditionType(c.Type), Status: c.Status, LastTransitionTime: c.LastTransitionTime,
+			Reason: c.Reason, Message: c.Message,
+		})
+	}
 	return status
 }
 
-// setReplicaFailure sets or removes the condition. As upstream, one that is there
-// keeps its transition time.
-func setReplicaFailure(conditions []corev1.ReplicationControllerCondition, plan *replicas.Plan, failure error, sameSpec bool, now time.Time) []corev1.ReplicationControllerCondition {
-	at := slices.IndexFunc(conditions, func(c corev1.ReplicationControllerCondition) bool { return c.Type == replicaFailure })
-	if failure == nil {
-		if at < 0 {
-			return conditions
-		}
-		return slices.Delete(conditions, at, at+1)
+// setStatus writes status into rc, with its columns.
+func setStatus(rc *keelsonv1.ReplicationController, status replicas.Status) {
+	rc.Status.ReplicationControllerStatus = corev1.ReplicationControllerStatus{
+		Replicas:             status.Replicas,
+		FullyLabeledReplicas: status.FullyLabeledReplicas,
+		ReadyReplicas:        status.ReadyReplicas,
+		AvailableReplicas:    status.AvailableReplicas,
+		ObservedGeneration:   status.ObservedGeneration,
 	}
-	condition := corev1.ReplicationControllerCondition{
-		Type:               replicaFailure,
-		Status:             corev1.ConditionTrue,
-		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
-		Reason:             failureReason(plan),
-		Message:            failure.Error(),
+	for i := range status.Conditions {
+		c := &status.Conditions[i]
+		rc.Status.Conditions = append(rc.Status.Conditions, corev1.ReplicationControllerCondition{
+			Type: corev1.ReplicationControllerConditionType(c.Type), Status: c.Status, LastTransitionTime: c.LastTransitionTime,
+			Reason: c.Reason, Message: c.Message,
+		})
 	}
-	if at < 0 {
-		return append(conditions, condition)
-	}
-	condition.LastTransitionTime = conditions[at].LastTransitionTime
-	if sameSpec && conditions[at].Reason == condition.Reason {
-		// Error texts of one cause differ (generated names, times): keep the first, so
-		// that a failing owner does not write its status at every retry.
-		condition.Message = conditions[at].Message
-	}
-	conditions[at] = condition
-	return conditions
+	// The columns are computed from the object as it will be, with the selector that
+	// is in force: kubectl scale selects by it.
+	after := &keelsonv1.ReplicationController{ObjectMeta: rc.ObjectMeta, Spec: rc.Spec, Status: rc.Status}
+	after.Spec.Selector = selectorOf(rc)
+	rc.Status.Summary = summary.ReplicationController(after)
 }
 
-func failureReason(plan *replicas.Plan) string {
-	switch {
-	case plan.Create > 0:
-		return podcontrol.ReasonFailedCreate
-	case len(plan.Delete) > 0:
-		return podcontrol.ReasonFailedDelete
-	default:
-		return reasonInvalid
-	}
-}
-
-func statusEqual(a, b *keelsonv1.ReplicationControllerStatus) bool {
-	return equality.Semantic.DeepEqual(a, b)
+func sameStatus(a, b *keelsonv1.ReplicationController) bool {
+	return equality.Semantic.DeepEqual(&a.Status, &b.Status)
 }

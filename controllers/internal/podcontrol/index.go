@@ -50,6 +50,23 @@ func ListPods(ctx context.Context, reader client.Reader, owner Owner) ([]*keelso
 	return newestOfEach(pods, seen), nil
 }
 
+// ListOwned returns the Pods that owner controls, read from the cache as it is: for
+// looking at another owner's Pods. They are the cache's own objects: read, never write.
+func ListOwned(ctx context.Context, reader client.Reader, owner Owner) ([]*keelsonv1.Pod, error) {
+	var list keelsonv1.PodList
+	err := reader.List(ctx, &list, client.InNamespace(owner.Object.GetNamespace()),
+		client.MatchingFields{indexName(owner.Kind.GroupKind()): string(owner.Object.GetUID())},
+		client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
+	if err != nil {
+		return nil, fmt.Errorf("failed to list the Pods of %s %s: %w", owner.Kind.Kind, owner.Object.GetName(), err)
+	}
+	pods := make([]*keelsonv1.Pod, len(list.Items))
+	for i := range list.Items {
+		pods[i] = &list.Items[i]
+	}
+	return pods, nil
+}
+
 // newestOfEach keeps the last of several copies of one Pod. uids are those of pods.
 func newestOfEach(pods []*keelsonv1.Pod, uids map[types.UID]bool) []*keelsonv1.Pod {
 	if len(uids) == len(pods) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -25,11 +26,24 @@ type Owner struct {
 	Replicas int32
 	// Template is what a new Pod is made from.
 	Template *corev1.PodTemplateSpec
+	// MinReadySeconds is how long a Pod must be ready to count as available.
+	MinReadySeconds int32
+	// Invalid says why Selector could not be read.
+	Invalid error
+}
+
+func (o *Owner) templateLabels() map[string]string {
+	if o.Template == nil {
+		return nil
+	}
+	return o.Template.Labels
 }
 
 // Validate says why no plan can be made for the owner, in words for the user.
 func (o *Owner) Validate() error {
 	switch {
+	case o.Invalid != nil:
+		return o.Invalid
 	case o.Template == nil:
 		return fmt.Errorf("spec.template is missing: say what Pods to create")
 	case o.Selector == nil || o.Selector.Empty():
@@ -66,6 +80,8 @@ type Plan struct {
 	Create int
 	// Delete are the surplus Pods, best victim first, up to Burst.
 	Delete []*keelsonv1.Pod
+	// Terminating is how many of the owner's Pods are being deleted and have not ended.
+	Terminating int32
 	// Reason says why Pods are created or deleted; empty when none are.
 	Reason string
 }
@@ -92,11 +108,15 @@ func MakePlan(in Input) Plan {
 // planClaims leaves out the Pods that have ended: they neither count nor change hands.
 func planClaims(in Input) Plan {
 	active := make([]*keelsonv1.Pod, 0, len(in.Pods))
+	var terminating int32
 	for _, pod := range in.Pods {
-		if podstatus.IsActive(pod) {
+		switch {
+		case podstatus.IsActive(pod):
 			active = append(active, pod)
+		case !podstatus.IsFinished(pod) && metav1.IsControlledBy(pod, in.Owner.Object) && in.Owner.Selector.Matches(labels.Set(pod.Labels)):
+			terminating++
 		}
 	}
 	claims := podcontrol.PlanClaims(in.Owner.Owner, in.Owner.Selector, active)
-	return Plan{Active: claims.Mine, Adopt: claims.Adopt, Release: claims.Release}
+	return Plan{Active: claims.Mine, Adopt: claims.Adopt, Release: claims.Release, Terminating: terminating}
 }

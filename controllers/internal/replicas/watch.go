@@ -1,0 +1,133 @@
+package replicas
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
+)
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// ownChanges passes what a reconciliation depends on: the spec, and the status, which
+// is put right where somebody else has written it.
+func (k Kind[T]) ownChanges() predicate.Predicate {
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, known := e.ObjectOld.(T)
+			after, still := e.ObjectNew.(T)
+			return known && still && !k.SameStatus(before, after)
+		},
+	})
+}
+
+// rivalHandler queues the owners whose selector the changed one has or had: the
+// condition that says so is theirs as well.
+func (k Kind[T]) rivalHandler(reader client.Reader) handler.EventHandler {
+	add := func(ctx context.Context, q queue, obj client.Object) {
+		object, ok := obj.(T)
+		if !ok {
+			return
+		}
+		names, err := k.listRivals(ctx, reader, object)
+		if err != nil {
+			// The cache answers from memory; it fails only while the manager stops.
+			klog.FromContext(ctx).Error(err, "Failed to find owners with the same selector", "object", klog.KObj(obj))
+			return
+		}
+		for _, name := range names {
+			q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}})
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, e.Object) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			before, known := e.ObjectOld.(T)
+			after, still := e.ObjectNew.(T)
+			if known && still && !slices.Equal(k.selectorKeys(before), k.selectorKeys(after)) {
+				add(ctx, q, before)
+				add(ctx, q, after)
+			}
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object) },
+	}
+}
+
+// podHandler queues the owners that a change of a Pod concerns: the one that controls
+// it, the one that did before, and for a Pod that nobody controls every one that could
+// adopt it.
+func (k Kind[T]) podHandler(reader client.Reader) handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			if !k.addOwner(q, e.Object) && metav1.GetControllerOfNoCopy(e.Object) == nil {
+				k.addMatching(ctx, reader, q, e.Object)
+			}
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {
+				return
+			}
+			before, after := metav1.GetControllerOfNoCopy(e.ObjectOld), metav1.GetControllerOfNoCopy(e.ObjectNew)
+			if !sameOwner(before, after) {
+				k.addOwner(q, e.ObjectOld)
+			}
+			k.addOwner(q, e.ObjectNew)
+			relabelled := !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
+			if after == nil && (relabelled || before != nil) {
+				k.addMatching(ctx, reader, q, e.ObjectNew)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { k.addOwner(q, e.Object) },
+	}
+}
+
+func (k Kind[T]) addOwner(q queue, pod client.Object) bool {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil || !podcontrol.IsKind(ref, k.GroupVersionKind.GroupKind()) {
+		return false
+	}
+	q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: ref.Name}})
+	return true
+}
+
+func (k Kind[T]) addMatching(ctx context.Context, reader client.Reader, q queue, pod client.Object) {
+	list := k.NewList()
+	err := reader.List(ctx, list, client.InNamespace(pod.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
+	if err == nil {
+		err = meta.EachListItem(list, func(item runtime.Object) error {
+			if object, ok := item.(T); ok && k.Owner(object).matches(pod.GetLabels()) {
+				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		// The cache answers from memory; it fails only while the manager stops.
+		klog.FromContext(ctx).Error(err, "Failed to find the owners that could adopt a Pod", "kind", k.GroupVersionKind.Kind, "pod", klog.KObj(pod))
+	}
+}
+
+func (o Owner) matches(podLabels map[string]string) bool {
+	return o.Invalid == nil && o.Selector != nil && !o.Selector.Empty() && o.Selector.Matches(labels.Set(podLabels))
+}
+
+func sameOwner(a, b *metav1.OwnerReference) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.UID == b.UID
+}
