@@ -8,17 +8,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keelson-dev/keelson/nodeagent/eviction"
 	"github.com/keelson-dev/keelson/nodeagent/hooks"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
+	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 	"github.com/keelson-dev/keelson/nodeagent/trust"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -42,6 +46,10 @@ type dependencies struct {
 	network     podNetwork
 	cgroups     podCgroups
 	images      lifecycle.Images
+	// storage looks after images and logs.
+	storage runtime.Storage
+	// registry takes the agent's metrics; nil in tests.
+	registry prometheus.Registerer
 	// imageVolumes shows the files of images as volumes.
 	imageVolumes volumes.Images
 	// proxy is nil when this process runs none.
@@ -97,6 +105,12 @@ type agent struct {
 	configure chan struct{}
 	// sweepNow asks for a sweep before its time.
 	sweepNow chan struct{}
+
+	sampler   *stats.Sampler
+	disks     *stats.Disks
+	metrics   *nodeMetrics
+	collector *images.Collector
+	eviction  *eviction.Manager
 }
 
 func newAgent(o *Options, s settings, d dependencies) *agent {
@@ -107,6 +121,14 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts)
 	a.condition.runtimeProblem = "container runtime is down: it has not answered yet"
 	a.condition.networkProblem = "container runtime network not ready: the Node has no Pod range (spec.podCIDR) yet"
+	a.metrics = newNodeMetrics(d.registry)
+	a.disks = &stats.Disks{Storage: d.storage, Volumes: a.measureVolumes, Clock: d.clock}
+	a.sampler = stats.New(stats.Options{
+		NodeName: s.name, Runtime: peekLister{d.storage}, CgroupMount: cgroupMount, PodsCgroup: o.CgroupRoot, ProcMount: procMount,
+		RootDir: o.RootDir, Clock: d.clock,
+	})
+	a.collector = a.newCollector()
+	a.eviction = a.newEviction(s.thresholds)
 	return a
 }
 
@@ -124,6 +146,11 @@ func (a *agent) work(ctx context.Context) error {
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.trust = trust.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.volumes = a.newVolumes()
+	rotator, err := a.newRotator()
+	if err != nil {
+		stop()
+		return err
+	}
 	a.events = newRecorder(ctx, a.api, a.settings.name)
 	options := a.lifecycleOptions(ctx)
 	a.probes = probes.New(ctx, probes.Options{
@@ -158,14 +185,17 @@ func (a *agent) work(ctx context.Context) error {
 		return err
 	}
 	start(a.sweepLoop)
-	start(a.measureVolumes)
+	start(a.collectContainers)
+	start(a.collector.Run)
+	start(a.eviction.Run)
+	start(rotator.Run)
 	<-ctx.Done()
 	return nil
 }
 
 func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 	return lifecycle.Options{
-		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: a.images, Status: a.writer,
+		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: noticingImages{a.images, a.collector.Pulled}, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),

@@ -91,7 +91,7 @@ func (m *machine) bootAt(config *rest.Config) *agent {
 	}
 	a := newAgent(m.options, s, dependencies{
 		api: api, runtime: m.runtime, runtimeName: "fake", network: m.network, cgroups: m.cgroups, proxy: m.proxy,
-		images: images.NewManager(m.runtime, clock.RealClock{}), clock: clock.RealClock{},
+		images: images.NewManager(m.runtime, clock.RealClock{}), storage: m.runtime, clock: clock.RealClock{},
 	})
 	a.serviceAddressWait = cmp.Or(m.serviceAddressWait, a.serviceAddressWait)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Background()))
@@ -319,7 +319,7 @@ func TestAgentThatCannotWatchEnds(t *testing.T) {
 	}
 	api.cache = brokenCache{}
 	a := newAgent(m.options, settings{name: m.name}, dependencies{
-		api: api, runtime: m.runtime, network: m.network, cgroups: m.cgroups, clock: clock.RealClock{},
+		api: api, runtime: m.runtime, storage: m.runtime, network: m.network, cgroups: m.cgroups, clock: clock.RealClock{},
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- a.run(t.Context()) }()

@@ -91,6 +91,8 @@ type Options struct {
 	ManifestURLHeader  map[string]string `json:"manifestURLHeader,omitempty"`
 	HTTPCheckFrequency metav1.Duration   `json:"httpCheckFrequency"`
 
+	StorageOptions
+
 	// HealthAddress is where /healthz, /readyz and /metrics are served; empty switches
 	// them off.
 	HealthAddress string `json:"healthAddress"`
@@ -110,6 +112,8 @@ func NewOptions() *Options {
 		ClusterDomain: "cluster.local",
 		ServerAddress: "0.0.0.0", ServerPort: 10250,
 		HealthAddress: "127.0.0.1:10248",
+
+		StorageOptions: newStorageOptions(),
 
 		FileCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
 		HTTPCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
@@ -144,6 +148,8 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.LogDir, "log-dir", o.LogDir, "Folder whose pods/ and containers/ get the containers' logs.")
 
 	o.addStaticFlags(fss.FlagSet("static pods"))
+
+	o.addStorageFlags(fss.FlagSet("storage"))
 
 	fs = fss.FlagSet("server")
 	fs.StringVar(&o.ServerAddress, "server-address", o.ServerAddress, "Address to serve the node's API at: logs, exec, statistics.")
@@ -197,6 +203,7 @@ func (o *Options) Validate() error {
 	problems = append(problems, o.validatePolicy()...)
 	problems = append(problems, o.validateStatic()...)
 	problems = append(problems, o.validateResources()...)
+	problems = append(problems, o.validateStorage()...)
 	problems = append(problems, o.validateServer()...)
 	problems = append(problems, o.validateNetwork()...)
 	return errors.Join(problems...)

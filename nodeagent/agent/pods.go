@@ -137,6 +137,9 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 			r = checkSELinux(pod, a.seLinux)
 		}
 		if r == nil {
+			r = a.checkPressure(pod)
+		}
+		if r == nil {
 			r = admitPod(pod, a.admitted.list(), a.nodeAnyway())
 		}
 		if r != nil {
@@ -214,6 +217,13 @@ func (p *admittedPods) remove(uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.putLocked(uid, nil)
+}
+
+// get returns nil for a Pod that holds nothing.
+func (p *admittedPods) get(uid types.UID) *keelsonv1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pods[uid]
 }
 
 func (p *admittedPods) list() []*keelsonv1.Pod {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/keelson-dev/keelson/internal/apidial"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
+	"github.com/keelson-dev/keelson/nodeagent/eviction"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
@@ -80,7 +81,7 @@ func run(ctx context.Context, o Options, s settings) error {
 	}
 	health := &health{}
 	if o.Agent {
-		a, err := newMachineAgent(ctx, &o, s, api, services)
+		a, err := newMachineAgent(ctx, &o, s, api, services, registry)
 		if err != nil {
 			return err
 		}
@@ -104,6 +105,8 @@ type settings struct {
 	ip                   netip.Addr
 	machine              node.Machine
 	clusterCIDR, service netip.Prefix
+	// thresholds say when the node is short of something.
+	thresholds []eviction.Threshold
 	// reserved is what Pods do not get; pageSizes are the large pages that can be limited.
 	reserved  corev1.ResourceList
 	pageSizes []int64
@@ -115,6 +118,9 @@ func settle(o *Options) (settings, error) {
 		return settings{}, err
 	}
 	s := settings{name: name, version: version.Get().Version}
+	if s.thresholds, err = o.thresholds(); err != nil {
+		return settings{}, err
+	}
 	if s.machine, err = node.ReadMachine(); err != nil {
 		return settings{}, err
 	}
@@ -149,7 +155,7 @@ func (s settings) proxyFacts(podCIDR netip.Prefix) model.NodeFacts {
 }
 
 // newMachineAgent builds the agent on this machine's containerd, network and cgroups.
-func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy) (*agent, error) {
+func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy, registry prometheus.Registerer) (*agent, error) {
 	seLinux, err := seLinuxEnabled(seLinuxFolder)
 	if err != nil {
 		return nil, err
@@ -167,6 +173,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
 		imageVolumes: m.engine,
+		storage:      m.engine, registry: registry,
 	}
 	if services != nil {
 		d.proxy = services

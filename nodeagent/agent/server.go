@@ -20,7 +20,6 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/server"
-	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
 
@@ -45,22 +44,18 @@ func (a *agent) serveAPI(ctx context.Context, metrics prometheus.Gatherer) error
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	sampler := stats.New(stats.Options{
-		NodeName: a.settings.name, Runtime: a.runtime, CgroupMount: cgroupMount, ProcMount: procMount,
-		RootDir: o.RootDir, Clock: a.clock,
-	})
 	ctx, cancel := context.WithCancel(ctx)
 	sampling := make(chan struct{})
 	go func() {
 		defer close(sampling)
-		sampler.Run(ctx)
+		a.sampler.Run(ctx)
 	}()
 	defer func() { cancel(); <-sampling }()
 	log.Info("Serving the node's API", "address", address)
 	return server.New(server.Options{
 		NodeName: a.settings.name, Certificates: certificates, Tokens: reviews{a.api.client}, Access: reviews{a.api.client},
 		Pods: podView{a}, Containers: a.runtime, Streamer: a.streamer, PortForward: a.portForward,
-		Statistics: sampler, Metrics: metrics, LogDir: o.LogDir, Clock: a.clock,
+		Statistics: a.sampler, Metrics: metrics, LogDir: o.LogDir, Clock: a.clock,
 	}).Serve(ctx, listener)
 }
 

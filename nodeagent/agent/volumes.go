@@ -1,26 +1,17 @@
 package agent
 
 import (
-	"context"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/objects"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/tokens"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
-)
-
-const (
-	// measureInterval is how often volumes on disk with a limit are measured, as
-	// upstream's eviction manager.
-	measureInterval = 10 * time.Second
-	reasonEvicted   = "Evicted"
 )
 
 // objectCache reads what Pods of this node name; *objects.Cache is one.
@@ -58,36 +49,11 @@ func (a *agent) forgetObjects(uid types.UID) {
 	a.trust.Forget(uid)
 }
 
-// measureVolumes ends Pods whose volumes on disk grow beyond their limits.
-func (a *agent) measureVolumes(ctx context.Context) {
-	ticker := a.clock.NewTicker(measureInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C():
-		}
-		for _, pod := range a.admitted.list() {
-			a.evictOverfull(ctx, pod)
-		}
+// measureVolumes measures the volumes of a Pod that count as ephemeral storage.
+func (a *agent) measureVolumes(uid types.UID) (map[string]runtime.DiskUsage, error) {
+	pod := a.admitted.get(uid)
+	if pod == nil {
+		return nil, nil
 	}
-}
-
-func (a *agent) evictOverfull(ctx context.Context, pod *keelsonv1.Pod) {
-	if !pod.DeletionTimestamp.IsZero() {
-		return
-	}
-	message, err := a.volumes.Overfull(pod)
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot measure the volumes of a Pod, will retry", "pod", klog.KObj(pod))
-	}
-	if message == "" {
-		return
-	}
-	klog.FromContext(ctx).Info("Evicting a Pod", "pod", klog.KObj(pod), "reason", message)
-	a.manager.Reject(pod.UID, reasonEvicted, message)
-	a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: reasonEvicted, Message: message})
-	a.admitted.remove(pod.UID) // once is enough
-	a.pool.Wake(pod.UID)
+	return a.volumes.Usage(pod)
 }

@@ -39,26 +39,6 @@ func Rotated(path string) ([]string, error) {
 	return files, nil
 }
 
-// Size returns what a log and all that rotation has left of it take, in bytes.
-func Size(path string) (int64, error) {
-	files, err := Rotated(path)
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	for _, file := range append(files, path) {
-		info, err := os.Stat(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // rotation is at work
-		}
-		if err != nil {
-			return 0, fmt.Errorf("measuring the logs beside %s: %w", path, err)
-		}
-		sum += info.Size()
-	}
-	return sum, nil
-}
-
 // successor returns the file that follows the one that is open, after rotation: one that
 // was put aside later, or the log itself.
 func (r *reader) successor() (string, error) {

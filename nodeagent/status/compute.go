@@ -46,6 +46,9 @@ type Input struct {
 // Failure is a Pod-level reason to be Failed.
 type Failure struct {
 	Reason, Message string
+	// Disruption: the node ended the Pod for want of something, the Pod did nothing wrong.
+	// A condition says so.
+	Disruption bool
 }
 
 // Compute returns the status that follows from in. Conditions that other writers own

@@ -35,6 +35,11 @@ func setConditions(s *corev1.PodStatus, in Input) {
 		ready,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
+	if in.Failure != nil && in.Failure.Disruption {
+		s.Conditions = append(s.Conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: in.Failure.Message,
+		})
+	}
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		c.ObservedGeneration = in.Pod.Generation
@@ -111,11 +116,12 @@ func computeReady(pod *keelsonv1.Pod, containers corev1.PodCondition) corev1.Pod
 	return c
 }
 
-// mergeConditions returns owned with the conditions of inAPI that others wrote.
+// mergeConditions returns owned with the conditions of inAPI that others wrote. Whoever
+// disrupts a Pod says so in one condition: the agent's own word replaces others'.
 func mergeConditions(owned, inAPI []corev1.PodCondition) []corev1.PodCondition {
 	merged := make([]corev1.PodCondition, 0, len(owned)+len(inAPI))
 	for _, c := range inAPI {
-		if !slices.Contains(ownedConditions, c.Type) {
+		if !slices.Contains(ownedConditions, c.Type) && findCondition(owned, c.Type) == nil {
 			merged = append(merged, c)
 		}
 	}
