@@ -10,32 +10,39 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-// Overfull says, in upstream's words, which of pod's volumes on disk has grown beyond its
-// limit; it is empty when none has. Volumes without a limit cost nothing.
-func (m *Manager) Overfull(pod *keelsonv1.Pod) (string, error) {
+// Usage measures pod's volumes that take of the node's disk and that Pods or users fill:
+// those upstream counts as local ephemeral storage. It walks through them.
+func (m *Manager) Usage(pod *keelsonv1.Pod) (map[string]runtime.DiskUsage, error) {
+	used := map[string]runtime.DiskUsage{}
+	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.EmptyDir == nil || v.EmptyDir.Medium != corev1.StorageMediumDefault || v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Sign() != 1 {
+		if !onDisk(v) {
 			continue
 		}
-		used, err := usage(m.path(pod.UID, v))
+		one, err := usage(m.path(pod.UID, v))
 		if err != nil {
-			return "", fmt.Errorf("measuring volume %q: %w", v.Name, err)
+			errs = append(errs, fmt.Errorf("measuring volume %q: %w", v.Name, err))
+			continue
 		}
-		if used > v.EmptyDir.SizeLimit.Value() {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String()), nil
-		}
+		used[v.Name] = one
 	}
-	return "", nil
+	return used, errors.Join(errs...)
 }
 
-// usage is what dir takes of its disk in bytes; a file with several names counts once,
-// and other disks mounted below do not count. What goes away meanwhile does not either.
-func usage(dir string) (int64, error) {
+// onDisk says that the volume counts as local ephemeral storage.
+func onDisk(v *corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault || v.ConfigMap != nil || v.GitRepo != nil
+}
+
+// usage is what dir takes of its disk; a file with several names counts once, and other
+// disks mounted below do not count. What goes away meanwhile does not either.
+func usage(dir string) (runtime.DiskUsage, error) {
 	const blockSize = 512
-	var sum int64
+	var sum runtime.DiskUsage
 	var device uint64
 	linked := map[uint64]bool{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -67,7 +74,8 @@ func usage(dir string) (int64, error) {
 		if stat.Nlink > 1 && !entry.IsDir() {
 			linked[stat.Ino] = true
 		}
-		sum += stat.Blocks * blockSize
+		sum.Bytes += stat.Blocks * blockSize
+		sum.Inodes++
 		return nil
 	})
 	return sum, err

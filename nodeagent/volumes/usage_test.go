@@ -6,44 +6,49 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
-func TestOverfull(t *testing.T) {
+func TestUsage(t *testing.T) {
 	tests := map[string]struct {
-		limit string
 		size  int
 		names int
-		want  string
+		want  int64
+		files int64
 	}{
-		"no limit":                  {size: 1 << 20, names: 1},
-		"within the limit":          {limit: "2Mi", size: 1 << 20, names: 1},
-		"beyond the limit":          {limit: "1Mi", size: 2 << 20, names: 1, want: `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
-		"one file with three names": {limit: "2Mi", size: 1 << 20, names: 3},
+		"nothing":                   {names: 0, files: 1}, // the folder itself
+		"a file":                    {size: 1 << 20, names: 1, want: 1 << 20, files: 2},
+		"one file with three names": {size: 1 << 20, names: 3, want: 1 << 20, files: 2},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			source := &corev1.EmptyDirVolumeSource{}
-			if tt.limit != "" {
-				source.SizeLimit = new(resource.MustParse(tt.limit))
-			}
-			pod := podWith(corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: source}})
+			inMemory := corev1.Volume{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}
+			pod := podWith(corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 			if _, err := r.SetUp(t.Context(), pod); err != nil {
 				t.Fatal(err)
 			}
-			first := filepath.Join(r.dir("empty-dir", "v"), "0")
-			if err := os.WriteFile(first, make([]byte, tt.size), 0o600); err != nil {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, inMemory)
+			dir := r.dir("empty-dir", "v")
+			empty, err := usage(dir)
+			if err != nil {
 				t.Fatal(err)
 			}
-			for i := 1; i < tt.names; i++ {
-				if err := os.Link(first, filepath.Join(r.dir("empty-dir", "v"), string(rune('0'+i)))); err != nil {
+			for i := range tt.names {
+				path := filepath.Join(dir, string(rune('0'+i)))
+				if i == 0 {
+					err = os.WriteFile(path, make([]byte, tt.size), 0o600)
+				} else {
+					err = os.Link(filepath.Join(dir, "0"), path)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
-			got, err := r.Overfull(pod)
-			if err != nil || got != tt.want {
-				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			got, err := r.Usage(pod)
+			if err != nil || len(got) != 1 || got["v"] != (runtime.DiskUsage{Bytes: empty.Bytes + tt.want, Inodes: tt.files}) {
+				t.Errorf("got %v, %v, want %d bytes more than %d, %d files", got, err, tt.want, empty.Bytes, tt.files)
 			}
 		})
 	}
