@@ -28,6 +28,9 @@ func newPodPolicy(f accounts.Finder) podPolicy {
 
 // complete gives a new Pod what its ServiceAccount says. The status is a refusal.
 func (p podPolicy) complete(ctx context.Context, pod *keelsonv1.Pod) (*metav1.Status, error) {
+	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+		return nil, nil // it must not differ from its manifest, and has no account
+	}
 	account, err := p.account(ctx, pod)
 	if err == nil {
 		podadmission.Account(pod, account, p.volumeName())

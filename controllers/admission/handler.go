@@ -55,6 +55,9 @@ func (h *handler) Handle(ctx context.Context, request admission.Request) admissi
 
 func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Response, error) {
 	if !c.isCreate() {
+		if answer, err := judgeMetadata(k, c); err != nil || !answer.Allowed {
+			return answer, err
+		}
 		leave, err := notOurs(k, c)
 		if err != nil {
 			return admission.Response{}, err
@@ -134,6 +137,21 @@ func notOurs(k kind, c change) (bool, error) {
 		return true, nil
 	}
 	return reflect.DeepEqual(now[k.section], old[k.section]), nil
+}
+
+// judgeMetadata judges the metadata of an update, as far as that is left to Keelson.
+func judgeMetadata(k kind, c change) (admission.Response, error) {
+	if k.metadata == nil {
+		return admission.Allowed(""), nil
+	}
+	errs, err := k.metadata(c)
+	switch {
+	case err != nil:
+		return admission.Response{}, err
+	case len(errs) > 0:
+		return refuse(invalid(k, c.name, nil, errs)), nil
+	}
+	return admission.Allowed(""), nil
 }
 
 // generateName is how errors call an object whose name is not made yet.

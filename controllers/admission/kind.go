@@ -42,6 +42,8 @@ type kind struct {
 	// rename gives upstream's errors about the probe the paths of the object; nil when
 	// they are the same.
 	rename func(c change, causes []metav1.StatusCause) ([]metav1.StatusCause, error)
+	// metadata judges the metadata of an update; nil leaves it to the API server.
+	metadata func(c change) (field.ErrorList, error)
 	// review completes what upstream answered and lists Keelson's own errors.
 	review func(ctx context.Context, c change) (outcome, error)
 }
@@ -178,7 +180,7 @@ func ratchet(errs, stored field.ErrorList) field.ErrorList {
 func kinds(services servicePolicy, pods podPolicy) []kind {
 	return slices.Concat(
 		of(corev1.SchemeGroupVersion, keelsonv1.GroupVersion,
-			kind{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, review: pods.review},
+			kind{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, metadata: reviewMirror, review: pods.review},
 			kind{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
 			kind{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
 			kind{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},

@@ -32,7 +32,7 @@ func preparePod(probe tree, old []byte) error {
 	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy")
 	takeIf[interface{ Int64() (int64, error) }](spec, "priority")
 	takeIf[bool](spec, "automountServiceAccountToken")
-	if _, taken := spec["serviceAccountName"]; !taken {
+	if _, taken := spec["serviceAccountName"]; !taken && !isMirror(probe) {
 		spec["serviceAccountName"] = DryRunAccount
 	}
 	if _, taken := spec["automountServiceAccountToken"]; !taken {
@@ -85,6 +85,9 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 }
 
 func checkAccountName(name string) field.ErrorList {
+	if name == "" {
+		return nil // only a mirror has none
+	}
 	problems := validation.ValidateServiceAccountName(name, false)
 	if len(problems) == 0 {
 		return nil

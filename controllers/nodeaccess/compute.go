@@ -67,6 +67,9 @@ func computeAccess(pods []keelsonv1.Pod) access {
 		if phase := pods[i].Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 			continue
 		}
+		if _, mirror := pods[i].Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+			continue // its node made it: what it names must not become readable by that
+		}
 		refs := podrefs.Of(&pods[i].Spec)
 		for _, name := range refs.ConfigMaps {
 			needed.configMaps[name] = true

@@ -46,6 +46,11 @@ func ends(p *keelsonv1.Pod) *keelsonv1.Pod {
 	return p
 }
 
+func mirrors(p *keelsonv1.Pod) *keelsonv1.Pod {
+	p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "hash"}
+	return p
+}
+
 func TestComputeAccess(t *testing.T) {
 	read := []string{"get", "list", "watch"}
 	tests := map[string]struct {
@@ -54,6 +59,7 @@ func TestComputeAccess(t *testing.T) {
 	}{
 		"no Pods":                {},
 		"a Pod that has ended":   {pods: []keelsonv1.Pod{*ends(pod("p", "n", "a"))}},
+		"a mirror":               {pods: []keelsonv1.Pod{*mirrors(pod("p", "n", "a"))}},
 		"a Pod of no references": {pods: []keelsonv1.Pod{*pod("p", "n")}},
 		"two Pods share a map": {pods: []keelsonv1.Pod{*pod("p", "n", "b", "a"), *pod("q", "n", "a")}, want: []rbacv1.PolicyRule{
 			{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{"a", "b"}, Verbs: read},

@@ -30,7 +30,9 @@ const minGracePeriodSeconds = 1
 func Default(pod *keelsonv1.Pod) {
 	pod.Spec = *pod.Spec.DeepCopy()
 	defaultPodOnly(&pod.Spec)
-	defaultServiceAccount(&pod.Spec)
+	if !mirror(pod) {
+		defaultServiceAccount(&pod.Spec)
+	}
 	defaultPriority(&pod.Spec)
 	dropDefaultTolerations(&pod.Spec)
 	holdBoundPod(pod)

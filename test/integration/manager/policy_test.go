@@ -97,8 +97,8 @@ func TestAgentWritesOnlyItsOwn(t *testing.T) {
 		}, "may write only Pods bound to it"},
 		{"a new Pod", func(ctx context.Context) error {
 			return agent.Create(ctx, builders.MakePod("new").Namespace(ns).Node("mine").Obj())
-		}, "cannot create resource"},
-		{"deletion of its Pod", func(ctx context.Context) error { return agent.Delete(ctx, mine.DeepCopy()) }, "cannot delete resource"},
+		}, "can only create mirror pods"},
+		{"deletion of its Pod", func(ctx context.Context) error { return agent.Delete(ctx, mine.DeepCopy()) }, "can only delete mirror pods"},
 		{"spec of its Node", func(ctx context.Context) error {
 			return agent.Patch(ctx, myNode(), merge(`{"spec":{"podCIDR":"10.0.0.0/8"}}`))
 		}, "may not change the spec of its Node"},
