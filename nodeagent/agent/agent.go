@@ -202,7 +202,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
-		RuntimeHandler: a.api.runtimeHandler,
+		RuntimeHandler: a.api.runtimeHandler, Dead: a.deadPolicy(),
 		Allocatable:    func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),

@@ -34,20 +34,8 @@ type dead struct {
 func planDead(pods []runtime.PodState, p DeadPolicy, now time.Time) []dead {
 	var remove, keep []dead
 	for _, pod := range pods {
-		seen := map[string]int{}
-		for _, c := range pod.Containers { // newest first
-			older := seen[c.Name]
-			seen[c.Name]++
-			if older == 0 || c.State != runtime.Exited || now.Sub(c.FinishedAt) < p.MinAge {
-				continue
-			}
-			d := dead{pod.PodIdentity, c}
-			if p.PerContainer >= 0 && older > p.PerContainer {
-				remove = append(remove, d)
-			} else {
-				keep = append(keep, d)
-			}
-		}
+		some, rest := planDeadOf(pod, p, now, func(string) bool { return false })
+		remove, keep = append(remove, some...), append(keep, rest...)
 	}
 	byEnd := func(a, b dead) int {
 		return cmp.Or(a.container.FinishedAt.Compare(b.container.FinishedAt), cmp.Compare(a.container.ID, b.container.ID))
@@ -58,6 +46,32 @@ func planDead(pods []runtime.PodState, p DeadPolicy, now time.Time) []dead {
 	}
 	slices.SortFunc(remove, byEnd)
 	return remove
+}
+
+// planDeadOf chooses among the containers of one Pod, as if no other were there. starting
+// says of a name that another attempt is about to be the newest.
+func planDeadOf(pod runtime.PodState, p DeadPolicy, now time.Time, starting func(name string) bool) (remove, keep []dead) {
+	newer := map[string]int{}
+	for _, c := range pod.Containers { // newest first
+		if c.State == runtime.Created {
+			continue // it never ran, and is made again
+		}
+		older := newer[c.Name]
+		newer[c.Name]++
+		if starting(c.Name) {
+			older++
+		}
+		if older == 0 || c.State == runtime.Running || now.Sub(c.FinishedAt) < p.MinAge {
+			continue
+		}
+		d := dead{pod.PodIdentity, c}
+		if p.PerContainer >= 0 && older > p.PerContainer {
+			remove = append(remove, d)
+		} else {
+			keep = append(keep, d)
+		}
+	}
+	return remove, keep
 }
 
 // RemoveDead removes containers that have ended. Nothing that runs, and nothing that

@@ -114,6 +114,8 @@ type Options struct {
 	// RuntimeHandler returns the handler of a RuntimeClass.
 	RuntimeHandler func(ctx context.Context, class string) (string, error)
 	Clock          clock.Clock
+	// Dead says which containers that have ended stay.
+	Dead DeadPolicy
 
 	// RuntimeName is the scheme of container IDs.
 	RuntimeName string

@@ -72,6 +72,9 @@ type facts struct {
 	backoff  holdOff
 	// health is what probes say of a running container, by the runtime's ID.
 	health func(id string) probes.Health
+	// dead says which containers that have ended stay.
+	dead DeadPolicy
+	now  time.Time
 }
 
 // computePlan compares the Pod with what the runtime holds of it.
@@ -88,7 +91,7 @@ func computePlan(f facts) plan {
 	for i := range f.pod.Spec.EphemeralContainers {
 		p.planEphemeral(&f.pod.Spec.EphemeralContainers[i], f)
 	}
-	p.planRemovals(f.state)
+	p.planRemovals(f.state, f.dead, f.now)
 	if len(p.Start) == 0 {
 		p.NewSandbox = false // one is made when something is about to start in it
 	}
@@ -258,22 +261,14 @@ func (p *plan) start(c *corev1.Container, previous *runtime.Container, attempt u
 	p.Start = append(p.Start, startStep{Container: c, Attempt: attempt, Previous: previous})
 }
 
-// planRemovals keeps, for each name, the newest container and the one before it, and
-// the newest sandbox.
-func (p *plan) planRemovals(state runtime.PodState) {
-	seen := map[string]int{}
-	for _, c := range state.Containers {
-		if c.State == runtime.Created {
-			continue // removed by its own step
-		}
-		seen[c.Name]++
-		keep := 2
-		if slices.ContainsFunc(p.Start, func(s startStep) bool { return s.Container.Name == c.Name }) {
-			keep = 1 // the one about to start is the newest
-		}
-		if seen[c.Name] > keep && c.State != runtime.Running {
-			p.RemoveContainers = append(p.RemoveContainers, c)
-		}
+// planRemovals keeps the newest container of each name, older ones as the policy says,
+// and the newest sandbox.
+func (p *plan) planRemovals(state runtime.PodState, policy DeadPolicy, now time.Time) {
+	remove, _ := planDeadOf(state, policy, now, func(name string) bool {
+		return slices.ContainsFunc(p.Start, func(s startStep) bool { return s.Container.Name == name })
+	})
+	for _, d := range remove {
+		p.RemoveContainers = append(p.RemoveContainers, d.container)
 	}
 	for i, s := range state.Sandboxes {
 		if i > 0 || p.NewSandbox && len(p.Start) > 0 {

@@ -31,7 +31,8 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil
 	}
-	p := computePlan(facts{pod: pod, state: state, previous: m.previousStatus(pod), backoff: m.holdOff(pod), health: m.Probes.Health})
+	p := computePlan(facts{pod: pod, state: state, previous: m.previousStatus(pod), backoff: m.holdOff(pod), health: m.Probes.Health,
+		dead: m.Dead, now: m.Clock.Now()})
 	if p.Finished {
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil
