@@ -6,6 +6,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/keelson-dev/keelson/controllers/admission"
+	"github.com/keelson-dev/keelson/controllers/daemonset"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/namespace"
@@ -18,6 +19,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
+	"github.com/keelson-dev/keelson/controllers/statefulset"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
 )
 
@@ -44,6 +46,12 @@ func controllers() []controller {
 		}},
 		{name: "replicaset", add: func(mgr ctrl.Manager, _ Options) error {
 			return replicaset.Add(mgr, replicaset.Options{})
+		}},
+		{name: "daemonset", add: func(mgr ctrl.Manager, _ Options) error {
+			return daemonset.Add(mgr, daemonset.Options{})
+		}},
+		{name: "statefulset", add: func(mgr ctrl.Manager, _ Options) error {
+			return statefulset.Add(mgr, statefulset.Options{})
 		}},
 		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpoints.Add(mgr, endpoints.Options{})

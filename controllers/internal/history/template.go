@@ -77,11 +77,11 @@ func Equal(a, b []byte) bool {
 }
 
 // Hash returns the hash of a template in the form of upstream's: letters and digits
-// that make no words.
+// that make no words. No collision count and one of 0 are the same.
 func Hash(data []byte, collisionCount *int32) string {
 	sum := fnv.New32()
 	_, _ = sum.Write(data) // a hash's Write never fails
-	if collisionCount != nil {
+	if collisionCount != nil && *collisionCount != 0 {
 		_, _ = sum.Write([]byte(strconv.Itoa(int(*collisionCount))))
 	}
 	return rand.SafeEncodeString(strconv.FormatUint(uint64(sum.Sum32()), 10))

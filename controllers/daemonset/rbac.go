@@ -1,0 +1,13 @@
+package daemonset
+
+// What this package may do in the API. blockOwnerDeletion in an owner reference asks for
+// the finalizers where the API server runs OwnerReferencesPermissionEnforcement.
+// `make manifests` writes it to config/rbac.
+//
+// +kubebuilder:rbac:groups=apps.keelson.dev,resources=daemonsets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps.keelson.dev,resources=daemonsets/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=apps.keelson.dev,resources=daemonsets/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps.keelson.dev,resources=controllerrevisions,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=pods,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces;serviceaccounts,verbs=get;list;watch
