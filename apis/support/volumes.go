@@ -33,7 +33,9 @@ func withVolumes(t Table) Table {
 	for _, name := range []string{"key", "operator", "values"} {
 		t.with(source+"clusterTrustBundle.labelSelector.matchExpressions[*].", supported(), name)
 	}
-	t.with(source, refused("certificates are not issued to Pods"), "podCertificate")
+	t.with(source, noted("where the API server serves PodCertificateRequests; a signer of yours answers them"), "podCertificate")
+	t.with(source+"podCertificate.", supported(), "signerName", "keyType", "maxExpirationSeconds", "credentialBundlePath",
+		"keyPath", "certificateChainPath", "userAnnotations")
 	t.with(source+"configMap.", supported(), "name", "items", "optional")
 	t.with(source+"secret.", supported(), "name", "items", "optional")
 	t.with(source+"downwardAPI.", supported(), "items")
@@ -63,6 +65,7 @@ func withoutFileOwners(t Table) Table {
 	}
 	t.with(source+"serviceAccountToken.", alpha, "user")
 	t.with(source+"clusterTrustBundle.", alpha, "user")
+	t.with(source+"podCertificate.", alpha, "user")
 	return t
 }
 

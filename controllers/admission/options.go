@@ -52,7 +52,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	finder := accounts.Finder{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Patient: true}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
-	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services, newPodPolicy(finder))})
+	server.Register(Path, &admission.Webhook{Handler: &certificateGate{reader: mgr.GetAPIReader(), next: newHandler(dryRun, services, newPodPolicy(finder))}})
 
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,10 +26,12 @@ const (
 // access is what one agent needs in one Namespace.
 type access struct {
 	configMaps, secrets, tokenAccounts map[string]bool
+	// certificateAccounts are those about which certificates are asked for.
+	certificateAccounts map[string]bool
 }
 
 func (a access) empty() bool {
-	return len(a.configMaps) == 0 && len(a.secrets) == 0 && len(a.tokenAccounts) == 0
+	return len(a.configMaps) == 0 && len(a.secrets) == 0 && len(a.tokenAccounts) == 0 && len(a.certificateAccounts) == 0
 }
 
 // contains says whether a allows all that b does.
@@ -41,7 +44,8 @@ func (a access) contains(b access) bool {
 		}
 		return true
 	}
-	return covers(a.configMaps, b.configMaps) && covers(a.secrets, b.secrets) && covers(a.tokenAccounts, b.tokenAccounts)
+	return covers(a.configMaps, b.configMaps) && covers(a.secrets, b.secrets) && covers(a.tokenAccounts, b.tokenAccounts) &&
+		covers(a.certificateAccounts, b.certificateAccounts)
 }
 
 // union is what a or b allows.
@@ -51,12 +55,13 @@ func (a access) union(b access) access {
 		maps.Copy(both.configMaps, one.configMaps)
 		maps.Copy(both.secrets, one.secrets)
 		maps.Copy(both.tokenAccounts, one.tokenAccounts)
+		maps.Copy(both.certificateAccounts, one.certificateAccounts)
 	}
 	return both
 }
 
 func newAccess() access {
-	return access{configMaps: map[string]bool{}, secrets: map[string]bool{}, tokenAccounts: map[string]bool{}}
+	return access{configMaps: map[string]bool{}, secrets: map[string]bool{}, tokenAccounts: map[string]bool{}, certificateAccounts: map[string]bool{}}
 }
 
 // computeAccess is what the agent needs for pods, which are its own. One that has ended
@@ -80,6 +85,9 @@ func computeAccess(pods []keelsonv1.Pod) access {
 		if refs.TokenAccount != "" {
 			needed.tokenAccounts[refs.TokenAccount] = true
 		}
+		if refs.CertificateAccount != "" {
+			needed.certificateAccounts[refs.CertificateAccount] = true
+		}
 	}
 	return needed
 }
@@ -98,6 +106,12 @@ func (a access) rules() []rbacv1.PolicyRule {
 	add("configmaps", a.configMaps, "get", "list", "watch")
 	add("secrets", a.secrets, "get", "list", "watch")
 	add("serviceaccounts/token", a.tokenAccounts, "create")
+	add("serviceaccounts", a.certificateAccounts, "get")
+	if len(a.certificateAccounts) > 0 { // whose certificates, admission decides
+		rules = append(rules, rbacv1.PolicyRule{
+			APIGroups: []string{certificatesv1.GroupName}, Resources: []string{"podcertificaterequests"}, Verbs: []string{"create"},
+		})
+	}
 	return rules
 }
 
@@ -106,7 +120,7 @@ func accessOf(rules []rbacv1.PolicyRule) access {
 	a := newAccess()
 	for _, rule := range rules {
 		for _, resource := range rule.Resources {
-			into := map[string]map[string]bool{"configmaps": a.configMaps, "secrets": a.secrets, "serviceaccounts/token": a.tokenAccounts}[resource]
+			into := map[string]map[string]bool{"configmaps": a.configMaps, "secrets": a.secrets, "serviceaccounts/token": a.tokenAccounts, "serviceaccounts": a.certificateAccounts}[resource]
 			for _, name := range rule.ResourceNames {
 				if into != nil {
 					into[name] = true

@@ -51,6 +51,14 @@ func mirrors(p *keelsonv1.Pod) *keelsonv1.Pod {
 	return p
 }
 
+func withCertificate(p *keelsonv1.Pod, account string) *keelsonv1.Pod {
+	p.Spec.ServiceAccountName = account
+	p.Spec.Volumes = []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/s"}}},
+	}}}}
+	return p
+}
+
 func TestComputeAccess(t *testing.T) {
 	read := []string{"get", "list", "watch"}
 	tests := map[string]struct {
@@ -67,6 +75,10 @@ func TestComputeAccess(t *testing.T) {
 		"a Secret and a token": {pods: []keelsonv1.Pod{*withToken(pod("p", "n"), "robot", "key")}, want: []rbacv1.PolicyRule{
 			{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"key"}, Verbs: read},
 			{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{"robot"}, Verbs: []string{"create"}},
+		}},
+		"a certificate": {pods: []keelsonv1.Pod{*withCertificate(pod("p", "n"), "robot")}, want: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"serviceaccounts"}, ResourceNames: []string{"robot"}, Verbs: []string{"get"}},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"podcertificaterequests"}, Verbs: []string{"create"}},
 		}},
 	}
 	for name, tt := range tests {

@@ -18,6 +18,9 @@ type References struct {
 	// TokenAccount is the account of which the Pod mounts a token, empty when it mounts
 	// none.
 	TokenAccount string
+	// CertificateAccount is the account that certificates of the Pod are about, empty when
+	// it mounts none.
+	CertificateAccount string
 }
 
 // Of returns what spec names.
@@ -42,12 +45,16 @@ func Of(spec *corev1.PodSpec) References {
 	if c.tokens {
 		refs.TokenAccount = spec.ServiceAccountName
 	}
+	if c.certificates {
+		refs.CertificateAccount = spec.ServiceAccountName
+	}
 	return refs
 }
 
 type collector struct {
 	configMaps, secrets map[string]bool
 	tokens              bool
+	certificates        bool
 }
 
 func (c *collector) volume(v *corev1.Volume) {
@@ -71,6 +78,7 @@ func (c *collector) projection(p *corev1.VolumeProjection) {
 		c.secret(p.Secret.Name)
 	}
 	c.tokens = c.tokens || p.ServiceAccountToken != nil
+	c.certificates = c.certificates || p.PodCertificate != nil
 }
 
 func (c *collector) environment(env []corev1.EnvVar, from []corev1.EnvFromSource) {

@@ -41,6 +41,12 @@ func TestOf(t *testing.T) {
 			}}}},
 			want: References{ConfigMaps: []string{"kube-root-ca.crt"}, Secrets: []string{"tls"}, TokenAccount: "robot"},
 		},
+		"certificates and the account that they are about": {
+			spec: corev1.PodSpec{ServiceAccountName: "robot", Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{
+				Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/s"}}}},
+			}}}},
+			want: References{CertificateAccount: "robot"},
+		},
 		"variables of every kind of container": {
 			spec: corev1.PodSpec{
 				InitContainers: []corev1.Container{{Env: []corev1.EnvVar{{Name: "A", ValueFrom: key("init")}, {Name: "B", Value: "b"}}}},

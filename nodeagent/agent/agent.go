@@ -15,6 +15,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/objects"
+	"github.com/keelson-dev/keelson/nodeagent/podcerts"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -97,6 +98,8 @@ type agent struct {
 	}
 
 	condition condition
+	// certificates are those that Pods mount.
+	certificates *podcerts.Manager
 	// serviceChange announces changes of Services; serviceAddressWait is how long a
 	// container waits for their addresses.
 	serviceChange      announcement
@@ -145,6 +148,7 @@ func (a *agent) work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	a.objects = objects.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
 	a.trust = trust.NewCache(ctx, a.api.watch, a.clock, func(uid types.UID) { a.pool.Wake(uid) })
+	a.certificates = a.newCertificates(ctx)
 	a.volumes = a.newVolumes()
 	rotator, err := a.newRotator()
 	if err != nil {
@@ -168,6 +172,7 @@ func (a *agent) work(ctx context.Context) error {
 	defer a.pool.Wait()
 	defer a.objects.Wait()
 	defer a.trust.Wait()
+	defer a.certificates.Wait()
 	defer stop() // first: the rest waits for loops that end with ctx
 
 	start(a.writer.Run)

@@ -29,7 +29,7 @@ func (a *agent) newVolumes() *volumes.Manager {
 		Objects: a.objects, Tokens: tokens.NewManager(tokens.API{Client: a.api.client}, a.clock),
 		Trust:   a.trust,
 		Images:  a.imageVolumes,
-		Mounter: volumes.Kernel{}, Clock: a.clock,
+		Mounter: volumes.Kernel{}, Clock: a.clock, Certificates: a.certificates,
 		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 	})
 }

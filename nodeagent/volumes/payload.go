@@ -64,19 +64,20 @@ func (m *Manager) collect(ctx context.Context, pod *keelsonv1.Pod, v *corev1.Vol
 		files, err := downwardFiles(pod, v.DownwardAPI.Items, modeOf(v.DownwardAPI.DefaultMode), m.Allocatable())
 		return files, time.Time{}, err
 	default:
-		return m.projectedFiles(ctx, pod, v.Projected)
+		return m.projectedFiles(ctx, pod, v)
 	}
 }
 
 // modeOf is the mode of files whose volume does not say; the API fills it in.
 func modeOf(mode *int32) int32 { return ptr.Deref(mode, 0o644) }
 
-func (m *Manager) projectedFiles(ctx context.Context, pod *keelsonv1.Pod, source *corev1.ProjectedVolumeSource) (payload, time.Time, error) {
+func (m *Manager) projectedFiles(ctx context.Context, pod *keelsonv1.Pod, v *corev1.Volume) (payload, time.Time, error) {
+	source := v.Projected
 	all := payload{}
 	var refresh time.Time
 	var errs []error
 	for i := range source.Sources {
-		files, next, err := m.projection(ctx, pod, &source.Sources[i], modeOf(source.DefaultMode))
+		files, next, err := m.projection(ctx, pod, v, i)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -90,7 +91,9 @@ func (m *Manager) projectedFiles(ctx context.Context, pod *keelsonv1.Pod, source
 	return all, refresh, nil
 }
 
-func (m *Manager) projection(ctx context.Context, pod *keelsonv1.Pod, p *corev1.VolumeProjection, mode int32) (payload, time.Time, error) {
+// projection gathers the files of one source of a projected volume.
+func (m *Manager) projection(ctx context.Context, pod *keelsonv1.Pod, v *corev1.Volume, index int) (payload, time.Time, error) {
+	p, mode := &v.Projected.Sources[index], modeOf(v.Projected.DefaultMode)
 	switch {
 	case p.ConfigMap != nil:
 		files, err := m.configMapFiles(ctx, pod.Namespace, p.ConfigMap.Name, p.ConfigMap.Items, mode, ptr.Deref(p.ConfigMap.Optional, false))
@@ -106,6 +109,8 @@ func (m *Manager) projection(ctx context.Context, pod *keelsonv1.Pod, p *corev1.
 	case p.ClusterTrustBundle != nil:
 		files, err := m.anchorsFile(ctx, pod, p.ClusterTrustBundle, mode)
 		return files, time.Time{}, err
+	case p.PodCertificate != nil:
+		return m.certificateFiles(ctx, CertificateRequest{Pod: pod, Volume: v.Name, Index: index, Source: p.PodCertificate}, mode)
 	}
 	return nil, time.Time{}, errors.New("this node projects no source of this kind")
 }
@@ -139,6 +144,24 @@ func (m *Manager) anchorsFile(ctx context.Context, pod *keelsonv1.Pod, p *corev1
 		return nil, err
 	}
 	return payload{path.Clean(p.Path): fileOfPod(pod, anchors, mode)}, nil
+}
+
+// certificateFiles are those of a key, its certificates, and both together, as far as the
+// Pod names paths for them.
+func (m *Manager) certificateFiles(ctx context.Context, request CertificateRequest, mode int32) (payload, time.Time, error) {
+	key, chain, again, err := m.Certificates.Bundle(ctx, request)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	files := payload{}
+	for name, data := range map[string][]byte{
+		request.Source.CredentialBundlePath: slices.Concat(key, chain), request.Source.KeyPath: key, request.Source.CertificateChainPath: chain,
+	} {
+		if name != "" {
+			files[path.Clean(name)] = fileOfPod(request.Pod, data, mode)
+		}
+	}
+	return files, again, nil
 }
 
 func (m *Manager) configMapFiles(ctx context.Context, namespace, name string, items []corev1.KeyToPath, mode int32, optional bool) (payload, error) {

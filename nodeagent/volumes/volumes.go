@@ -44,6 +44,24 @@ type TrustBundles interface {
 	Anchors(ctx context.Context, source *corev1.ClusterTrustBundleProjection) ([]byte, error)
 }
 
+// Certificates gives keys and their certificates; *podcerts.Manager is one.
+type Certificates interface {
+	// Bundle returns a key, the chain of its certificates, both as PEM, and when to ask
+	// again.
+	Bundle(ctx context.Context, request CertificateRequest) (key, chain []byte, again time.Time, err error)
+	// Forget drops the keys of a Pod that left the node.
+	Forget(pod types.UID)
+}
+
+// CertificateRequest says which certificate a Pod's files are to hold.
+type CertificateRequest struct {
+	Pod *keelsonv1.Pod
+	// Volume and Index say where Source stands.
+	Volume string
+	Index  int
+	Source *corev1.PodCertificateProjection
+}
+
 // TokenRequest says which token a Pod's file is to hold.
 type TokenRequest struct {
 	Pod                types.UID
@@ -61,8 +79,10 @@ type Options struct {
 	Tokens  Tokens
 	Trust   TrustBundles
 	Images  Images
-	Mounter Mounter
-	Clock   clock.PassiveClock
+	// Certificates may be nil where no Pod has any.
+	Certificates Certificates
+	Mounter      Mounter
+	Clock        clock.PassiveClock
 	// Allocatable is what the node can give: files about resources name it where a
 	// container has no limit, and it bounds volumes in memory.
 	Allocatable func() corev1.ResourceList
@@ -203,6 +223,9 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	m.mu.Unlock()
 	if m.Tokens != nil {
 		m.Tokens.Forget(uid)
+	}
+	if m.Certificates != nil {
+		m.Certificates.Forget(uid)
 	}
 	dir := m.podDir(uid)
 	if err := m.Mounter.UnmountBelow(dir); err != nil {
