@@ -166,9 +166,9 @@ func TestCheckPod(t *testing.T) {
 			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "x", TolerationSeconds: new(int64(300))})
 			s.Tolerations[0].TolerationSeconds = new(int64(5))
 		}, []string{"spec.tolerations[0].tolerationSeconds", "spec.tolerations[2].tolerationSeconds"}},
-		"priorities other than the default": {func(s *corev1.PodSpec) {
+		"a policy of preemption": {func(s *corev1.PodSpec) {
 			s.Priority, s.PriorityClassName, s.PreemptionPolicy = new(int32(5)), "high", new(corev1.PreemptNever)
-		}, []string{"spec.preemptionPolicy", "spec.priority", "spec.priorityClassName"}},
+		}, []string{"spec.preemptionPolicy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := defaultedPod()

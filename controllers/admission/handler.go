@@ -2,12 +2,14 @@ package admission
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -17,12 +19,13 @@ import (
 type handler struct {
 	oracle oracle
 	kinds  map[string]kind
+	pods   podPolicy
 }
 
 var _ admission.Handler = (*handler)(nil)
 
 func newHandler(o oracle, services servicePolicy, pods podPolicy) *handler {
-	h := &handler{oracle: o, kinds: map[string]kind{}}
+	h := &handler{oracle: o, kinds: map[string]kind{}, pods: pods}
 	for _, k := range kinds(services, pods) {
 		h.kinds[k.name] = k
 	}
@@ -92,7 +95,30 @@ func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Respon
 	} else {
 		c.answer = answer
 	}
-	return conclude(ctx, k, c, upstream, ownWarnings(warnings))
+	return conclude(ctx, k, c, upstream, append(ownWarnings(warnings), h.templateWarnings(ctx, k, c)...))
+}
+
+// templateWarnings are what the Namespace has to say about the Pods of a template.
+func (h *handler) templateWarnings(ctx context.Context, k kind, c change) []string {
+	if k.template == nil || h.pods.warn == nil {
+		return nil
+	}
+	t, err := decodeTree(c.base())
+	if err != nil {
+		return nil
+	}
+	for _, field := range k.template {
+		t = t.child(field)
+	}
+	raw, err := json.Marshal(t)
+	if err != nil {
+		return nil
+	}
+	var template corev1.PodTemplateSpec
+	if err := decode(raw, &template); err != nil {
+		return nil // the review says what is wrong with it
+	}
+	return h.pods.warn(ctx, c.namespace, &template)
 }
 
 // conclude joins upstream's opinion with Keelson's rules.
@@ -111,6 +137,7 @@ func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCau
 	if len(upstream) > 0 || len(result.errors) > 0 {
 		return refuse(invalid(k, c.name, upstream, result.errors)).WithWarnings(warnings...), nil
 	}
+	warnings = append(warnings, result.warnings...)
 	want, err := desired(c.user, result)
 	if err != nil {
 		return admission.Response{}, err

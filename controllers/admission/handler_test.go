@@ -166,7 +166,7 @@ func TestPreparePod(t *testing.T) {
 	for name, tc := range map[string]struct{ spec, want string }{
 		"what plugins would judge is set aside": {
 			`{"serviceAccountName":"a","serviceAccount":"a","automountServiceAccountToken":true,"priority":5,"priorityClassName":"p","preemptionPolicy":"Never","hostNetwork":true}`,
-			`{"serviceAccountName":"keelson-dry-run","automountServiceAccountToken":false,"hostNetwork":true}`},
+			`{"serviceAccountName":"keelson-dry-run","automountServiceAccountToken":false,"priority":5,"priorityClassName":"p","preemptionPolicy":"Never","hostNetwork":true}`},
 		"wrong types stay for upstream's message": {
 			`{"serviceAccountName":1,"automountServiceAccountToken":"no","priority":"high","priorityClassName":{}}`,
 			`{"serviceAccountName":1,"automountServiceAccountToken":"no","priority":"high","priorityClassName":{}}`},

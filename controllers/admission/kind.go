@@ -36,6 +36,8 @@ type kind struct {
 	// section is the field that upstream defaults and validates: spec, subsets, template
 	// or data.
 	section string
+	// template is where the kind has a template of Pods, nil for none.
+	template []string
 	// prepare takes out of probe what the dry run cannot judge in another namespace
 	// or with another server's ranges. It sees the stored object on update, else nil.
 	prepare func(probe tree, old []byte) error
@@ -74,6 +76,8 @@ type outcome struct {
 	// merged field by field.
 	set    map[string]any
 	errors field.ErrorList
+	// warnings are for the person, beside upstream's.
+	warnings []string
 	// refusal is the answer where upstream would not look at the errors.
 	refusal *metav1.Status
 }
@@ -178,27 +182,28 @@ func ratchet(errs, stored field.ErrorList) field.ErrorList {
 
 // kinds lists every kind that the webhook serves.
 func kinds(services servicePolicy, pods podPolicy) []kind {
+	inSpec, inJob := []string{"spec", "template"}, []string{"spec", "jobTemplate", "spec", "template"}
 	return slices.Concat(
 		of(corev1.SchemeGroupVersion, keelsonv1.GroupVersion,
 			kind{name: "Pod", resource: "pods", section: "spec", prepare: preparePod, rename: renameEphemeral, metadata: reviewMirror, review: pods.review},
-			kind{name: "ReplicationController", resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
+			kind{name: "ReplicationController", template: inSpec, resource: "replicationcontrollers", section: "spec", review: reviewReplicationController},
 			kind{name: "Service", resource: "services", section: "spec", prepare: prepareService, review: services.review},
 			kind{name: "Endpoints", resource: "endpoints", section: "subsets", review: reviewEndpoints},
 			kind{name: "Node", resource: "nodes", section: "spec", clusterScoped: true, review: reviewNode},
-			kind{name: "PodTemplate", resource: "podtemplates", section: "template", review: reviewPodTemplate},
+			kind{name: "PodTemplate", template: []string{"template"}, resource: "podtemplates", section: "template", review: reviewPodTemplate},
 			kind{name: "LimitRange", resource: "limitranges", section: "spec", review: specReview(support.CheckLimitRange, nil)},
 			kind{name: "ResourceQuota", resource: "resourcequotas", section: "spec", review: specReview(support.CheckResourceQuota, checkResourceQuotaUpdate)},
 		),
 		of(upstreamappsv1.SchemeGroupVersion, appsv1.GroupVersion,
-			kind{name: "ReplicaSet", resource: "replicasets", section: "spec", review: specReview(support.CheckReplicaSet, checkReplicaSetUpdate)},
-			kind{name: "Deployment", resource: "deployments", section: "spec", review: specReview(support.CheckDeployment, checkDeploymentUpdate)},
-			kind{name: "DaemonSet", resource: "daemonsets", section: "spec", review: specReview(support.CheckDaemonSet, checkDaemonSetUpdate)},
-			kind{name: "StatefulSet", resource: "statefulsets", section: "spec", review: specReview(support.CheckStatefulSet, checkStatefulSetUpdate)},
+			kind{name: "ReplicaSet", template: inSpec, resource: "replicasets", section: "spec", review: specReview(support.CheckReplicaSet, checkReplicaSetUpdate)},
+			kind{name: "Deployment", template: inSpec, resource: "deployments", section: "spec", review: specReview(support.CheckDeployment, checkDeploymentUpdate)},
+			kind{name: "DaemonSet", template: inSpec, resource: "daemonsets", section: "spec", review: specReview(support.CheckDaemonSet, checkDaemonSetUpdate)},
+			kind{name: "StatefulSet", template: inSpec, resource: "statefulsets", section: "spec", review: specReview(support.CheckStatefulSet, checkStatefulSetUpdate)},
 			kind{name: "ControllerRevision", resource: "controllerrevisions", section: "data", review: reviewControllerRevision},
 		),
 		of(upstreambatchv1.SchemeGroupVersion, batchv1.GroupVersion,
-			kind{name: "Job", resource: "jobs", section: "spec", review: specReview(support.CheckJob, checkJobUpdate)},
-			kind{name: "CronJob", resource: "cronjobs", section: "spec", review: specReview(support.CheckCronJob, nil)},
+			kind{name: "Job", template: inSpec, resource: "jobs", section: "spec", review: specReview(support.CheckJob, checkJobUpdate)},
+			kind{name: "CronJob", template: inJob, resource: "cronjobs", section: "spec", review: specReview(support.CheckCronJob, nil)},
 		),
 		of(upstreamautoscalingv2.SchemeGroupVersion, autoscalingv2.GroupVersion,
 			kind{name: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", section: "spec", review: specReview(support.CheckHorizontalPodAutoscaler, nil)},
@@ -218,10 +223,13 @@ func of(upstream, stored schema.GroupVersion, kinds ...kind) []kind {
 }
 
 // setMetadata is an outcome's metadata with the fields that are set.
-func setMetadata(labels map[string]string, finalizers []string) map[string]any {
+func setMetadata(labels, annotations map[string]string, finalizers []string) map[string]any {
 	set := map[string]any{}
 	if labels != nil {
 		set["labels"] = labels
+	}
+	if annotations != nil {
+		set["annotations"] = annotations
 	}
 	if finalizers != nil {
 		set["finalizers"] = finalizers

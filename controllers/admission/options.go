@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/keelson-dev/keelson/controllers/internal/accounts"
+	"github.com/keelson-dev/keelson/controllers/internal/podchain"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 )
 
@@ -49,10 +49,14 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if !ok {
 		return fmt.Errorf("the manager's webhook server is a %T, want controller-runtime's own", mgr.GetWebhookServer())
 	}
-	finder := accounts.Finder{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Patient: true}
+	chain, err := podchain.New(mgr.GetClient(), mgr.GetAPIReader(), true)
+	if err != nil {
+		return err
+	}
+	pods := podPolicy{admit: chain.Admit, readmit: chain.Recheck, warn: chain.Warnings}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
-	server.Register(Path, &admission.Webhook{Handler: &certificateGate{reader: mgr.GetAPIReader(), next: newHandler(dryRun, services, newPodPolicy(finder))}})
+	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services, pods)})
 
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

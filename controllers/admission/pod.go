@@ -19,8 +19,9 @@ import (
 const DryRunAccount = "keelson-dry-run"
 
 // preparePod sets aside what upstream's plugins would judge by the objects of the
-// dry-run namespace or of the host cluster: account and priority. The runtime class is
-// the host cluster's own, and its plugin completes the Pod.
+// dry-run namespace: the account. Classes of priority and of runtime are the host
+// cluster's own, and their plugins complete the Pod; on update the priority is set
+// aside, too, because it stays what it was when its class has changed.
 func preparePod(probe tree, old []byte) error {
 	spec := probe.child("spec")
 	if spec == nil {
@@ -29,8 +30,11 @@ func preparePod(probe tree, old []byte) error {
 	if old != nil {
 		lendEphemeral(spec)
 	}
-	takeIf[string](spec, "serviceAccountName", "serviceAccount", "priorityClassName", "preemptionPolicy")
-	takeIf[interface{ Int64() (int64, error) }](spec, "priority")
+	takeIf[string](spec, "serviceAccountName", "serviceAccount")
+	if old != nil {
+		takeIf[string](spec, "priorityClassName", "preemptionPolicy")
+		takeIf[interface{ Int64() (int64, error) }](spec, "priority")
+	}
 	takeIf[bool](spec, "automountServiceAccountToken")
 	if _, taken := spec["serviceAccountName"]; !taken && !isMirror(probe) {
 		spec["serviceAccountName"] = DryRunAccount
@@ -53,7 +57,9 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	}
 	pod.Name, pod.Finalizers = user.Name, user.Finalizers
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
-	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = user.Spec.PriorityClassName, user.Spec.Priority, user.Spec.PreemptionPolicy
+	if old != nil {
+		keepPriority(&pod.Spec, &user.Spec, &old.Spec)
+	}
 	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
 	podadmission.Default(pod)
 	if old != nil {
@@ -66,6 +72,12 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 		}
 	}
 
+	if old != nil && c.answer != nil {
+		pod.Namespace = c.namespace
+		if refusal, err := p.recheck(ctx, pod, old); refusal != nil || err != nil {
+			return outcome{refusal: refusal}, err
+		}
+	}
 	errs := support.CheckPod(&pod.Spec, specPath)
 	errs = append(errs, checkAccountName(pod.Spec.ServiceAccountName)...)
 	if old != nil {
@@ -81,7 +93,23 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 			errs = append(append(errs, changed...), checkEphemeralKept(pod, old)...)
 		}
 	}
-	return outcome{set: map[string]any{"spec": pod.Spec, "metadata": setMetadata(nil, pod.Finalizers)}, errors: errs}, nil
+	return outcome{
+		set:      map[string]any{"spec": pod.Spec, "metadata": setMetadata(nil, pod.Annotations, pod.Finalizers)},
+		errors:   errs,
+		warnings: p.warnings(ctx, c.namespace, &corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}),
+	}, nil
+}
+
+// keepPriority restores what preparePod set aside; what an update leaves out stays as
+// it was, as upstream has it.
+func keepPriority(spec, user, old *corev1.PodSpec) {
+	spec.PriorityClassName, spec.Priority, spec.PreemptionPolicy = user.PriorityClassName, user.Priority, user.PreemptionPolicy
+	if spec.Priority == nil {
+		spec.Priority = old.Priority
+	}
+	if spec.PreemptionPolicy == nil {
+		spec.PreemptionPolicy = old.PreemptionPolicy
+	}
 }
 
 func checkAccountName(name string) field.ErrorList {

@@ -23,7 +23,7 @@ func reviewReplicationController(_ context.Context, c change) (outcome, error) {
 	if old != nil {
 		errs = ratchet(errs, support.CheckRC(&old.Spec, specPath))
 	}
-	return outcome{set: map[string]any{"spec": rc.Spec, "metadata": setMetadata(rc.Labels, nil)}, errors: errs}, nil
+	return outcome{set: map[string]any{"spec": rc.Spec, "metadata": setMetadata(rc.Labels, nil, nil)}, errors: errs}, nil
 }
 
 // reviewEndpoints also writes the column: no controller looks after Endpoints that

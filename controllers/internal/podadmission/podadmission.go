@@ -33,7 +33,6 @@ func Default(pod *keelsonv1.Pod) {
 	if !mirror(pod) {
 		defaultServiceAccount(&pod.Spec)
 	}
-	defaultPriority(&pod.Spec)
 	dropDefaultTolerations(&pod.Spec)
 	holdBoundPod(pod)
 }
@@ -82,15 +81,6 @@ func defaultServiceAccount(spec *corev1.PodSpec) {
 		spec.ServiceAccountName = DefaultServiceAccount
 	}
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
-}
-
-func defaultPriority(spec *corev1.PodSpec) {
-	if spec.Priority == nil {
-		spec.Priority = new(int32(0))
-	}
-	if spec.PreemptionPolicy == nil {
-		spec.PreemptionPolicy = new(corev1.PreemptLowerPriority)
-	}
 }
 
 // dropDefaultTolerations removes the two tolerations that upstream adds to every

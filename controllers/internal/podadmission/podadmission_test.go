@@ -24,7 +24,7 @@ func TestDefault(t *testing.T) {
 	completed := func(change func(*keelsonv1.Pod)) *keelsonv1.Pod {
 		pod := &keelsonv1.Pod{Spec: corev1.PodSpec{
 			ServiceAccountName: "default", DeprecatedServiceAccount: "default",
-			Priority: new(int32(0)), PreemptionPolicy: new(corev1.PreemptLowerPriority), EnableServiceLinks: new(true),
+			EnableServiceLinks: new(true),
 		}}
 		change(pod)
 		return pod

@@ -6,10 +6,14 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -33,12 +37,13 @@ func template() *corev1.PodTemplateSpec {
 func control(t *testing.T, objects ...client.Object) (Control, *events.FakeRecorder) {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, clientgoscheme.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
-	store := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "baseline"}}}
+	store := fake.NewClientBuilder().WithScheme(scheme).WithObjects(namespace).WithObjects(objects...).Build()
 	recorder := events.NewFakeRecorder(10)
 	return For(store, store, recorder), recorder
 }
@@ -88,5 +93,54 @@ func TestNewestOfEachKeepsTheLastCopy(t *testing.T) {
 	got := newestOfEach([]*keelsonv1.Pod{before, after, other}, map[types.UID]bool{"uid-a": true, "uid-b": true})
 	if len(got) != 2 || !slices.Contains(got, after) || !slices.Contains(got, other) {
 		t.Errorf("kept %v", got)
+	}
+}
+
+func TestPodsGoThroughTheWholeChain(t *testing.T) {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}, AutomountServiceAccountToken: new(false)}
+	class := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "high"}, Value: 7}
+	runtimeClass := &nodev1.RuntimeClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "heavy"}, Handler: "runc",
+		Overhead: &nodev1.Overhead{PodFixed: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m")}},
+	}
+	limits := &keelsonv1.LimitRange{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "l"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+		Type: corev1.LimitTypeContainer, DefaultRequest: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m")},
+		Max: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}, Default: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+	}}}}
+	c, _ := control(t, account, class, runtimeClass, limits)
+	for what, tc := range map[string]struct {
+		change func(*corev1.PodSpec)
+		err    string
+	}{
+		"complete":        {func(*corev1.PodSpec) {}, ""},
+		"no such class":   {func(s *corev1.PodSpec) { s.PriorityClassName = "none" }, "no PriorityClass with name none was found"},
+		"no such runtime": {func(s *corev1.PodSpec) { s.RuntimeClassName = new("none") }, `pod rejected: RuntimeClass "none" not found`},
+		"above the limit": {func(s *corev1.PodSpec) {
+			s.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")}
+		}, "maximum memory usage per Container is 1Gi, but limit is 2Gi"},
+		"against the security level": {func(s *corev1.PodSpec) { s.HostNetwork = true }, `violates PodSecurity "baseline:latest"`},
+		"no such account":            {func(s *corev1.PodSpec) { s.ServiceAccountName = "none" }, "error looking up service account default/none"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			tmpl := template()
+			tmpl.Spec.PriorityClassName, tmpl.Spec.RuntimeClassName = "high", new("heavy")
+			tc.change(&tmpl.Spec)
+			pod := Render(owner(), tmpl)
+			err := c.Admit(t.Context(), pod)
+			if tc.err != "" {
+				if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("error %v, want one with %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			cpu := pod.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU]
+			overhead := pod.Spec.Overhead[corev1.ResourceCPU]
+			if *pod.Spec.Priority != 7 || cpu.String() != "50m" || overhead.String() != "10m" {
+				t.Errorf("priority %d, cpu %s, overhead %s", *pod.Spec.Priority, cpu.String(), overhead.String())
+			}
+		})
 	}
 }

@@ -113,18 +113,24 @@ func (c Control) patchOwners(ctx context.Context, seen, wanted *keelsonv1.Pod) e
 	return c.Client.Patch(ctx, wanted, client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{}))
 }
 
-// Adopted returns pod with the owner as its controller.
+// Adopted returns pod with the owner as its controller, and with the owner's finalizer.
 func Adopted(owner Owner, pod *keelsonv1.Pod) *keelsonv1.Pod {
 	adopted := Released(owner, pod)
 	adopted.OwnerReferences = append(adopted.OwnerReferences, *metav1.NewControllerRef(owner.Object, owner.Kind))
+	if owner.Finalizer != "" {
+		adopted.Finalizers = append(adopted.Finalizers, owner.Finalizer)
+	}
 	return adopted
 }
 
-// Released returns pod without any reference to the owner.
+// Released returns pod without any reference to the owner and without its finalizer.
 func Released(owner Owner, pod *keelsonv1.Pod) *keelsonv1.Pod {
 	released := pod.DeepCopy()
 	released.OwnerReferences = slices.DeleteFunc(released.OwnerReferences, func(ref metav1.OwnerReference) bool {
 		return ref.UID == owner.Object.GetUID()
 	})
+	if owner.Finalizer != "" {
+		released.Finalizers = slices.DeleteFunc(released.Finalizers, func(f string) bool { return f == owner.Finalizer })
+	}
 	return released
 }

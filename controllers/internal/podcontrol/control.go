@@ -34,6 +34,9 @@ type Owner struct {
 	Object client.Object
 	// Kind is its kind; informer objects do not carry it.
 	Kind schema.GroupVersionKind
+	// Finalizer is put on Pods that are adopted, and taken off those that are released;
+	// "" for none.
+	Finalizer string
 }
 
 // Deleting says that the workload is being deleted: it claims and changes nothing any
@@ -60,7 +63,7 @@ func New(mgr ctrl.Manager, recorder events.EventRecorder) Control {
 
 // For is New for those who have no manager.
 func For(c client.Client, live client.Reader, recorder events.EventRecorder) Control {
-	return Control{Client: c, Live: live, Recorder: recorder, Admit: admission{c, live}.admit}
+	return Control{Client: c, Live: live, Recorder: recorder, Admit: admitter(c, live)}
 }
 
 // Create stores pod, as rendered by Render, and says so in an event on its owner.
