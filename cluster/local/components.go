@@ -156,13 +156,14 @@ func (p plan) nodeArgs() []string {
 }
 
 // nodeServerArgs let the agent serve the node's API on the node's address, as a kubelet
-// does.
+// does, and run what the owner puts into a folder.
 func (p plan) nodeServerArgs() []string {
 	return []string{
 		"--server-address=" + p.settings.NodeIP.String(),
 		"--server-port=" + strconv.Itoa(p.settings.Ports.NodeServer),
 		"--tls-cert-file=" + p.store.LeafFile(certNodeServer), "--tls-private-key-file=" + p.store.LeafFile(certNodeServer),
 		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
+		"--pod-manifest-path=" + p.layout.staticPodsDir(),
 	}
 }
 

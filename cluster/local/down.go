@@ -272,6 +272,9 @@ func (d *downer) removeFiles() error {
 	if err := removeAll(d.layout.owned()...); err != nil {
 		return err
 	}
+	if err := removeIfEmpty(d.layout.staticPodsDir()); err != nil {
+		return err
+	}
 	return removeIfEmpty(d.layout.Data)
 }
 

@@ -42,13 +42,16 @@ func newLayout(dataDir, runDir string) (Layout, error) {
 	return Layout{Data: data, Run: filepath.Clean(runDir)}, nil
 }
 
-func (l Layout) settingsFile() string   { return filepath.Join(l.Data, "cluster.json") }
-func (l Layout) commandLock() string    { return filepath.Join(l.Data, "command.lock") }
-func (l Layout) stateFile() string      { return filepath.Join(l.Data, "supervisor.json") }
-func (l Layout) logDir() string         { return filepath.Join(l.Data, "logs") }
-func (l Layout) pkiDir() string         { return filepath.Join(l.Data, "pki") }
-func (l Layout) etcdDir() string        { return filepath.Join(l.Data, "etcd") }
-func (l Layout) nodeDir() string        { return filepath.Join(l.Data, "node") }
+func (l Layout) settingsFile() string { return filepath.Join(l.Data, "cluster.json") }
+func (l Layout) commandLock() string  { return filepath.Join(l.Data, "command.lock") }
+func (l Layout) stateFile() string    { return filepath.Join(l.Data, "supervisor.json") }
+func (l Layout) logDir() string       { return filepath.Join(l.Data, "logs") }
+func (l Layout) pkiDir() string       { return filepath.Join(l.Data, "pki") }
+func (l Layout) etcdDir() string      { return filepath.Join(l.Data, "etcd") }
+func (l Layout) nodeDir() string      { return filepath.Join(l.Data, "node") }
+
+// staticPodsDir is for manifests of the cluster's owner; down leaves them there.
+func (l Layout) staticPodsDir() string  { return filepath.Join(l.Data, "static-pods") }
 func (l Layout) configDir() string      { return filepath.Join(l.Data, "config") }
 func (l Layout) webhookDir() string     { return filepath.Join(l.Data, "webhook") }
 func (l Layout) containerdRoot() string { return filepath.Join(l.Data, "containerd") }

@@ -60,7 +60,7 @@ func Supervise(ctx context.Context, o Options) error {
 }
 
 func prepareFolders(l Layout, s Settings) error {
-	for _, dir := range []string{l.configDir(), l.webhookDir(), l.etcdDir()} {
+	for _, dir := range []string{l.configDir(), l.webhookDir(), l.etcdDir(), l.staticPodsDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("prepare the data directory: %w", err)
 		}

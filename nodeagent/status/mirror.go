@@ -1,6 +1,8 @@
 package status
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -14,12 +16,12 @@ func (w *Writer) ObserveStatic(uid types.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.entries[uid] == nil {
-		w.entries[uid] = &entry{}
+		w.entries[uid] = &entry{static: true}
 	}
 }
 
 // ObserveMirror says which object of the API shows the static Pod of this UID; nil says
-// that none does. What an earlier agent wrote there of its times goes on.
+// that none does. What an earlier agent wrote there goes on.
 func (w *Writer) ObserveMirror(uid types.UID, mirror *keelsonv1.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,17 +37,22 @@ func (w *Writer) ObserveMirror(uid types.UID, mirror *keelsonv1.Pod) {
 	}
 	e.inAPI = mirror
 	if e.wanted != nil {
-		wanted := adoptTimes(*e.wanted, &mirror.Status.PodStatus)
+		wanted := adopt(*e.wanted, &mirror.Status.PodStatus)
 		e.wanted = &wanted
 		w.queue.Add(uid)
 	}
 }
 
-// adoptTimes returns s with the earlier times that before gives to the same things.
-func adoptTimes(s corev1.PodStatus, before *corev1.PodStatus) corev1.PodStatus {
+// adopt returns s with what only an earlier agent knew: when things began, and the
+// address of a Pod whose network cannot be asked yet.
+func adopt(s corev1.PodStatus, before *corev1.PodStatus) corev1.PodStatus {
 	s = *s.DeepCopy()
 	if t := before.StartTime; !t.IsZero() && (s.StartTime.IsZero() || t.Before(s.StartTime)) {
 		s.StartTime = t.DeepCopy()
+	}
+	ready := findCondition(s.Conditions, corev1.PodReadyToStartContainers)
+	if s.PodIP == "" && ready != nil && ready.Status == corev1.ConditionTrue {
+		s.PodIP, s.PodIPs = before.PodIP, slices.Clone(before.PodIPs)
 	}
 	for i := range s.Conditions {
 		c := &s.Conditions[i]

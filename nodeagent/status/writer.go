@@ -50,6 +50,8 @@ type entry struct {
 	// inAPI is the newest object known; it is shared and never changed. It is nil for a
 	// static Pod that the API does not show.
 	inAPI *keelsonv1.Pod
+	// static: inAPI is only a mirror of the Pod.
+	static bool
 	// wanted is nil until Set was called.
 	wanted *corev1.PodStatus
 }
@@ -103,12 +105,16 @@ func newer(a, b *keelsonv1.Pod) bool {
 	return err != nil || order <= 0
 }
 
-// Get returns the status last set.
+// Get returns the status last set, or what the mirror of a static Pod says.
 func (w *Writer) Get(uid types.UID) (corev1.PodStatus, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e := w.entries[uid]; e != nil && e.wanted != nil {
+	switch e := w.entries[uid]; {
+	case e == nil:
+	case e.wanted != nil:
 		return *e.wanted, true
+	case e.static && e.inAPI != nil:
+		return e.inAPI.Status.PodStatus, true // what an earlier agent has said
 	}
 	return corev1.PodStatus{}, false
 }
