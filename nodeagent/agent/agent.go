@@ -208,8 +208,8 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
 		RuntimeHandler: a.api.runtimeHandler, Dead: a.deadPolicy(),
-		Allocatable:    func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
-		RootDir:        a.options.RootDir, PodLogDir: a.podLogDir(),
+		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
+		RootDir:     a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),
 		HostsFile:       "/etc/hosts", ResolverFile: chooseResolverFile("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
 		DNS: hostfiles.ClusterDNS{Servers: a.options.ClusterDNS, Domain: a.options.ClusterDomain},
@@ -251,6 +251,7 @@ func (a *agent) facts() node.Facts {
 			f.Problems = append(f.Problems, p)
 		}
 	}
+	a.addStorageFacts(&f)
 	return f
 }
 

@@ -6,13 +6,16 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/eviction"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/staticpods"
 	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
@@ -22,7 +25,7 @@ func (a *agent) newEviction(thresholds []eviction.Threshold) *eviction.Manager {
 	return eviction.New(eviction.Options{
 		Thresholds: withPodsMemory(thresholds), Transition: a.options.EvictionPressureTransitionPeriod.Duration,
 		MaxGrace: seconds(a.options.EvictionMaxPodGracePeriod),
-		Observe:  a.observeNode, Measure: a.measurePod, Pods: a.evictable,
+		Observe:  a.observeNode, Measure: a.measurePod, Pods: a.evictable, Static: staticpods.IsStatic,
 		Evict: a.evict, Cleaned: func(pod *keelsonv1.Pod) bool { return a.pool.Stopped(pod.UID) },
 		ReclaimContainers: func(ctx context.Context) error { return a.manager.RemoveDead(ctx, lifecycle.DeadPolicy{}) },
 		ReclaimImages:     func(ctx context.Context) error { return a.collector.RemoveUnused(ctx) },
@@ -207,4 +210,19 @@ func (a *agent) checkPressure(pod *keelsonv1.Pod) *refusal {
 		return &refusal{Reason: eviction.Reason, Message: message}
 	}
 	return nil
+}
+
+// addStorageFacts adds what the node has on disk and what it is short of.
+func (a *agent) addStorageFacts(f *node.Facts) {
+	f.Short, f.Images = a.eviction.Conditions(), node.ImageList(a.collector.Images())
+	if disk, err := stats.ReadDisk(a.options.RootDir); err == nil { // else nothing is promised of it
+		f.DiskBytes = disk.Bytes.Capacity
+	}
+	f.HeldBack = corev1.ResourceList{}
+	for name, bytes := range map[corev1.ResourceName]int64{
+		corev1.ResourceMemory:           eviction.HardMemory(a.settings.thresholds, f.Machine.MemoryBytes),
+		corev1.ResourceEphemeralStorage: eviction.HardNodeFs(a.settings.thresholds, f.DiskBytes),
+	} {
+		f.HeldBack[name] = *resource.NewQuantity(bytes, resource.BinarySI)
+	}
 }

@@ -15,29 +15,16 @@ import (
 // systemCritical is the priority from which on a Pod is critical, as upstream.
 const systemCritical = 2_000_000_000
 
-// annotationSource is where a Pod comes from, as upstream; Pods of a node's own files say
-// something else than "api".
-const (
-	annotationSource = "kubernetes.io/config.source"
-	annotationMirror = "kubernetes.io/config.mirror"
-	sourceAPI        = "api"
-)
-
 // isCritical says that the Pod runs whatever the node is short of.
-func isCritical(pod *keelsonv1.Pod) bool {
-	if source, ok := pod.Annotations[annotationSource]; ok && source != sourceAPI {
-		return true
-	}
-	_, mirror := pod.Annotations[annotationMirror]
-	return mirror || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCritical
+func (m *Manager) isCritical(pod *keelsonv1.Pod) bool {
+	return m.Static != nil && m.Static(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCritical
 }
 
 // Refuse says, in upstream's words, why a new Pod cannot run while the node is short of
 // something; empty when it can.
-func (m *Manager) Refuse(pod *keelsonv1.Pod) string { return refuse(pod, m.Conditions()) }
-
-func refuse(pod *keelsonv1.Pod, conditions []corev1.NodeConditionType) string {
-	if len(conditions) == 0 || isCritical(pod) {
+func (m *Manager) Refuse(pod *keelsonv1.Pod) string {
+	conditions := m.Conditions()
+	if len(conditions) == 0 || m.isCritical(pod) {
 		return ""
 	}
 	if slices.Equal(conditions, []corev1.NodeConditionType{corev1.NodeMemoryPressure}) {

@@ -77,6 +77,8 @@ type Options struct {
 	Measure func(ctx context.Context, pod *keelsonv1.Pod, parts Part) *Usage
 	// Pods are those that hold something of the node and are not being ended.
 	Pods func() []*keelsonv1.Pod
+	// Static says that a Pod comes from the node's own files: such Pods are critical.
+	Static func(pod *keelsonv1.Pod) bool
 	// Evict has a Pod ended; it need not wait. Cleaned says that nothing of it runs.
 	Evict   func(ctx context.Context, e Eviction)
 	Cleaned func(pod *keelsonv1.Pod) bool
@@ -86,8 +88,7 @@ type Options struct {
 	Warn func(reason, message string)
 	// Changed is called when the conditions have.
 	Changed func()
-	// Count counts an eviction by signal; Age tells how old, in seconds, what was
-	// observed is when a Pod is ended for it.
+	// Count counts an eviction by signal.
 	Count func(signal string)
 	Clock clock.WithTicker
 }
@@ -185,7 +186,7 @@ func (m *Manager) publish(ctx context.Context, conditions []corev1.NodeCondition
 func (m *Manager) enforceLimits(ctx context.Context, look Look) []*keelsonv1.Pod {
 	var evicted []*keelsonv1.Pod
 	for _, pod := range m.Pods() {
-		if !HasLimits(pod) || isCritical(pod) {
+		if !HasLimits(pod) || m.isCritical(pod) {
 			continue
 		}
 		usage := m.Measure(ctx, pod, PartDisk)
@@ -212,7 +213,7 @@ func (m *Manager) relieve(ctx context.Context, look Look, v verdict) ([]*keelson
 	candidates := m.candidates(ctx, first.Signal)
 	rank(candidates, first.Signal, look.DedicatedImageFs)
 	for _, c := range candidates {
-		if isCritical(c.Pod) {
+		if m.isCritical(c.Pod) {
 			log.Info("Cannot evict a critical Pod", "pod", klog.KObj(c.Pod))
 			continue
 		}

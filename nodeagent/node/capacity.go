@@ -23,6 +23,9 @@ func Capacity(f Facts) corev1.ResourceList {
 		corev1.ResourceMemory: *resource.NewQuantity(f.Machine.MemoryBytes, resource.BinarySI),
 		corev1.ResourcePods:   *resource.NewQuantity(int64(f.MaxPods), resource.DecimalSI),
 	}
+	if f.DiskBytes > 0 {
+		list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(f.DiskBytes, resource.BinarySI)
+	}
 	for size, bytes := range f.Machine.HugePages {
 		list[cgroups.HugePageResource(size)] = *resource.NewQuantity(bytes, resource.BinarySI)
 	}
@@ -30,9 +33,9 @@ func Capacity(f Facts) corev1.ResourceList {
 }
 
 // Allocatable is what Pods may use of the machine: what is reserved is not for them, nor
-// is memory that large pages hold.
+// what must stay free, nor memory that large pages hold.
 func Allocatable(f Facts) corev1.ResourceList {
-	list := Without(Capacity(f), f.Reserved)
+	list := Without(Without(Capacity(f), f.Reserved), f.HeldBack)
 	memory := list[corev1.ResourceMemory]
 	for _, bytes := range f.Machine.HugePages {
 		memory.Sub(*resource.NewQuantity(bytes, resource.BinarySI))

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/clock"
@@ -22,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	keelsonruntime "github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
 func testFacts() Facts {
@@ -38,7 +42,17 @@ func TestComputeStatus(t *testing.T) {
 	first := computeStatus(node, testFacts(), at)
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
 		Message: "keelson-node is posting ready status", LastHeartbeatTime: metav1.NewTime(at), LastTransitionTime: metav1.NewTime(at)}
-	if diff := cmp.Diff([]corev1.NodeCondition{foreign, ready}, first.Conditions); diff != "" {
+	enough := func(kind corev1.NodeConditionType, reason, message string) corev1.NodeCondition {
+		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message,
+			LastHeartbeatTime: metav1.NewTime(at), LastTransitionTime: metav1.NewTime(at)}
+	}
+	want := []corev1.NodeCondition{
+		foreign,
+		enough(corev1.NodeMemoryPressure, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+		enough(corev1.NodeDiskPressure, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+		enough(corev1.NodePIDPressure, "KubeletHasSufficientPID", "kubelet has sufficient PID available"), ready,
+	}
+	if diff := cmp.Diff(want, first.Conditions); diff != "" {
 		t.Errorf("conditions (-want +got):\n%s", diff)
 	}
 	if first.Summary.Status != "Ready" || first.Summary.InternalIP != "192.0.2.1" || first.Capacity.Pods().Value() != 110 {
@@ -56,9 +70,45 @@ func TestComputeStatus(t *testing.T) {
 	broken := testFacts()
 	broken.Problems = []string{"one", "two"}
 	down := computeStatus(node, broken, later)
-	if c := down.Conditions[1]; c.Status != corev1.ConditionFalse || c.Reason != "KubeletNotReady" || c.Message != "one; two" ||
+	if c := down.Conditions[4]; c.Status != corev1.ConditionFalse || c.Reason != "KubeletNotReady" || c.Message != "one; two" ||
 		!c.LastTransitionTime.Time.Equal(later) || down.Summary.Status != "NotReady" || !mustPost(first, down) {
 		t.Errorf("condition %+v, column %s", c, down.Summary.Status)
+	}
+	short := testFacts()
+	short.Short = []corev1.NodeConditionType{corev1.NodeDiskPressure}
+	pressed := computeStatus(node, short, later)
+	if c := pressed.Conditions[2]; c.Status != corev1.ConditionTrue || c.Reason != "KubeletHasDiskPressure" || c.Message != "kubelet has disk pressure" ||
+		!c.LastTransitionTime.Time.Equal(later) || pressed.Summary.Status != "Ready" || !mustPost(first, pressed) {
+		t.Errorf("condition %+v, column %s", c, pressed.Summary.Status)
+	}
+}
+
+func TestDiskOfANode(t *testing.T) {
+	f := testFacts()
+	if _, ok := Capacity(f)[corev1.ResourceEphemeralStorage]; ok {
+		t.Error("a disk that is not known has a size")
+	}
+	f.DiskBytes = 100 << 30
+	f.HeldBack = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("10Gi"), corev1.ResourceMemory: resource.MustParse("1Gi")}
+	capacity, allocatable := Capacity(f), Allocatable(f)
+	if got := capacity.StorageEphemeral().String(); got != "100Gi" {
+		t.Errorf("capacity %s", got)
+	}
+	if got := allocatable.StorageEphemeral().String() + " " + allocatable.Memory().String(); got != "90Gi 3Gi" {
+		t.Errorf("allocatable %s", got)
+	}
+}
+
+func TestImageList(t *testing.T) {
+	var stored []keelsonruntime.StoredImage
+	for i := range 60 {
+		stored = append(stored, keelsonruntime.StoredImage{ID: fmt.Sprint(i), Size: int64(i), Names: []string{fmt.Sprintf("name:%d", i)}, Digests: []string{"name@sha256:1"}})
+	}
+	stored = append(stored, keelsonruntime.StoredImage{ID: "nameless", Size: 61})
+	stored[59].Names = []string{"a", "b", "c", "d", "e", "f"}
+	got := ImageList(stored)
+	if len(got) != 49 || !slices.Equal(got[0].Names, []string{"name@sha256:1", "a", "b", "c", "d"}) || got[1].SizeBytes != 58 || got[1].Names[1] != "name:58" {
+		t.Errorf("%d images, the first %v", len(got), got[:2])
 	}
 }
 

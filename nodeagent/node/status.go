@@ -2,7 +2,6 @@ package node
 
 import (
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +36,14 @@ type Facts struct {
 	Reserved corev1.ResourceList
 	// Problems say why Pods cannot run here; none means Ready.
 	Problems []string
+	// DiskBytes is the size of the disk that Pods write to, 0 when it is not known.
+	DiskBytes int64
+	// HeldBack is what must stay free of the machine, so that Pods are not ended for it.
+	HeldBack corev1.ResourceList
+	// Short are the conditions about something that runs short which are true.
+	Short []corev1.NodeConditionType
+	// Images are those of this machine that it names.
+	Images []corev1.ContainerImage
 }
 
 // Labels returns what every Node of this agent carries.
@@ -47,7 +54,6 @@ func Labels(name string, m Machine) map[string]string {
 		corev1.LabelArchStable: m.Architecture,
 	}
 }
-
 
 // computeStatus returns the status of node that follows from facts. Conditions of
 // other writers are kept.
@@ -65,6 +71,8 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 		ContainerRuntimeVersion: f.RuntimeVersion, KubeletVersion: f.Version,
 	}
 	status.DaemonEndpoints = corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(f.ServerPort)}}
+	status.Images = f.Images
+	setPressures(&status, f.Short, now)
 	setReady(&status, f.Problems, now)
 
 	rendered := *node
@@ -74,22 +82,11 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 }
 
 func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {
-	ready := corev1.NodeCondition{
-		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: reasonReady, Message: messageReady,
-		LastHeartbeatTime: metav1.NewTime(now).Rfc3339Copy(), LastTransitionTime: metav1.NewTime(now).Rfc3339Copy(),
-	}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: reasonReady, Message: messageReady}
 	if len(problems) > 0 {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, reasonNotReady, strings.Join(problems, "; ")
 	}
-	i := slices.IndexFunc(status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
-	if i < 0 {
-		status.Conditions = append(status.Conditions, ready)
-		return
-	}
-	if status.Conditions[i].Status == ready.Status {
-		ready.LastTransitionTime = status.Conditions[i].LastTransitionTime
-	}
-	status.Conditions[i] = ready
+	setCondition(status, ready, now)
 }
 
 // mustPost says that the API has to hear of after: something other than the heartbeat
@@ -100,16 +97,20 @@ func mustPost(before, after keelsonv1.NodeStatus) bool {
 	return takeHeartbeat(b).Sub(old) >= heartbeatInterval || !equality.Semantic.DeepEqual(a, b)
 }
 
-// takeHeartbeat blanks the heartbeat of the Ready condition and returns it.
+// takeHeartbeat blanks the heartbeats of the agent's own conditions and returns Ready's.
 func takeHeartbeat(s *keelsonv1.NodeStatus) time.Time {
+	var at time.Time
 	for i := range s.Conditions {
-		if c := &s.Conditions[i]; c.Type == corev1.NodeReady {
-			at := c.LastHeartbeatTime.Time
-			c.LastHeartbeatTime = metav1.Time{}
-			return at
+		c := &s.Conditions[i]
+		if !isOwnCondition(c.Type) {
+			continue
 		}
+		if c.Type == corev1.NodeReady {
+			at = c.LastHeartbeatTime.Time
+		}
+		c.LastHeartbeatTime = metav1.Time{}
 	}
-	return time.Time{}
+	return at
 }
 
 // missingLabels returns the labels of want that have another value or none.
