@@ -6,9 +6,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/keelson-dev/keelson/controllers/admission"
+	"github.com/keelson-dev/keelson/controllers/cronjob"
 	"github.com/keelson-dev/keelson/controllers/daemonset"
+	"github.com/keelson-dev/keelson/controllers/deployment"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
+	"github.com/keelson-dev/keelson/controllers/job"
 	"github.com/keelson-dev/keelson/controllers/namespace"
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
@@ -19,8 +22,9 @@ import (
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
-	"github.com/keelson-dev/keelson/controllers/statefulset"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
+	"github.com/keelson-dev/keelson/controllers/statefulset"
+	"github.com/keelson-dev/keelson/controllers/ttlafterfinished"
 )
 
 // controller is one line of the list below.
@@ -52,6 +56,18 @@ func controllers() []controller {
 		}},
 		{name: "statefulset", add: func(mgr ctrl.Manager, _ Options) error {
 			return statefulset.Add(mgr, statefulset.Options{})
+		}},
+		{name: "deployment", add: func(mgr ctrl.Manager, _ Options) error {
+			return deployment.Add(mgr, deployment.Options{})
+		}},
+		{name: "job", add: func(mgr ctrl.Manager, _ Options) error {
+			return job.Add(mgr, job.Options{})
+		}},
+		{name: "cronjob", add: func(mgr ctrl.Manager, _ Options) error {
+			return cronjob.Add(mgr, cronjob.Options{})
+		}},
+		{name: "ttlafterfinished", add: func(mgr ctrl.Manager, _ Options) error {
+			return ttlafterfinished.Add(mgr, ttlafterfinished.Options{})
 		}},
 		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpoints.Add(mgr, endpoints.Options{})
