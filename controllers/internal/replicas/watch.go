@@ -2,11 +2,9 @@ package replicas
 
 import (
 	"context"
-	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
+	"github.com/keelson-dev/keelson/controllers/internal/ownerwatch"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -67,67 +65,38 @@ func (k Kind[T]) rivalHandler(reader client.Reader) handler.EventHandler {
 	}
 }
 
-// podHandler queues the owners that a change of a Pod concerns: the one that controls
-// it, the one that did before, and for a Pod that nobody controls every one that could
-// adopt it.
+// podHandler queues the owners that a change of a Pod concerns.
 func (k Kind[T]) podHandler(reader client.Reader) handler.EventHandler {
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			if !k.addOwner(q, e.Object) && metav1.GetControllerOfNoCopy(e.Object) == nil {
-				k.addMatching(ctx, reader, q, e.Object)
+	return ownerwatch.Handler(ownerwatch.Options{
+		Kind: k.GroupVersionKind.GroupKind(),
+		Adopters: func(ctx context.Context, pod client.Object) []string {
+			names, err := k.adopters(ctx, reader, pod)
+			if err != nil {
+				// The cache answers from memory; it fails only while the manager stops.
+				klog.FromContext(ctx).Error(err, "Failed to find who could adopt a Pod", "kind", k.GroupVersionKind.Kind, "pod", klog.KObj(pod))
 			}
+			return names
 		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {
-				return
-			}
-			before, after := metav1.GetControllerOfNoCopy(e.ObjectOld), metav1.GetControllerOfNoCopy(e.ObjectNew)
-			if !sameOwner(before, after) {
-				k.addOwner(q, e.ObjectOld)
-			}
-			k.addOwner(q, e.ObjectNew)
-			relabelled := !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
-			if after == nil && (relabelled || before != nil) {
-				k.addMatching(ctx, reader, q, e.ObjectNew)
-			}
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { k.addOwner(q, e.Object) },
-	}
+	})
 }
 
-func (k Kind[T]) addOwner(q queue, pod client.Object) bool {
-	ref := metav1.GetControllerOfNoCopy(pod)
-	if ref == nil || !podcontrol.IsKind(ref, k.GroupVersionKind.GroupKind()) {
-		return false
-	}
-	q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: ref.Name}})
-	return true
-}
-
-func (k Kind[T]) addMatching(ctx context.Context, reader client.Reader, q queue, pod client.Object) {
+// adopters returns the owners whose selector pod matches.
+func (k Kind[T]) adopters(ctx context.Context, reader client.Reader, pod client.Object) ([]string, error) {
 	list := k.NewList()
 	err := reader.List(ctx, list, client.InNamespace(pod.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
-	if err == nil {
-		err = meta.EachListItem(list, func(item runtime.Object) error {
-			if object, ok := item.(T); ok && k.Owner(object).matches(pod.GetLabels()) {
-				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-			}
-			return nil
-		})
-	}
 	if err != nil {
-		// The cache answers from memory; it fails only while the manager stops.
-		klog.FromContext(ctx).Error(err, "Failed to find the owners that could adopt a Pod", "kind", k.GroupVersionKind.Kind, "pod", klog.KObj(pod))
+		return nil, err
 	}
+	var names []string
+	err = meta.EachListItem(list, func(item runtime.Object) error {
+		if object, ok := item.(T); ok && k.Owner(object).matches(pod.GetLabels()) {
+			names = append(names, object.GetName())
+		}
+		return nil
+	})
+	return names, err
 }
 
 func (o Owner) matches(podLabels map[string]string) bool {
 	return o.Invalid == nil && o.Selector != nil && !o.Selector.Empty() && o.Selector.Matches(labels.Set(podLabels))
-}
-
-func sameOwner(a, b *metav1.OwnerReference) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.UID == b.UID
 }
