@@ -202,7 +202,7 @@ func kinds(services servicePolicy, pods podPolicy) []kind {
 			kind{name: "ControllerRevision", resource: "controllerrevisions", section: "data", review: reviewControllerRevision},
 		),
 		of(upstreambatchv1.SchemeGroupVersion, batchv1.GroupVersion,
-			kind{name: "Job", template: inSpec, resource: "jobs", section: "spec", review: specReview(support.CheckJob, checkJobUpdate)},
+			kind{name: "Job", template: inSpec, resource: "jobs", section: "spec", prepare: prepareJob, review: reviewJob},
 			kind{name: "CronJob", template: inJob, resource: "cronjobs", section: "spec", review: specReview(support.CheckCronJob, nil)},
 		),
 		of(upstreamautoscalingv2.SchemeGroupVersion, autoscalingv2.GroupVersion,

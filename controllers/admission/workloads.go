@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	upstreamappsv1 "k8s.io/api/apps/v1"
-	upstreambatchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -40,14 +39,6 @@ func checkStatefulSetUpdate(spec, old *upstreamappsv1.StatefulSetSpec) field.Err
 		return nil
 	}
 	return field.ErrorList{field.Forbidden(specPath, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden")}
-}
-
-// checkJobUpdate fixes what upstream fixes in a Job.
-func checkJobUpdate(spec, old *upstreambatchv1.JobSpec) field.ErrorList {
-	errs := fixed(equality.Semantic.DeepEqual(spec.Selector, old.Selector), specPath.Child("selector"), spec.Selector)
-	errs = append(errs, fixed(equality.Semantic.DeepEqual(spec.Template, old.Template), specPath.Child("template"), "")...)
-	errs = append(errs, fixed(equality.Semantic.DeepEqual(spec.Completions, old.Completions), specPath.Child("completions"), spec.Completions)...)
-	return append(errs, fixed(equality.Semantic.DeepEqual(spec.CompletionMode, old.CompletionMode), specPath.Child("completionMode"), spec.CompletionMode)...)
 }
 
 // reviewControllerRevision: what a revision says never changes.

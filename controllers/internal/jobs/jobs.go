@@ -119,6 +119,8 @@ func Select(job *batchv1.Job) bool {
 		return false
 	}
 	changed := false
+	// A Job that has no labels of its own shows those of its Pods.
+	inherits := len(job.Labels) == 0 || maps.Equal(job.Labels, job.Spec.Template.Labels)
 	set := func(m *map[string]string, key, value string) {
 		if _, found := (*m)[key]; found {
 			return
@@ -139,6 +141,9 @@ func Select(job *batchv1.Job) bool {
 		job.Spec.Selector = &metav1.LabelSelector{}
 	}
 	set(&job.Spec.Selector.MatchLabels, upstreambatchv1.ControllerUidLabel, string(job.UID))
+	if changed && inherits {
+		job.Labels = maps.Clone(job.Spec.Template.Labels)
+	}
 	return changed
 }
 
