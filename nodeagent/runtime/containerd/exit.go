@@ -110,7 +110,7 @@ func (r *Runtime) store(ctx context.Context, o *object, s status) error {
 func (r *Runtime) deleteTask(ctx context.Context, o *object) error {
 	o.taskLeft = true
 	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: o.id})
-	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
+	if err = r.afterShim(ctx, o, native(err)); err != nil && !errdefs.IsNotFound(err) {
 		return r.explain("delete the task of "+o.id, err)
 	}
 	o.taskLeft = false
@@ -125,7 +125,8 @@ func (r *Runtime) killAndDeleteTask(ctx context.Context, o *object) error {
 		return err
 	}
 	if err == nil {
-		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: o.id}); err != nil && !errdefs.IsNotFound(native(err)) {
+		_, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: o.id})
+		if err = r.afterShim(ctx, o, native(err)); err != nil && !errdefs.IsNotFound(err) {
 			return r.explain("wait for the end of "+o.id, err)
 		}
 	}

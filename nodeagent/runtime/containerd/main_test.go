@@ -211,7 +211,8 @@ func (f *fixture) podCgroup(uid types.UID) string { return f.cgroups + "/pod" + 
 
 // podWithoutSandbox is a Pod of which nothing runs yet. It is for the test's goroutine.
 func (f *fixture) podWithoutSandbox() *pod {
-	uid := types.UID(fmt.Sprintf("uid-%d", f.uids.Add(1)))
+	// runc keeps the state of all daemons of a machine in one folder, by these names.
+	uid := types.UID(fmt.Sprintf("uid-%s-%d", filepath.Base(f.daemon.Dir()), f.uids.Add(1)))
 	f.pods = append(f.pods, uid)
 	return &pod{
 		fixture: f, attempts: map[string]uint32{},

@@ -83,7 +83,7 @@ func (r *Runtime) waitEnd(ctx context.Context, o *object, timer clock.Timer) (bo
 
 func (r *Runtime) kill(ctx context.Context, o *object, signal syscall.Signal) error {
 	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: o.id, Signal: uint32(signal)})
-	if err = native(err); errdefs.IsNotFound(err) {
+	if err = r.afterShim(ctx, o, native(err)); errdefs.IsNotFound(err) {
 		return errGone
 	}
 	if err != nil {
