@@ -54,7 +54,9 @@ func planStep(d *appsv1.Deployment, spec *settings, sets []*appsv1.ReplicaSet) p
 	}
 	if spec.paused {
 		p.reason = "The Deployment is paused"
-		p.scale(d, spec)
+		if p.isScaling(spec) || len(activeOf(p.all())) < 2 {
+			p.scale(d, spec)
+		}
 		p.cleanUp(spec)
 		return p
 	}
@@ -88,7 +90,13 @@ func (p *plan) create(d *appsv1.Deployment, spec *settings) {
 
 // roll moves Pods from old sets to the current one, as far as the bounds allow now. It
 // grows or shrinks, not both: what may shrink depends on what has become of the growth.
+// Upstream does not wait for what the sets say about their last change, and so can
+// overstep both bounds while their controller is slow.
 func (p *plan) roll(d *appsv1.Deployment, spec *settings) {
+	if slices.ContainsFunc(p.all(), (*set).unsettled) {
+		p.reason = "RollingUpdate: waiting for the last change of a ReplicaSet to be seen"
+		return
+	}
 	if p.current == nil {
 		p.create(d, spec)
 		p.current.scale(p.roomForCurrent(spec), spec)
@@ -105,7 +113,7 @@ func (p *plan) roomForCurrent(spec *settings) int32 {
 	if size >= spec.replicas {
 		return spec.replicas
 	}
-	room := spec.maxReplicas() - sizes(p.all())
+	room := spec.maxReplicas() - pods(p.all())
 	return size + max(0, min(room, spec.replicas-size))
 }
 
@@ -171,10 +179,10 @@ func (p *plan) scale(d *appsv1.Deployment, spec *settings) {
 	active := activeOf(p.all())
 	switch {
 	case len(active) == 1:
-		active[0].scale(spec.replicas, spec)
+		p.scaleAlone(active[0], spec)
 	case len(active) == 0:
 		if newest := p.newest(); newest != nil && newest.size() != spec.replicas {
-			newest.scale(spec.replicas, spec)
+			p.scaleAlone(newest, spec)
 		}
 	case p.saturated(spec):
 		for _, s := range activeOf(p.old) {
@@ -183,6 +191,20 @@ func (p *plan) scale(d *appsv1.Deployment, spec *settings) {
 	case !spec.recreate:
 		scaleInProportion(active, d.Status.Replicas, spec)
 	}
+}
+
+// scaleAlone gives the only set that has a size the whole of it. Pods of the others that
+// are still to be deleted count as long as they are there.
+func (p *plan) scaleAlone(s *set, spec *settings) {
+	if spec.replicas <= s.size() {
+		s.scale(spec.replicas, spec)
+		return
+	}
+	if slices.ContainsFunc(p.all(), (*set).unsettled) {
+		return
+	}
+	room := spec.maxReplicas() - pods(p.all())
+	s.scale(s.size()+max(0, min(room, spec.replicas-s.size())), spec)
 }
 
 func (p *plan) newest() *set {

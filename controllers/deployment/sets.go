@@ -45,6 +45,12 @@ func (s *set) changed() bool {
 		!maps.Equal(s.have.Annotations, s.want.Annotations))
 }
 
+// unsettled says that the set's controller has not seen its last change, so that what it
+// reports may be about another size. A set that never had another size is known anyway.
+func (s *set) unsettled() bool {
+	return s.want.Generation > 1 && s.want.Status.ObservedGeneration < s.want.Generation
+}
+
 // gone says that no Pod of an old set runs any more, nor will: its controller has seen
 // that it is wanted empty, and has counted none that is still ending.
 func (s *set) gone() bool {
@@ -81,6 +87,15 @@ func (s *set) noted(key string) (int32, bool) {
 func sizes(sets []*set) (total int32) {
 	for _, s := range sets {
 		total += s.size()
+	}
+	return total
+}
+
+// pods is how many Pods there are or will be; those of sets that have shrunk may not be
+// deleted yet.
+func pods(sets []*set) (total int32) {
+	for _, s := range sets {
+		total += max(s.size(), s.want.Status.Replicas)
 	}
 	return total
 }
