@@ -3,6 +3,7 @@ package containerd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -84,7 +85,6 @@ func (y *relay) attached() []*relayClient {
 // pump moves one output until its end.
 func (y *relay) pump(from *os.File, name string) {
 	stream := &logStream{log: y.log, name: name}
-	defer stream.end()
 	buffer := make([]byte, relayBuffer)
 	for {
 		n, err := from.Read(buffer)
@@ -92,8 +92,11 @@ func (y *relay) pump(from *os.File, name string) {
 			stream.write(buffer[:n])
 			y.send(chunk{stderr: name == "stderr", data: append([]byte(nil), buffer[:n]...)})
 		}
+		if errors.Is(err, io.EOF) {
+			stream.end()
+		}
 		if err != nil {
-			return // io.EOF, or close was called
+			return // the end, or close was called: then the next process goes on, in this line
 		}
 	}
 }
