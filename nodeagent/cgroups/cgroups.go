@@ -2,7 +2,8 @@
 // Pods to what the node gives them, one cgroup for each class that is not guaranteed,
 // and one for each Pod, so that Pods share the CPU by what they asked for and none takes
 // more than its limits. It works with cgroup v1 and v2 through plain files. It never
-// touches a cgroup outside its root and never moves a process. After a crash Start puts
+// touches a cgroup outside its root, moves no process, and kills only what is left in the
+// cgroup of a Pod that is removed. After a crash Start puts
 // root and classes right again; the caller, who knows its Pods, ensures theirs and
 // removes those of Pods that are gone.
 package cgroups
@@ -221,7 +222,7 @@ func (m *Manager) RemoveRoot() error {
 }
 
 // Remove takes away the cgroup of a Pod, whatever its class was, with all below it; one
-// that is not there is fine. Its error says that a process still runs in it.
+// that is not there is fine. What still runs in it is nobody's, and killed.
 func (m *Manager) Remove(uid types.UID) error {
 	for _, path := range m.homes(uid) {
 		if err := m.checkPod(path); err != nil {
@@ -278,6 +279,10 @@ func (m *Manager) removeTree(dir string) error {
 			return nil
 		case !errors.Is(err, unix.EBUSY) || try == busyTries:
 			return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+		case try == busyTries/2: // not a moment, but a process
+			if err := killIn(dir); err != nil {
+				return err
+			}
 		}
 		m.clock.Sleep(busyPause)
 	}
