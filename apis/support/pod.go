@@ -99,7 +99,7 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
 	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
 
-	t.with(prefix+"resources.", only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory)), "limits", "requests")
+	t.with(prefix+"resources.", only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage)), "limits", "requests")
 	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
 
 	withVariables(t, prefix)

@@ -128,7 +128,8 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 	a.disks = &stats.Disks{Storage: d.storage, Volumes: a.measureVolumes, Clock: d.clock}
 	a.sampler = stats.New(stats.Options{
 		NodeName: s.name, Runtime: peekLister{d.storage}, CgroupMount: cgroupMount, PodsCgroup: o.CgroupRoot, ProcMount: procMount,
-		RootDir: o.RootDir, Clock: d.clock,
+		RootDir: o.RootDir, Disks: a.disks, Clock: d.clock,
+		ImageFolder: func(ctx context.Context) (string, error) { return d.storage.ImageFolder(ctx) },
 	})
 	a.collector = a.newCollector()
 	a.eviction = a.newEviction(s.thresholds)

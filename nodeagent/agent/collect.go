@@ -121,5 +121,8 @@ func (a *agent) collectContainers(ctx context.Context) {
 			klog.FromContext(ctx).Error(err, "Cannot remove all dead containers, will retry")
 			a.warnNode(reasonContainerGCFailed, err.Error())
 		}
+		if pods, err := a.storage.Peek(ctx); err == nil { // else the next time
+			a.disks.Keep(pods)
+		}
 	}
 }

@@ -40,7 +40,11 @@ type Options struct {
 	PodsCgroup string
 	// RootDir is on the file system that the node reports.
 	RootDir string
-	Clock   clock.WithTicker
+	// Disks measures what Pods have on disk, ImageFolder is on the file system of images
+	// and writable layers; without them that is left out.
+	Disks       *Disks
+	ImageFolder func(ctx context.Context) (string, error)
+	Clock       clock.WithTicker
 }
 
 // Sampler measures.

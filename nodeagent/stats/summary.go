@@ -31,11 +31,17 @@ func (s *Sampler) Summary(ctx context.Context, onlyCPUAndMemory bool) (*statsv1a
 	if summary.Node, err = s.nodeStats(onlyCPUAndMemory); err != nil {
 		return nil, fmt.Errorf("reading what the node uses: %w", err)
 	}
+	if !onlyCPUAndMemory {
+		s.addImageDisk(ctx, &summary.Node)
+	}
 	for _, pod := range pods {
 		if !runs(pod) {
 			continue
 		}
 		stats, err := s.podStats(pod, onlyCPUAndMemory)
+		if err == nil && !onlyCPUAndMemory {
+			err = s.addPodDisk(ctx, pod, &stats)
+		}
 		switch {
 		case gone(err):
 			continue
@@ -74,6 +80,9 @@ func (s *Sampler) nodeStats(onlyCPUAndMemory bool) (statsv1alpha1.NodeStats, err
 		return stats, err
 	}
 	stats.Fs = s.fsStats(disk, disk.used, disk.inodes-disk.inodesFree)
+	if running, most, err := readProcesses(s.ProcMount); err == nil { // a machine may not tell
+		stats.Rlimit = &statsv1alpha1.RlimitStats{Time: metav1.NewTime(s.Clock.Now()), MaxPID: &most, NumOfRunningProcesses: &running}
+	}
 	return stats, nil
 }
 
