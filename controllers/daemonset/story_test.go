@@ -128,10 +128,18 @@ func TestStories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{hash: "h1", nodes: map[string]*keelsonv1.Node{}}
 		b := builders.MakeDaemonSet("d").Template(func(s *corev1.PodTemplateSpec) { s.Spec.NodeSelector = map[string]string{"run": "yes"} })
-		w.ds = rapid.SampledFrom([]*builders.DaemonSetBuilder{
-			b, b.RollingUpdate("0", "1"), builders.MakeDaemonSet("d").RollingUpdate("0", "50%"),
-			builders.MakeDaemonSet("d").RollingUpdate("1", "0"), builders.MakeDaemonSet("d").RollingUpdate("50%", "0"),
-		}).Draw(t, "daemonset").Obj()
+		switch rapid.IntRange(0, 4).Draw(t, "limits") {
+		case 0: // the default
+		case 1:
+			b.RollingUpdate("0", "2")
+		case 2:
+			b.RollingUpdate("0", "50%")
+		case 3:
+			b.RollingUpdate("1", "0")
+		case 4:
+			b.RollingUpdate("50%", "0")
+		}
+		w.ds = b.Obj()
 		name := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		t.Repeat(map[string]func(*rapid.T){
 			"reconcile": func(t *rapid.T) { w.reconcile(t) },

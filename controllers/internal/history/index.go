@@ -6,7 +6,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
@@ -42,7 +41,7 @@ func List(ctx context.Context, reader client.Reader, owner podcontrol.Owner) ([]
 	// Orphans first: a revision that is adopted between the two reads is seen twice
 	// rather than never. The later copy counts.
 	var revisions []*appsv1.ControllerRevision
-	at := map[types.UID]int{}
+	at := map[string]int{}
 	for _, value := range []string{orphan, string(owner.Object.GetUID())} {
 		var list appsv1.ControllerRevisionList
 		err := reader.List(ctx, &list, client.InNamespace(owner.Object.GetNamespace()),
@@ -52,11 +51,11 @@ func List(ctx context.Context, reader client.Reader, owner podcontrol.Owner) ([]
 		}
 		for i := range list.Items {
 			revision := &list.Items[i]
-			if earlier, seen := at[revision.UID]; seen {
+			if earlier, seen := at[revision.Name]; seen {
 				revisions[earlier] = revision
 				continue
 			}
-			at[revision.UID] = len(revisions)
+			at[revision.Name] = len(revisions)
 			revisions = append(revisions, revision)
 		}
 	}
