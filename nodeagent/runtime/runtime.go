@@ -160,6 +160,9 @@ type Container struct {
 	// Resources are those of the last UpdateContainer, or of its making. A container of
 	// an older version of this package has none.
 	Resources Resources
+	// User is as whom its first process was started, nil for a container of an older
+	// version of this package.
+	User *User
 	// LogPath is the file that its output goes to.
 	LogPath                          string
 	CreatedAt, StartedAt, FinishedAt time.Time
@@ -169,6 +172,12 @@ type Container struct {
 	Reason, Message string
 	// TerminationMessageHostPath is ContainerConfig.TerminationMessageHostPath.
 	TerminationMessageHostPath string
+}
+
+// User is an identity by its numbers. The groups contain GID.
+type User struct {
+	UID, GID int64
+	Groups   []int64
 }
 
 // SandboxConfig says how to make a sandbox.

@@ -163,7 +163,9 @@ func computeEphemeral(in Input) []corev1.ContainerStatus {
 	var statuses []corev1.ContainerStatus
 	for i := range in.Pod.Spec.EphemeralContainers {
 		spec := (*corev1.Container)(&in.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
-		statuses = append(statuses, computeEphemeralContainer(in, spec))
+		s := computeEphemeralContainer(in, spec)
+		s.VolumeMounts = volumeMounts(spec)
+		statuses = append(statuses, s)
 	}
 	slices.SortFunc(statuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 	return statuses

@@ -59,6 +59,7 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 	}
 	s.Started, s.Ready = &started, started && ready
 	setResources(&s, spec)
+	s.VolumeMounts = volumeMounts(spec)
 	return s
 }
 
@@ -128,7 +129,33 @@ func statusOf(in Input, c *runtime.Container) corev1.ContainerStatus {
 		ImageID:      c.ImageID,
 		ContainerID:  containerID(in, c),
 		State:        stateOf(in, c),
+		User:         userOf(c),
 	}
+}
+
+func userOf(c *runtime.Container) *corev1.ContainerUser {
+	if c.User == nil {
+		return nil
+	}
+	return &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: c.User.UID, GID: c.User.GID, SupplementalGroups: c.User.Groups}}
+}
+
+// volumeMounts are the mounts of spec as the container has, or will have, them.
+func volumeMounts(spec *corev1.Container) []corev1.VolumeMountStatus {
+	var mounts []corev1.VolumeMountStatus
+	for i := range spec.VolumeMounts {
+		m := &spec.VolumeMounts[i]
+		s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			mode := corev1.RecursiveReadOnlyDisabled
+			if r := m.RecursiveReadOnly; r != nil && *r != corev1.RecursiveReadOnlyDisabled {
+				mode = corev1.RecursiveReadOnlyEnabled // it is possible on every node
+			}
+			s.RecursiveReadOnly = &mode
+		}
+		mounts = append(mounts, s)
+	}
+	return mounts
 }
 
 func containerID(in Input, c *runtime.Container) string {

@@ -42,7 +42,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		LogPath: config.LogPath, StopSignal: image.StopSignal,
 		TerminationMessageHostPath: config.TerminationMessageHostPath,
 		Stdin:                      config.Stdin, StdinOnce: config.Stdin && config.StdinOnce, TTY: config.TTY,
-		Resources: &config.Resources,
+		Resources: &config.Resources, User: numbersOf(user),
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
 	target, err := r.pidTarget(config, r.objects.facts(sandbox).pid)

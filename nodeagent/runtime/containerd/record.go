@@ -61,6 +61,8 @@ type record struct {
 	TTY                        bool   `json:"tty,omitempty"`
 	// Resources are those it is made with, nil in records of older versions.
 	Resources *runtime.Resources `json:"resources,omitempty"`
+	// User is as whom it is made to run, nil in records of older versions.
+	User *runtime.User `json:"user,omitempty"`
 }
 
 // interactive says that this process relays the container's streams, see relay.

@@ -2,8 +2,10 @@ package containerd_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,8 +56,27 @@ func TestProcessesRunAsThePodSays(t *testing.T) {
 			if got := p.say("who", who, tt.security, edit); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
+			if got := p.userOfNewest(); got != tt.want {
+				t.Errorf("the runtime says %q, want %q", got, tt.want)
+			}
 		})
 	}
+	before := p.userOfNewest()
+	f.restartAgent()
+	if after := p.userOfNewest(); after != before {
+		t.Errorf("%q became %q with another agent", before, after)
+	}
+}
+
+// userOfNewest is what the runtime says of the container that was made last, in the form
+// of the kernel.
+func (p *pod) userOfNewest() string {
+	p.t.Helper()
+	state, err := p.Pod(p.t.Context(), p.identity.UID)
+	p.must(err)
+	newest := slices.MaxFunc(state.Containers, func(a, b runtime.Container) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	groups := slices.Sorted(slices.Values(newest.User.Groups))
+	return strings.Trim(fmt.Sprint(append([]int64{newest.User.UID, newest.User.GID}, groups...)), "[]")
 }
 
 func TestRightsOfProcesses(t *testing.T) {

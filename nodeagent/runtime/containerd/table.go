@@ -178,7 +178,7 @@ func containerState(id string, r record, f facts) runtime.Container {
 		resources = *known
 	}
 	return runtime.Container{
-		CgroupPath: r.CgroupPath, Resources: resources,
+		CgroupPath: r.CgroupPath, Resources: resources, User: r.User,
 		ID: id, Name: r.Container, Attempt: r.Attempt, SandboxID: r.SandboxID,
 		State: stateOf(f), Image: r.Image, ImageID: r.ImageID, SpecHash: r.SpecHash,
 		LogPath: r.LogPath, CreatedAt: r.CreatedAt,

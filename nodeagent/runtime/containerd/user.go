@@ -38,6 +38,14 @@ func (r *Runtime) userOf(ctx context.Context, image *localImage, s runtime.Secur
 	return user, nil
 }
 
+func numbersOf(user specs.User) *runtime.User {
+	numbers := &runtime.User{UID: int64(user.UID), GID: int64(user.GID)}
+	for _, gid := range user.AdditionalGids {
+		numbers.Groups = append(numbers.Groups, int64(gid))
+	}
+	return numbers
+}
+
 func appendGroup(groups []uint32, gid uint32) []uint32 {
 	if slices.Contains(groups, gid) {
 		return groups
