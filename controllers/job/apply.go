@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/jobs"
@@ -42,7 +43,7 @@ func (r *Reconciler) apply(ctx context.Context, s *snapshot, owner podcontrol.Ow
 		pod := plan.Delete[i]
 		if !plan.KeepFinalizer {
 			// First, so that nobody counts it as failed.
-			if err := r.release(ctx, pod); err != nil {
+			if err := dropFinalizer(ctx, r.client, pod); err != nil {
 				return err
 			}
 		}
@@ -107,24 +108,35 @@ func (r *Reconciler) releaseAll(ctx context.Context, pods []*keelsonv1.Pod) (rel
 	return released, err
 }
 
-func (r *Reconciler) release(ctx context.Context, pod *keelsonv1.Pod) error {
-	return releaseFinalizer(ctx, r.client, r.live, pod)
-}
-
-// releaseFinalizer removes the tracking finalizer from this very pod; one that is gone
-// is no error. Only this finalizer is touched, at the place where it is: others come
-// and go at the same time, the agent's above all.
-func releaseFinalizer(ctx context.Context, c client.Client, live client.Reader, pod *keelsonv1.Pod) error {
+// dropFinalizer removes the tracking finalizer from pod as it was seen: one that has
+// ended since, or was adopted, is to be looked at again. One that is gone is no error.
+func dropFinalizer(ctx context.Context, c client.Client, pod *keelsonv1.Pod) error {
 	if !jobs.IsTracked(pod) {
 		return nil
 	}
-	err := c.Patch(ctx, pod.DeepCopy(), finalizerPatch(pod))
+	dropped := pod.DeepCopy()
+	controllerutil.RemoveFinalizer(dropped, upstreambatchv1.JobTrackingFinalizer)
+	err := c.Patch(ctx, dropped, client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("failed to remove the tracking finalizer from Pod %s: %w", klog.KObj(pod), err)
+	}
+	return nil
+}
+
+// release removes the tracking finalizer from this very pod, which is counted; one that
+// is gone is no error. Only this finalizer is touched, at the place where it is: others come
+// and go at the same time, the agent's above all.
+func (r *Reconciler) release(ctx context.Context, pod *keelsonv1.Pod) error {
+	if !jobs.IsTracked(pod) {
+		return nil
+	}
+	err := r.client.Patch(ctx, pod.DeepCopy(), finalizerPatch(pod))
 	if apierrors.IsInvalid(err) {
 		// The list has changed since: once more, from what it is now.
 		fresh := &keelsonv1.Pod{}
-		err = live.Get(ctx, client.ObjectKeyFromObject(pod), fresh)
+		err = r.live.Get(ctx, client.ObjectKeyFromObject(pod), fresh)
 		if err == nil && fresh.UID == pod.UID && jobs.IsTracked(fresh) {
-			err = c.Patch(ctx, fresh, finalizerPatch(fresh))
+			err = r.client.Patch(ctx, fresh, finalizerPatch(fresh))
 		}
 	}
 	if client.IgnoreNotFound(err) != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	upstreambatchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -12,7 +11,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -63,14 +61,7 @@ func (r *OrphanReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		return ctrl.Result{}, err
 	}
 	klog.FromContext(ctx).V(2).Info("Releasing a Pod that no Job will count", "pod", klog.KObj(pod))
-	// With the version that was judged: the Pod may be adopted meanwhile.
-	released := pod.DeepCopy()
-	controllerutil.RemoveFinalizer(released, upstreambatchv1.JobTrackingFinalizer)
-	err = r.client.Patch(ctx, released, client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{}))
-	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("failed to remove the tracking finalizer from Pod %s: %w", klog.KObj(pod), err)
-	}
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, dropFinalizer(ctx, r.client, pod)
 }
 
 func (r *OrphanReconciler) isAbandoned(ctx context.Context, pod *keelsonv1.Pod) (bool, error) {
