@@ -7,14 +7,70 @@ import (
 	"slices"
 	"strconv"
 
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/summary"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/state"
 )
+
+// bind carries a placement out.
+func (s *scheduler) bind(ctx context.Context, logger klog.Logger, profile *profile, pod *state.PodInfo, node string) {
+	err := s.applyBinding(ctx, pod.Pod, node)
+	uid := pod.Pod.UID
+	switch {
+	case err == nil:
+		logger.V(2).Info("Bound", "node", node)
+		eventScheduled(profile.recorder, pod.Pod, node)
+		s.clearNomination(ctx, logger, pod.Pod)
+		// The assumption stays until the watch shows the Pod bound or gone.
+	case apierrors.IsNotFound(err):
+		s.cache.Forget(uid)
+		s.queue.Remove(uid)
+		s.queue.Happened(&plugins.Event{Kind: plugins.PodGone, OldPod: pod})
+	default:
+		s.cache.Forget(uid)
+		s.queue.Retry(uid)
+		// What this Pod seemed to hold is free for others again.
+		s.queue.Happened(&plugins.Event{Kind: plugins.PodGone, OldPod: pod})
+		if apierrors.IsConflict(err) {
+			logger.V(2).Info("Somebody changed the Pod, placing it again", "node", node)
+			return
+		}
+		logger.Error(err, "Binding failed, placing the Pod again")
+		eventFailedBinding(profile.recorder, pod.Pod, err)
+	}
+}
+
+// clearNomination takes from a bound Pod what it waited for. Nothing depends on it.
+func (s *scheduler) clearNomination(ctx context.Context, logger klog.Logger, pod *keelsonv1.Pod) {
+	if pod.Status.NominatedNodeName == "" {
+		return
+	}
+	if err := s.applyNoNomination(ctx, pod); client.IgnoreNotFound(err) != nil {
+		logger.Error(err, "Could not clear the nominated node of a bound Pod")
+	}
+}
+
+// applyNoNomination removes status.nominatedNodeName and looks at nothing else.
+func (s *scheduler) applyNoNomination(ctx context.Context, pod *keelsonv1.Pod) error {
+	target := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID},
+		"status":   map[string]any{"nominatedNodeName": nil},
+	})
+	if err != nil {
+		return fmt.Errorf("render the patch of status.nominatedNodeName: %w", err)
+	}
+	if err := s.client.Status().Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.DisableReadYourWritesConsistency); err != nil {
+		return fmt.Errorf("clear status.nominatedNodeName: %w", err)
+	}
+	return nil
+}
 
 // renderBinding is the one patch that binds: spec.nodeName, the finalizer that keeps
 // the object until the node's agent is done, and the generation that it adds one to. The resource version makes it
@@ -47,51 +103,6 @@ func (s *scheduler) applyBinding(ctx context.Context, pod *keelsonv1.Pod, node s
 	// This package never reads Pods through the client: nothing has to wait for this.
 	if err := s.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.DisableReadYourWritesConsistency); err != nil {
 		return fmt.Errorf("bind to node %s: %w", node, err)
-	}
-	return nil
-}
-
-// computeUnschedulable returns the Pod with the condition that says why it waits,
-// or nil when it says so already.
-func computeUnschedulable(pod *keelsonv1.Pod, message string, now metav1.Time) *keelsonv1.Pod {
-	wanted := corev1.PodCondition{
-		Type:               corev1.PodScheduled,
-		Status:             corev1.ConditionFalse,
-		ObservedGeneration: pod.Generation,
-		Reason:             corev1.PodReasonUnschedulable,
-		Message:            message,
-		LastTransitionTime: now,
-	}
-	conditions := slices.Clone(pod.Status.Conditions)
-	at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
-	if at < 0 {
-		conditions = append(conditions, wanted)
-	} else {
-		present := conditions[at]
-		if present.Status == wanted.Status {
-			wanted.LastTransitionTime = present.LastTransitionTime
-		}
-		wanted.LastProbeTime = present.LastProbeTime
-		if present == wanted {
-			return nil
-		}
-		conditions[at] = wanted
-	}
-	updated := pod.DeepCopy()
-	updated.Status.Conditions = conditions
-	updated.Status.Summary = summary.Pod(updated)
-	return updated
-}
-
-// applyUnschedulable writes the condition if it is news.
-func (s *scheduler) applyUnschedulable(ctx context.Context, pod *keelsonv1.Pod, message string) error {
-	updated := computeUnschedulable(pod, message, metav1.NewTime(s.clock.Now()))
-	if updated == nil {
-		return nil
-	}
-	base := client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{})
-	if err := s.client.Status().Patch(ctx, updated, base, client.DisableReadYourWritesConsistency); err != nil {
-		return fmt.Errorf("write condition PodScheduled: %w", err)
 	}
 	return nil
 }

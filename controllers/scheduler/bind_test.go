@@ -10,14 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/schedulertest"
 )
 
 func TestBindingIsOnePatch(t *testing.T) {
-	pod := makePod("p")
-	pod.ResourceVersion = "42"
-	pod.Generation = 3
-	pod.Finalizers = []string{"example.com/x"}
-	patch, err := renderBinding(pod.obj(), "n")
+	pod := schedulertest.MakePod("p")
+	pod.Generation(3).Change(func(p *keelsonv1.Pod) {
+		p.ResourceVersion = "42"
+		p.Finalizers = []string{"example.com/x"}
+	})
+	patch, err := renderBinding(pod.Obj(), "n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,9 +61,9 @@ func TestUnschedulableCondition(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			pod := makePod("p")
-			pod.Status.Conditions = tc.present
-			updated := computeUnschedulable(pod.obj(), "full", now)
+			pod := schedulertest.MakePod("p")
+			pod.Change(func(p *keelsonv1.Pod) { p.Status.Conditions = tc.present })
+			updated := computeWaiting(pod.Obj(), waiting{reason: corev1.PodReasonUnschedulable, message: "full"}, now)
 			if updated == nil {
 				if tc.want != nil {
 					t.Fatal("nothing to write")
@@ -77,22 +80,22 @@ func TestUnschedulableCondition(t *testing.T) {
 func TestNodeChanges(t *testing.T) {
 	tests := map[string]struct {
 		change func(*keelsonv1.Node)
-		want   change
+		want   plugins.EventKind
 	}{
 		"a heartbeat": {func(n *keelsonv1.Node) {
 			n.ResourceVersion = "2"
 			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, LastHeartbeatTime: metav1.Now()}}
 		}, 0},
-		"a cordon": {func(n *keelsonv1.Node) { n.Spec.Unschedulable = true }, nodeSpecChanged},
-		"a taint":  {func(n *keelsonv1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "k"}} }, nodeSpecChanged},
-		"a label":  {func(n *keelsonv1.Node) { n.Labels = map[string]string{"a": "b"} }, nodeLabelsChanged},
+		"a cordon": {func(n *keelsonv1.Node) { n.Spec.Unschedulable = true }, plugins.NodeTaints},
+		"a taint":  {func(n *keelsonv1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "k"}} }, plugins.NodeTaints},
+		"a label":  {func(n *keelsonv1.Node) { n.Labels = map[string]string{"a": "b"} }, plugins.NodeLabels},
 		"more capacity": {func(n *keelsonv1.Node) {
 			n.Status.Allocatable[corev1.ResourcePods] = n.Status.Allocatable[corev1.ResourceCPU]
-		}, nodeCapacityChanged},
+		}, plugins.NodeAllocatable},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			before, after := makeNode("n").obj(), makeNode("n").obj()
+			before, after := schedulertest.MakeNode("n").Obj(), schedulertest.MakeNode("n").Obj()
 			tc.change(after)
 			if got := nodeChanges(before, after); got != tc.want {
 				t.Errorf("changes are %b, want %b", got, tc.want)

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	corev1 "k8s.io/api/core/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -16,7 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/planner"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/queue"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/schedulerconfig"
+	"github.com/keelson-dev/keelson/controllers/scheduler/internal/state"
 )
 
 // parallelWrites bounds the bindings and conditions on their way to the API server.
@@ -24,19 +31,31 @@ const parallelWrites = 16
 
 // Options are what a scheduler can be told.
 type Options struct {
-	// SchedulerName is the spec.schedulerName it serves; a Pod without one counts as
-	// default-scheduler's. Empty means default-scheduler.
+	// SchedulerName is the spec.schedulerName it serves when ConfigFile is empty; a Pod
+	// without one counts as default-scheduler's. Empty means default-scheduler.
 	SchedulerName string
+	// ConfigFile is the path of a KubeSchedulerConfiguration; empty means the defaults.
+	ConfigFile string
 	// Clock is the time of backoff and conditions; nil means the real one.
 	Clock clock.Clock
 	// Rand breaks ties between equal Nodes; nil means a randomly seeded source.
 	Rand *rand.Rand
 }
 
+// CheckConfig reads a configuration file and returns what is wrong with it.
+func CheckConfig(path string) error {
+	_, err := schedulerconfig.Load(path)
+	return err
+}
+
 // Add registers the scheduler with mgr; it runs on the leader.
 func Add(mgr ctrl.Manager, o Options) error {
-	if o.SchedulerName == "" {
-		o.SchedulerName = keelsonv1.DefaultSchedulerName
+	config := schedulerconfig.Default(o.SchedulerName)
+	if o.ConfigFile != "" {
+		var err error
+		if config, err = schedulerconfig.Load(o.ConfigFile); err != nil {
+			return err
+		}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -44,28 +63,50 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
-	return mgr.Add(&scheduler{
-		name:     o.SchedulerName,
+	s := &scheduler{
 		clock:    o.Clock,
 		informer: mgr.GetCache(),
+		cached:   mgr.GetCache(),
 		client:   mgr.GetClient(),
-		recorder: mgr.GetEventRecorder(o.SchedulerName),
-		nodes:    newNodeCache(),
-		queue:    newQueue(o.Clock),
-		planner:  &planner{filters: filters(), scores: scores(), rand: o.Rand},
-	})
+		live:     mgr.GetAPIReader(),
+		cache:    state.NewCache(),
+		snapshot: state.NewSnapshot(),
+		queue:    queue.New(queue.Options{Clock: o.Clock, InitialBackoff: config.InitialBackoff, MaxBackoff: config.MaxBackoff}),
+		profiles: map[string]*profile{},
+	}
+	for i := range config.Profiles {
+		p, err := config.Profiles[i].Build(workloads{s.cached})
+		if err != nil {
+			return err
+		}
+		s.profiles[p.SchedulerName] = &profile{
+			Planner:  &planner.Planner{Profile: *p, Rand: o.Rand},
+			recorder: mgr.GetEventRecorder(p.SchedulerName),
+		}
+	}
+	return mgr.Add(s)
 }
 
 type scheduler struct {
-	name     string
 	clock    clock.Clock
 	informer cache.Informers
-	client   client.Client
-	recorder events.EventRecorder
+	// cached reads what informers hold; its results must not be changed. live reads the
+	// API server.
+	cached, live client.Reader
+	client       client.Client
 
-	nodes   *nodeCache
-	queue   *queue
-	planner *planner
+	cache *state.Cache
+	// snapshot is for the goroutine that decides.
+	snapshot *state.Snapshot
+	queue    *queue.Queue
+	// profiles are by schedulerName.
+	profiles map[string]*profile
+}
+
+// profile is how the Pods of one schedulerName are placed.
+type profile struct {
+	*planner.Planner
+	recorder events.EventRecorder
 }
 
 // NeedLeaderElection makes the manager run it on the leader only.
@@ -81,11 +122,14 @@ func (s *scheduler) Start(ctx context.Context) error {
 	defer writes.Wait()
 	slots := make(chan struct{}, parallelWrites)
 	for {
-		pod, err := s.queue.pop(ctx)
+		pod, err := s.queue.Pop(ctx)
 		if err != nil {
-			return nil // pop fails only when ctx ends, which is how a runnable stops
+			return nil // Pop fails only when ctx ends, which is how a runnable stops
 		}
 		write := s.schedule(ctx, pod)
+		if write == nil {
+			continue
+		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -99,73 +143,74 @@ func (s *scheduler) Start(ctx context.Context) error {
 }
 
 // schedule decides about one Pod, counts the decision, and returns the write that
-// carries it out.
-func (s *scheduler) schedule(ctx context.Context, pod *PodInfo) (write func()) {
+// carries it out, if any.
+func (s *scheduler) schedule(ctx context.Context, pod *state.PodInfo) (write func()) {
 	logger := klog.FromContext(ctx).WithValues("pod", klog.KObj(pod.Pod))
-	placement := s.planner.plan(pod, s.nodes.snapshot())
-	if placement.Refusal != nil {
-		logger.V(2).Info("No node fits", "reason", placement.Refusal.Message())
-		return func() { s.refuse(ctx, logger, pod, placement.Refusal) }
+	profile := s.profileOf(pod.Pod)
+	if profile == nil {
+		s.queue.Remove(pod.Pod.UID)
+		return nil
 	}
-	s.nodes.assume(pod, placement.Node)
-	return func() { s.bind(ctx, logger, pod, placement.Node) }
+	if profile.Profile.Gates && len(pod.Pod.Spec.SchedulingGates) > 0 {
+		return func() { s.gate(ctx, logger, pod) }
+	}
+	s.cache.Update(s.snapshot)
+	placement := profile.Plan(pod, s.snapshot)
+	if placement.Refusal == nil {
+		s.cache.Assume(pod, placement.Node)
+		return func() { s.bind(ctx, logger, profile, pod, placement.Node) }
+	}
+	outcome := profile.Preempt(pod, s.snapshot, placement.Refusal, s.budgets(ctx, profile))
+	r := &refusal{profile: profile, pod: pod, why: placement.Refusal, outcome: outcome}
+	placement.Refusal.Preemption = outcome.Message
+	if outcome.Preemption != nil {
+		r.outranked = outrankedOn(s.snapshot, pod, outcome.Preemption.Node)
+		s.cache.Nominate(pod, outcome.Preemption.Node)
+	} else if !outcome.KeepNomination {
+		s.cache.Nominate(pod, "")
+	}
+	logger.V(2).Info("No node fits", "reason", placement.Refusal.Message())
+	return func() { s.refuse(ctx, logger, r) }
 }
 
-func (s *scheduler) bind(ctx context.Context, logger klog.Logger, pod *PodInfo, node string) {
-	err := s.applyBinding(ctx, pod.Pod, node)
-	switch {
-	case err == nil:
-		logger.V(2).Info("Bound", "node", node)
-		eventScheduled(s.recorder, pod.Pod, node)
-		// The assumption stays until the watch shows the Pod bound or gone.
-	case apierrors.IsNotFound(err):
-		s.nodes.forget(pod.Pod.UID)
-		s.queue.remove(pod.Pod.UID)
-	default:
-		s.nodes.forget(pod.Pod.UID)
-		s.queue.retry(pod.Pod.UID)
-		// What this Pod seemed to hold is free for others again.
-		s.queue.happened(podGone)
-		if apierrors.IsConflict(err) {
-			logger.V(2).Info("Somebody changed the Pod, placing it again", "node", node)
-			return
-		}
-		logger.Error(err, "Binding failed, placing the Pod again")
-		eventFailedBinding(s.recorder, pod.Pod, err)
-	}
-}
-
-func (s *scheduler) refuse(ctx context.Context, logger klog.Logger, pod *PodInfo, refusal *Refusal) {
-	message := refusal.Message()
-	err := s.applyUnschedulable(ctx, pod.Pod, message)
-	switch {
-	case err == nil:
-		eventFailedScheduling(s.recorder, pod.Pod, message)
-		s.queue.refuse(pod.Pod.UID, refusal.helpedBy)
-	case apierrors.IsNotFound(err):
-		s.queue.remove(pod.Pod.UID)
-	default:
-		// The next attempt writes the condition again.
-		s.queue.retry(pod.Pod.UID)
-		if !apierrors.IsConflict(err) {
-			logger.Error(err, "Could not say why the Pod waits")
-		}
-	}
-}
-
-// watch follows Nodes and Pods and returns when the present ones are known: before
-// that, a Node would seem emptier than it is.
+// watch follows all that placing depends on and returns when the present state is
+// known: before that, a Node would seem emptier than it is.
 func (s *scheduler) watch(ctx context.Context) error {
-	nodes, err := s.handle(ctx, &keelsonv1.Node{}, s.nodeHandler())
-	if err != nil {
-		return err
+	watches := []struct {
+		kind    client.Object
+		handler toolscache.ResourceEventHandler
+	}{
+		{&corev1.Namespace{}, s.namespaceHandler()},
+		{&keelsonv1.Node{}, s.nodeHandler()},
+		{&keelsonv1.Pod{}, s.podHandler()},
 	}
-	pods, err := s.handle(ctx, &keelsonv1.Pod{}, s.podHandler())
-	if err != nil {
-		return errors.Join(err, nodes.close())
+	// Read when a decision needs them.
+	for _, kind := range []client.Object{
+		&keelsonv1.Service{}, &keelsonv1.ReplicationController{}, &appsv1.ReplicaSet{}, &appsv1.StatefulSet{},
+		&policyv1.PodDisruptionBudget{},
+	} {
+		if _, err := s.informer.GetInformer(ctx, kind); err != nil {
+			return fmt.Errorf("watch %T: %w", kind, err)
+		}
 	}
-	context.AfterFunc(ctx, func() { _ = errors.Join(nodes.close(), pods.close()) })
-	if !toolscache.WaitForCacheSync(ctx.Done(), nodes.HasSynced, pods.HasSynced) {
+	var registrations []registration
+	var synced []toolscache.InformerSynced
+	closeAll := func() error {
+		var errs []error
+		for _, r := range registrations {
+			errs = append(errs, r.close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, w := range watches {
+		r, err := s.handle(ctx, w.kind, w.handler)
+		if err != nil {
+			return errors.Join(err, closeAll())
+		}
+		registrations, synced = append(registrations, r), append(synced, r.HasSynced)
+	}
+	context.AfterFunc(ctx, func() { _ = closeAll() })
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return ctx.Err()
 	}
 	return nil
@@ -191,4 +236,26 @@ func (s *scheduler) handle(ctx context.Context, kind client.Object, handler tool
 		return registration{}, fmt.Errorf("follow %T: %w", kind, err)
 	}
 	return registration{handle, informer}, nil
+}
+
+// profileOf is nil for a Pod of another scheduler.
+func (s *scheduler) profileOf(pod *keelsonv1.Pod) *profile {
+	name := pod.Spec.SchedulerName
+	if name == "" {
+		name = keelsonv1.DefaultSchedulerName
+	}
+	return s.profiles[name]
+}
+
+func (s *scheduler) wakers(r *refusal) []plugins.Waker {
+	if r.why.Nodes == 0 {
+		return []plugins.Waker{plugins.AnyNewNode()}
+	}
+	var wakers []plugins.Waker
+	for _, name := range r.why.Plugins() {
+		if filter := r.profile.Profile.Filter(name); filter != nil {
+			wakers = append(wakers, filter)
+		}
+	}
+	return wakers
 }

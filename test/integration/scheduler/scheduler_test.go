@@ -149,7 +149,7 @@ func TestPodThatFitsNowhereSaysWhyAndIsPlacedWhenANodeComes(t *testing.T) {
 	})
 
 	big := create(t, pod(ns, "big", "2"))
-	const why = "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
+	const why = "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 	becomesUnschedulable(t, big, why)
 	eventAppears(t, ns, "FailedScheduling", why)
 	if got := read(t, big).Status.Summary.Status; got != "Pending" {
@@ -166,7 +166,7 @@ func TestWaitingPodTakesThePlaceOfOneThatGoes(t *testing.T) {
 	node(t, "swap-1", "1", "10")
 	first := becomesBound(t, create(t, pod(ns, "first", "1")), "swap-1")
 	second := create(t, pod(ns, "second", "1"))
-	becomesUnschedulable(t, second, "0/1 nodes are available: 1 Insufficient cpu.")
+	becomesUnschedulable(t, second, "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 
 	if err := testEnv.Client.Delete(t.Context(), first); err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestNodeSelectorFollowsALabelSetLater(t *testing.T) {
 	picky := pod(ns, "picky", "")
 	picky.Spec.NodeSelector = map[string]string{"env": "test"}
 	create(t, picky)
-	becomesUnschedulable(t, picky, "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.")
+	becomesUnschedulable(t, picky, "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.")
 
 	n.Labels = map[string]string{"env": "test"}
 	if err := testEnv.Client.Patch(t.Context(), n, client.Merge); err != nil {
