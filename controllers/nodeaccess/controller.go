@@ -22,6 +22,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -58,8 +59,11 @@ func Selector() labels.Selector { return labels.SelectorFromSet(labels.Set{label
 
 // Reconciler looks after one node in one Namespace at a time.
 type Reconciler struct {
-	client  client.Client
-	options Options
+	client client.Client
+	// live reads what the cache leaves out: Roles of others.
+	live     client.Reader
+	recorder events.EventRecorder
+	options  Options
 
 	mu sync.Mutex
 	// superfluous says since when rights have been wider than needed.
@@ -71,7 +75,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &keelsonv1.Pod{}, byNode, nodesOf); err != nil {
 		return fmt.Errorf("index Pods by node: %w", err)
 	}
-	r := NewReconciler(mgr.GetClient(), o)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("node-access-controller"), o)
 	ours := handler.EnqueueRequestsFromMapFunc(ofRights)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("nodeaccess").
@@ -83,14 +87,14 @@ func Add(mgr ctrl.Manager, o Options) error {
 }
 
 // NewReconciler builds a reconciler for tests that call Reconcile themselves.
-func NewReconciler(c client.Client, o Options) *Reconciler {
+func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	if o.Linger == 0 {
 		o.Linger = DefaultLinger
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Reconciler{client: c, options: o, superfluous: map[types.NamespacedName]time.Time{}}
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o, superfluous: map[types.NamespacedName]time.Time{}}
 }
 
 func nodesOf(o client.Object) []string {
@@ -153,7 +157,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		if needed.empty() {
 			return ctrl.Result{}, r.deleteBinding(ctx, namespace, node)
 		}
-		return ctrl.Result{}, r.create(ctx, namespace, node, needed)
+		return ctrl.Result{}, r.tell(pods.Items, r.create(ctx, namespace, node, needed))
 	}
 	granted := accessOf(role.Rules)
 	rest := time.Duration(0)
@@ -168,7 +172,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.settled(request.NamespacedName)
 		return ctrl.Result{}, r.delete(ctx, namespace, node)
 	}
-	return ctrl.Result{RequeueAfter: rest}, r.update(ctx, role, node, needed)
+	return ctrl.Result{RequeueAfter: rest}, r.tell(pods.Items, r.update(ctx, role, node, needed))
 }
 
 // lingers is how long rights that are too wide may stay.
@@ -200,6 +204,8 @@ func (r *Reconciler) create(ctx context.Context, namespace, node string, a acces
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), apierrors.IsNotFound(err):
 		return nil // its Pods are about to end
+	case apierrors.IsAlreadyExists(err):
+		return r.foreign(ctx, &rbacv1.Role{}, namespace, node, err)
 	case err != nil:
 		return fmt.Errorf("create the role of node %s in namespace %s: %w", node, namespace, err)
 	}
@@ -230,6 +236,9 @@ func (r *Reconciler) ensureBinding(ctx context.Context, namespace, node string) 
 	switch {
 	case apierrors.IsNotFound(err):
 		err = r.client.Create(ctx, wanted)
+		if apierrors.IsAlreadyExists(err) {
+			return r.foreign(ctx, &rbacv1.RoleBinding{}, namespace, node, err)
+		}
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err) {
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -111,7 +112,7 @@ func newRig(t *testing.T, objects ...client.Object) rig {
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithIndex(&keelsonv1.Pod{}, byNode, nodesOf).Build()
 	clock := clocktesting.NewFakePassiveClock(time.Unix(0, 0))
-	return rig{t: t, client: c, clock: clock, Reconciler: NewReconciler(c, Options{Linger: time.Minute, Clock: clock})}
+	return rig{t: t, client: c, clock: clock, Reconciler: NewReconciler(c, c, events.NewFakeRecorder(10), Options{Linger: time.Minute, Clock: clock})}
 }
 
 func (r rig) reconcile(node string) ctrl.Result {
