@@ -22,13 +22,20 @@ type staleClient struct {
 
 func staleReconciler(w *world) *Reconciler {
 	c := &staleClient{Client: w.client, w: w}
-	c.catchUp()
+	c.catchUp(true, true)
 	r := NewReconciler(c, w.client, w.events, Options{Clock: w.clock})
 	r.control.Admit = func(context.Context, *keelsonv1.Pod) error { return nil }
 	return r
 }
 
-func (c *staleClient) catchUp() { c.job, c.pods = c.w.job(), c.w.pods() }
+func (c *staleClient) catchUp(job, pods bool) {
+	if job {
+		c.job = c.w.job()
+	}
+	if pods {
+		c.pods = c.w.pods()
+	}
+}
 
 func (c *staleClient) wrote(obj client.Object, err error) error {
 	if err != nil {
