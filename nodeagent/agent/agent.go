@@ -124,7 +124,7 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts)
 	a.condition.runtimeProblem = "container runtime is down: it has not answered yet"
 	a.condition.networkProblem = "container runtime network not ready: the Node has no Pod range (spec.podCIDR) yet"
-	a.metrics = newNodeMetrics(d.registry)
+	a.metrics = newNodeMetrics(d.registry, d.storage, s.name, d.clock)
 	a.disks = &stats.Disks{Storage: d.storage, Volumes: a.measureVolumes, Clock: d.clock}
 	a.sampler = stats.New(stats.Options{
 		NodeName: s.name, Runtime: peekLister{d.storage}, CgroupMount: cgroupMount, PodsCgroup: o.CgroupRoot, ProcMount: procMount,
@@ -160,6 +160,7 @@ func (a *agent) work(ctx context.Context) error {
 	options := a.lifecycleOptions(ctx)
 	a.probes = probes.New(ctx, probes.Options{
 		Executor: a.streamer, Clock: a.clock, Record: recordProbes(options.Recorder), Changed: a.probesChanged,
+		Observe: a.metrics.probed,
 	})
 	options.Probes = a.probes
 	a.manager = lifecycle.New(options)
@@ -208,7 +209,7 @@ func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
-		RuntimeHandler: a.api.runtimeHandler, Dead: a.deadPolicy(),
+		RuntimeHandler: a.api.runtimeHandler, Dead: a.deadPolicy(), PhaseChanged: a.metrics.phaseChanged,
 		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 		RootDir:     a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),

@@ -116,6 +116,7 @@ func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
 	}
 	a.writer.Observe(pod)
 	if !known {
+		a.metrics.seen(pod)
 		a.admit(ctx, pod)
 	}
 	a.admitted.refresh(pod)
@@ -160,6 +161,7 @@ func (a *agent) lost(ctx context.Context, pod *keelsonv1.Pod) {
 	}
 	a.admitted.remove(pod.UID)
 	a.weighBurstable(ctx)
+	a.metrics.forget(pod)
 	a.ports.forget(pod.UID)
 	a.forgetObjects(pod.UID)
 	if a.pool.Has(pod.UID) {

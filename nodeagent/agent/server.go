@@ -55,6 +55,7 @@ func (a *agent) serveAPI(ctx context.Context, metrics prometheus.Gatherer) error
 	return server.New(server.Options{
 		NodeName: a.settings.name, Certificates: certificates, Tokens: reviews{a.api.client}, Access: reviews{a.api.client},
 		Pods: podView{a}, Containers: a.runtime, Streamer: a.streamer, PortForward: a.portForward,
+		RunningPods: a.runningPods, Configuration: func() any { return kubeletConfiguration(o) },
 		Statistics: a.sampler, Metrics: metrics, LogDir: o.LogDir, Clock: a.clock,
 	}).Serve(ctx, listener)
 }

@@ -116,6 +116,8 @@ type Options struct {
 	Clock          clock.Clock
 	// Dead says which containers that have ended stay.
 	Dead DeadPolicy
+	// PhaseChanged is told of each change; nil when nobody counts. It must not wait.
+	PhaseChanged func(uid types.UID, from, to corev1.PodPhase)
 
 	// RuntimeName is the scheme of container IDs.
 	RuntimeName string

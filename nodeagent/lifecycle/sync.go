@@ -256,6 +256,9 @@ func (m *Manager) publish(ctx context.Context, pod *keelsonv1.Pod, state runtime
 	s := status.Compute(in)
 	if before := in.Previous.Phase; before != s.Phase {
 		klog.FromContext(ctx).V(2).Info("Pod changed phase", "from", before, "to", s.Phase, "reason", s.Reason)
+		if m.PhaseChanged != nil {
+			m.PhaseChanged(pod.UID, before, s.Phase)
+		}
 	}
 	m.Status.Set(pod, s)
 }

@@ -80,6 +80,19 @@ type Options struct {
 	// Changed is told when the Health of a container of the Pod has changed. It must
 	// not wait for the Manager.
 	Changed func(uid types.UID)
+	// Observe is told of every probe that was made; nil when nobody counts. It must not
+	// wait.
+	Observe func(Observation)
+}
+
+// Observation is one probe that was made.
+type Observation struct {
+	Pod       *keelsonv1.Pod
+	Container string
+	Kind      Kind
+	// Failed: the container did not pass. Unknown: the probe could not be made.
+	Failed, Unknown bool
+	Took            time.Duration
 }
 
 // Manager probes containers until its context ends; use New.

@@ -89,9 +89,16 @@ func (w *worker) sleep(ctx context.Context, d time.Duration) bool {
 // has started, or that it must end, is done.
 func (w *worker) probe(ctx context.Context) bool {
 	pod, t := w.manager.aim(w.container)
+	asked := w.manager.Clock.Now()
 	found, err := w.manager.checker.checkWithRetries(ctx, w.spec, t)
 	if ctx.Err() != nil {
 		return false
+	}
+	if observe := w.manager.Observe; observe != nil {
+		observe(Observation{
+			Pod: pod, Container: t.Container.Name, Kind: w.kind, Took: w.manager.Clock.Since(asked),
+			Failed: err == nil && found.outcome == failure, Unknown: err != nil,
+		})
 	}
 	log := klog.FromContext(ctx).WithValues("pod", klog.KObj(pod), "container", t.Container.Name, "probe", w.kind)
 	switch {

@@ -29,6 +29,20 @@ func (s *Server) getPods(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, list)
 }
 
+func (s *Server) getRunningPods(w http.ResponseWriter, r *http.Request) {
+	pods, err := s.RunningPods(r.Context())
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	writeJSON(w, r, corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: append([]corev1.Pod{}, pods...)})
+}
+
+// getConfiguration shows the settings under the name that the kubelet gives its own.
+func (s *Server) getConfiguration(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, r, map[string]any{"kubeletconfig": s.Configuration()})
+}
+
 func (s *Server) getSummary(w http.ResponseWriter, r *http.Request) {
 	only := r.FormValue("only_cpu_and_memory")
 	summary, err := s.Statistics.Summary(r.Context(), only == "true" || only == "1")

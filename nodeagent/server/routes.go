@@ -16,6 +16,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /healthz/ping", s.getHealth)
 	mux.HandleFunc("GET /pods", s.getPods)
 	mux.HandleFunc("GET /pods/{$}", s.getPods)
+	if s.RunningPods != nil {
+		mux.HandleFunc("GET /runningpods/{$}", s.getRunningPods)
+	}
+	if s.Configuration != nil {
+		mux.HandleFunc("GET /configz", s.getConfiguration)
+	}
 	mux.HandleFunc("GET /stats/summary", s.getSummary)
 	mux.HandleFunc("POST /stats/summary", s.getSummary)
 	mux.Handle("GET /metrics", metrics(func(context.Context) prometheus.Gatherer { return s.Metrics }))

@@ -75,6 +75,10 @@ type Options struct {
 	Statistics  Statistics
 	// Metrics are the process's own.
 	Metrics prometheus.Gatherer
+	// RunningPods are the Pods that the runtime runs, whatever the API says; Configuration
+	// is what /configz shows. Both may be nil.
+	RunningPods   func(ctx context.Context) ([]corev1.Pod, error)
+	Configuration func() any
 	// LogDir is what /logs/ shows.
 	LogDir string
 	// Healthy returns nil, or what is wrong.
