@@ -89,7 +89,7 @@ func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
 	case o.omits(name, at):
 		return
 	case name == "status" && o.ours:
-		appendStatusMember(w, o, m)
+		t.appendStatusMember(w, o, m)
 		return
 	}
 	w.next(m.lead)
@@ -208,8 +208,8 @@ func (t *Translator) appendArray(dst, value []byte, appendElement func(dst, valu
 }
 
 // appendStatusMember writes status without summary, and a Pod's with upstream's
-// generations and a class. Endpoints have no status upstream, so theirs disappears.
-func appendStatusMember(w *writer, o *object, m member) {
+// generations and a class; a CronJob's active Jobs are references. Endpoints have no status upstream, so theirs disappears.
+func (t *Translator) appendStatusMember(w *writer, o *object, m member) {
 	if !isObject(m.value) {
 		w.member(m)
 		return
@@ -225,6 +225,9 @@ func appendStatusMember(w *writer, o *object, m member) {
 	for _, field := range members {
 		switch string(field.name) {
 		case "summary":
+		case "active":
+			inner.next(field.lead)
+			inner.dst = appendReferences(inner.dst, field.value, t.names.upstreamVersion)
 		case observedGeneration:
 			inner.next(field.lead)
 			inner.dst = o.generations.append(inner.dst, field.value)

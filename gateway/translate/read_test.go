@@ -53,6 +53,10 @@ func TestRead(t *testing.T) {
 			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"ownerReferences":[{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","name":"rc"},{"apiVersion":"core.keelson.dev/v1","kind":"Other"},{"apiVersion":"apps/v1","kind":"ReplicaSet"}]}}`,
 			`{"apiVersion":"v1","kind":"Pod","metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ReplicationController","name":"rc"},{"apiVersion":"core.keelson.dev/v1","kind":"Other"},{"apiVersion":"apps/v1","kind":"ReplicaSet"}]}}`,
 		},
+		"the active Jobs of a CronJob are renamed, the number of a Job's Pods is one": {
+			`{"apiVersion":"batch.keelson.dev/v1","kind":"CronJobList","items":[{"apiVersion":"batch.keelson.dev/v1","kind":"CronJob","status":{"active":[{"apiVersion":"batch.keelson.dev/v1","kind":"Job","name":"a"}]}},{"apiVersion":"batch.keelson.dev/v1","kind":"Job","status":{"active":2}}]}`,
+			`{"apiVersion":"batch/v1","kind":"CronJobList","items":[{"status":{"active":[{"apiVersion":"batch/v1","kind":"Job","name":"a"}]}},{"status":{"active":2}}]}`,
+		},
 		"managedFields lose what is hidden, and entries that say nothing else": {
 			`{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"managedFields":[` +
 				`{"apiVersion":"core.keelson.dev/v1","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:finalizers":{".":{},"v:\"keelson.dev/pod\"":{}},"f:annotations":{".":{},"f:keelson.dev/deletion-grace-period-seconds":{},"f:a":{}}},"f:status":{"f:phase":{},"f:summary":{"f:ready":{}}}},"manager":"node"},` +

@@ -49,6 +49,9 @@ func (t *Translator) FieldSelectorToStored(row table.Row, selector string) (stri
 		if slices.Contains(absent, field) && value == "false" {
 			equal, value = !equal, "true"
 		}
+		if field == storedSucceeded && value == "0" {
+			value = "" // custom resources leave zero out
+		}
 		if equal {
 			terms = append(terms, fields.OneTermEqualSelector(field, value))
 		} else {
@@ -59,6 +62,9 @@ func (t *Translator) FieldSelectorToStored(row table.Row, selector string) (stri
 }
 
 func storedField(row table.Row, field string) (string, error) {
+	if row.Kind == "Job" {
+		return storedJobField(field)
+	}
 	extra, known := selectable[row.Kind]
 	if row.Upstream.Group != corev1.GroupName || !known {
 		field, _, err := runtime.DefaultMetaV1FieldSelectorConversion(field, "")
@@ -71,6 +77,19 @@ func storedField(row table.Row, field string) (string, error) {
 		return "spec.nodeName", nil
 	}
 	return "", fmt.Errorf("field label not supported: %s", field)
+}
+
+// storedSucceeded is what upstream calls status.successful in selectors.
+const storedSucceeded = "status.succeeded"
+
+func storedJobField(field string) (string, error) {
+	switch field {
+	case "metadata.name", "metadata.namespace":
+		return field, nil
+	case "status.successful":
+		return storedSucceeded, nil
+	}
+	return "", fmt.Errorf("field label %q not supported for batchv1.Job", field)
 }
 
 // EventSelectorToStored does the same for Events: involvedObject.apiVersion (and

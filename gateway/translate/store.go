@@ -33,6 +33,9 @@ func (t *Translator) namesToStored(row table.Row, obj map[string]any) bool {
 	if row.Kind == horizontalPodAutoscaler {
 		changed = t.nestedToStored(obj, "spec", "scaleTargetRef") || changed
 	}
+	if status, ok := obj["status"].(map[string]any); ok && row.Kind == "CronJob" {
+		changed = t.refsToStored(status["active"]) || changed
+	}
 	metadata, _ := obj["metadata"].(map[string]any)
 	if annotations, ok := metadata["annotations"].(map[string]any); ok {
 		if applied, ok := annotations[corev1.LastAppliedConfigAnnotation].(string); ok {

@@ -173,6 +173,9 @@ func TestFieldSelectorToStored(t *testing.T) {
 		"a field of Pods that is not known": {"pods", "spec.x=1", "", "field label not supported: spec.x"},
 		"the namespace of a node":           {"nodes", "metadata.namespace=a", "", "field label not supported: metadata.namespace"},
 		"a field of Endpoints":              {"endpoints", "spec.x=1", "", `"spec.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
+		"how many Pods of a Job succeeded":  {"jobs", "status.successful=3", "status.succeeded=3", ""},
+		"none, which is not stored":         {"jobs", "status.successful!=0", "status.succeeded!=", ""},
+		"a field of Jobs":                   {"jobs", "status.failed=1", "", `field label "status.failed" not supported for batchv1.Job`},
 		"no selector":                       {"pods", "a b", "", "invalid selector: 'a b'; can't understand 'a b'"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,7 +48,7 @@ type JobSummary struct {
 	Completions string `json:"completions,omitempty"`
 	// Duration is the time from start to completion; empty before.
 	// +optional
-	Duration string `json:"duration,omitempty"`
+	Duration string `json:"duration"`
 	// Containers are the container names of the template, comma separated.
 	// +optional
 	Containers string `json:"containers,omitempty"`
