@@ -151,13 +151,12 @@ func TestCheckPod(t *testing.T) {
 			}
 		}, []string{"spec.containers[0].securityContext.procMount", "spec.containers[0].securityContext.seLinuxOptions",
 			"spec.containers[0].securityContext.windowsOptions", "spec.securityContext.appArmorProfile.type"}},
-		"only cpu, memory and ephemeral storage are counted": {func(s *corev1.PodSpec) {
+		"only cpu, memory, ephemeral storage and large pages are counted": {func(s *corev1.PodSpec) {
 			s.Containers[0].Resources = corev1.ResourceRequirements{
 				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one, "ephemeral-storage": one},
 				Requests: corev1.ResourceList{"ephemeral-storage": one},
 				Claims:   []corev1.ResourceClaim{{Name: "c"}}}
-		}, []string{"spec.containers[0].resources.claims", "spec.containers[0].resources.limits[example.com/gpu]",
-			"spec.containers[0].resources.limits[hugepages-2Mi]"}},
+		}, []string{"spec.containers[0].resources.claims", "spec.containers[0].resources.limits[example.com/gpu]"}},
 		"SCTP": {func(s *corev1.PodSpec) {
 			c := &s.Containers[0]
 			c.Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolTCP}, {ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}

@@ -41,7 +41,7 @@ func podTable() Table {
 		"spec.runtimeClassName":                 noted("nodes know the handler runc"),
 		"spec.overhead":                         only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory)),
 		"spec.resourceClaims":                   refused("dynamic resources are not allocated"),
-		"spec.resources":                        refused("set resources per container"),
+		"spec.resources":                        supported(),
 		"spec.os.name":                          only("nodes run Linux", string(corev1.Linux)),
 		"spec.tolerations[*].tolerationSeconds": {Level: Refused, Note: "nothing evicts Pods", exempt: inDefaultToleration},
 	}}
@@ -54,6 +54,8 @@ func podTable() Table {
 	t.with("spec.dnsConfig.", supported(), "nameservers", "searches", "options")
 	t.with("spec.dnsConfig.options[*].", supported(), "name", "value")
 	withPodSecurity(t)
+	t.with("spec.resources.", countedResources(string(corev1.ResourceCPU), string(corev1.ResourceMemory)), "limits", "requests")
+	t.with("spec.resources.", refused("dynamic resources are not allocated"), "claims")
 	t.with("spec.readinessGates[*].", supported(), "conditionType")
 	withContainer(t, "spec.initContainers[*].")
 	return withEphemeral(withContainer(withVolumes(t), "spec.containers[*]."))
@@ -94,16 +96,22 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix, supported(), "restartPolicy", "restartPolicyRules")
 	t.with(prefix+"restartPolicyRules[*].", supported(), "exitCodes", "exitCodes.operator", "exitCodes.values")
 	t.with(prefix+"restartPolicyRules[*].", only("a container restarts alone", string(corev1.ContainerRestartRuleActionRestart)), "action")
-	t.with(prefix, refused("resources are fixed at creation"), "resizePolicy")
+	t.with(prefix, supported(), "resizePolicy")
+	t.with(prefix+"resizePolicy[*].", supported(), "resourceName", "restartPolicy")
 
 	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
 	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
 
-	t.with(prefix+"resources.", only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage)), "limits", "requests")
+	t.with(prefix+"resources.", countedResources(string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage)), "limits", "requests")
 	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
 
 	withVariables(t, prefix)
 	return withContainerSecurity(t, prefix)
+}
+
+// countedResources allows the resources that a node counts.
+func countedResources(names ...string) Entry {
+	return only("", append(names, corev1.ResourceHugePagesPrefix+"*")...)
 }
 
 func withNodeAffinity(t Table, prefix string) {

@@ -3,6 +3,7 @@ package support
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Level is what Keelson does with a field.
@@ -63,7 +64,14 @@ func only(note string, allowed ...string) Entry {
 	return Entry{Level: Limited, Allowed: allowed, Note: note}
 }
 
-func (e Entry) allows(value string) bool { return slices.Contains(e.Allowed, value) }
+// allows says whether a Limited field may have the value; a * at the end of an allowed
+// one stands for any rest.
+func (e Entry) allows(value string) bool {
+	return slices.ContainsFunc(e.Allowed, func(allowed string) bool {
+		prefix, open := strings.CutSuffix(allowed, "*")
+		return allowed == value || open && strings.HasPrefix(value, prefix)
+	})
+}
 
 // with adds the same entry for several fields below prefix.
 func (t Table) with(prefix string, e Entry, names ...string) Table {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -19,6 +20,8 @@ type podPolicy struct {
 	readmit func(ctx context.Context, pod, old *keelsonv1.Pod) error
 	// warn is what the person who writes a Pod or a template gets to hear.
 	warn func(ctx context.Context, namespace string, template *corev1.PodTemplateSpec) []string
+	// nodes are what a resize may not exceed; nil does not look.
+	nodes client.Reader
 }
 
 // complete gives a new Pod what its Namespace says. The status is a refusal.

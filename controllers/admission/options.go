@@ -53,7 +53,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	pods := podPolicy{admit: chain.Admit, readmit: chain.Recheck, warn: chain.Warnings}
+	pods := podPolicy{admit: chain.Admit, readmit: chain.Recheck, warn: chain.Warnings, nodes: mgr.GetClient()}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
 	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services, pods)})

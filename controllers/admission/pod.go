@@ -91,6 +91,10 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 				return outcome{}, err
 			}
 			errs = append(append(errs, changed...), checkEphemeralKept(pod, old)...)
+			errs = append(errs, checkResize(pod, old)...)
+			if refusal, err := checkRoom(ctx, p.nodes, pod, old); err != nil || refusal != nil && len(errs) == 0 {
+				return outcome{refusal: refusal}, err
+			}
 		}
 	}
 	return outcome{
@@ -123,7 +127,7 @@ func checkAccountName(name string) field.ErrorList {
 	return field.ErrorList{field.Invalid(specPath.Child("serviceAccountName"), name, strings.Join(problems, ","))}
 }
 
-const mutablePodFields = "only the images of containers, a shorter active deadline, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
+const mutablePodFields = "only the images of containers, their cpu and memory, a shorter active deadline, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
 
 // checkPodUpdate allows the changes that upstream allows, of the fields that
 // Keelson supports, and names each of the others. spec.nodeName is among the
@@ -135,6 +139,7 @@ func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
 	munged.ActiveDeadlineSeconds = old.ActiveDeadlineSeconds
 	restoreImages(munged.Containers, old.Containers)
 	restoreImages(munged.InitContainers, old.InitContainers)
+	restoreResources(munged, old)
 	if grace := old.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
 		if now := munged.TerminationGracePeriodSeconds; now != nil && *now == 1 {
 			munged.TerminationGracePeriodSeconds = grace

@@ -29,9 +29,12 @@ func (c *call) apply(p patchRequest, format codec.Format) error {
 	if err := yaml.Unmarshal(stored, &wanted); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
-	if c.subresource == "ephemeralcontainers" {
+	switch c.subresource {
+	case "ephemeralcontainers":
 		a.target, a.body, err = c.applyOfEphemeral(wanted)
-	} else {
+	case "resize":
+		a.target, a.body, err = c.applyOfResources(wanted)
+	default:
 		err = c.checkApply(wanted)
 	}
 	if err != nil {
@@ -66,7 +69,7 @@ func (c *call) applyStatus(a asked) error {
 // checkApply refuses to change by an apply what checkPodChange refuses in an update: an
 // apply leaves alone what it does not mention.
 func (c *call) checkApply(wanted map[string]any) error {
-	if specField(wanted, "nodeName") == nil && specField(wanted, "ephemeralContainers") == nil {
+	if specField(wanted, "nodeName") == nil && specField(wanted, "ephemeralContainers") == nil && !namesResources(wanted) {
 		return nil
 	}
 	live, err := c.fetch(c.ctx, c.object())
@@ -83,6 +86,7 @@ func (c *call) checkApply(wanted map[string]any) error {
 			spec[name] = liveSpec[name]
 		}
 	}
+	keepResources(live, wanted)
 	return checkPodChange(c.row, live, wanted)
 }
 

@@ -3,7 +3,6 @@ package resources
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -73,7 +72,7 @@ func (c *call) route() func() error {
 			"get": c.get, "list": c.list, "watch": c.watch, "create": c.create, "update": c.update,
 			"patch": c.patch, "delete": c.delete, "deletecollection": c.deleteCollection,
 		})
-	case sub == "status" && c.row.Status, sub == "ephemeralcontainers" && pod:
+	case sub == "status" && c.row.Status, (sub == "ephemeralcontainers" || sub == "resize") && pod:
 		return pick(verb, verbs{"get": c.get, "update": c.update, "patch": c.patch})
 	case sub == "scale" && c.row.Scale:
 		return pick(verb, verbs{"get": c.getScale, "update": c.updateScale, "patch": c.patchScale})
@@ -81,8 +80,6 @@ func (c *call) route() func() error {
 		return pick(verb, verbs{"create": c.bind})
 	case sub == "eviction" && pod:
 		return pick(verb, verbs{"create": c.evict})
-	case sub == "resize" && pod:
-		return pick(verb, verbs{"get": c.get, "update": c.refuseResize, "patch": c.refuseResize})
 	}
 	return nil
 }
@@ -100,12 +97,6 @@ func (c *call) unserved() error {
 		code = http.StatusMethodNotAllowed
 	}
 	return apierrors.NewGenericServerResponse(code, c.r.Method, schema.GroupResource{}, "", "", 0, true)
-}
-
-func (c *call) refuseResize() error {
-	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, c.info.Verb,
-		schema.GroupResource{Resource: "pods/resize"}, c.name,
-		fmt.Sprintf("the resources of the running pod %q cannot be changed: Keelson's nodes do not resize in place yet; delete the pod and create it with other resources", c.name), 0, false)
 }
 
 // fail answers with err, which upstream's words may be in already.

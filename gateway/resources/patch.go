@@ -77,7 +77,7 @@ func (c *call) storedPatch(p patchRequest) ([]byte, error) {
 // subresources. It may say so of others, which costs a read.
 func mentionsSpec(body []byte) bool {
 	text := string(body)
-	return strings.Contains(text, "nodeName") || strings.Contains(text, "ephemeralContainers") ||
+	return strings.Contains(text, "nodeName") || strings.Contains(text, "ephemeralContainers") || strings.Contains(text, "resources") ||
 		strings.Contains(text, `"/spec"`) || strings.Contains(text, `""`) || strings.Contains(text, `\`)
 }
 

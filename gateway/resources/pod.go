@@ -17,7 +17,7 @@ const podUpdates = "pod updates may not change fields other than " +
 	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 
 // checkPodChange refuses in an update of a Pod what has a subresource of its own, with
-// its own permission: the node and the ephemeral containers. What else may not change,
+// its own permission: the node, the ephemeral containers and the resources. What else may not change,
 // admission says.
 func checkPodChange(row table.Row, live, next map[string]any) error {
 	if row.Kind != "Pod" {
@@ -29,7 +29,12 @@ func checkPodChange(row table.Row, live, next map[string]any) error {
 				field.ErrorList{field.Forbidden(field.NewPath("spec"), podUpdates+"; "+name+" has a subresource of its own")})
 		}
 	}
-	return nil
+	resized, err := changesResources(live, next)
+	if err != nil || !resized {
+		return err
+	}
+	return apierrors.NewInvalid(row.UpstreamKind().GroupKind(), metaString(live, "name"),
+		field.ErrorList{field.Forbidden(field.NewPath("spec"), podUpdates+"; resources have a subresource of their own, resize")})
 }
 
 // specField is a field of spec; what is empty is absent.

@@ -169,6 +169,11 @@ func (c *call) replace(live, next map[string]any) (map[string]any, int, error) {
 		return c.replaceStatus(live, next)
 	case "ephemeralcontainers":
 		next = onlyEphemeralContainers(live, next)
+	case "resize":
+		var err error
+		if next, err = onlyResources(c.row, live, next); err != nil {
+			return nil, 0, err
+		}
 	default:
 		if err := checkPodChange(c.row, live, next); err != nil {
 			return nil, 0, err

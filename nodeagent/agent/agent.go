@@ -83,6 +83,7 @@ type agent struct {
 	pool     *podworker.Pool
 	ports    *portTable
 	admitted *admittedPods
+	resizes  *resizes
 	objects  objectCache
 	trust    *trust.Cache
 	volumes  *volumes.Manager
@@ -118,7 +119,7 @@ type agent struct {
 
 func newAgent(o *Options, s settings, d dependencies) *agent {
 	a := &agent{dependencies: d, options: o, settings: s, serviceAddressWait: serviceAddressWait,
-		admitted: newAdmittedPods(), configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
+		admitted: newAdmittedPods(), resizes: newResizes(filepath.Join(o.RootDir, lifecycle.PodsFolder)), configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
 	a.ports = newPortTable(d.proxy)
 	a.writer = status.NewWriter(d.api.client, d.clock)
 	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts)

@@ -34,10 +34,17 @@ func (a *agent) followPods(ctx context.Context) error {
 	if err := a.api.cache.List(ctx, &list); err != nil {
 		return fmt.Errorf("listing the Pods of this node: %w", err)
 	}
+	var ours []*keelsonv1.Pod
 	for _, pod := range admissionOrder(list.Items) {
-		a.observe(ctx, pod)
+		if a.learn(ctx, pod) {
+			ours = append(ours, pod)
+		}
 	}
 	a.startWeighing(ctx)
+	a.startResizing(ctx)
+	for _, pod := range ours {
+		a.hand(pod)
+	}
 	registration, err := pods.AddEventHandler(a.podHandler(ctx))
 	if err != nil {
 		return fmt.Errorf("watching Pods: %w", err)
@@ -106,24 +113,42 @@ func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler 
 
 // observe handles one Pod as the API has it now.
 func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
+	if a.learn(ctx, pod) {
+		a.retryResizes(ctx)
+		a.hand(pod)
+	}
+}
+
+// learn notes what a Pod takes of the node, and says whether it is for a worker.
+func (a *agent) learn(ctx context.Context, pod *keelsonv1.Pod) bool {
 	if a.isMirror(pod) {
 		a.static.mirrors.Observe(pod)
-		return
+		return false
 	}
 	known := a.pool.Has(pod.UID)
 	if !known && !pod.DeletionTimestamp.IsZero() && !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
-		return // this node is done with it; others still hold it
+		return false // this node is done with it; others still hold it
 	}
 	a.writer.Observe(pod)
 	if !known {
 		a.metrics.seen(pod)
 		a.admit(ctx, pod)
 	}
-	a.admitted.refresh(pod)
+	given, resize := a.resizes.observe(pod)
+	if !resize && a.manager.PendingResize(pod.UID) != (lifecycle.PendingResize{}) {
+		a.manager.PendResize(pod.UID, lifecycle.PendingResize{}) // it was taken back
+	}
+	a.admitted.refresh(given)
 	a.weighBurstable(ctx)
+	return true
+}
+
+// hand gives a Pod to its worker, with the resources that it was given.
+func (a *agent) hand(pod *keelsonv1.Pod) {
 	a.ports.setPod(pod)
 	a.trackObjects(pod)
-	a.pool.Update(pod)
+	given, _ := a.resizes.observe(pod)
+	a.pool.Update(given)
 }
 
 // admit checks a Pod that this process sees for the first time. One that has started
@@ -150,7 +175,9 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 			return
 		}
 	}
-	a.admitted.add(pod)
+	a.resizes.admit(ctx, pod)
+	given, _ := a.resizes.observe(pod)
+	a.admitted.add(given)
 }
 
 // lost handles a Pod that the API no longer has.
@@ -160,8 +187,10 @@ func (a *agent) lost(ctx context.Context, pod *keelsonv1.Pod) {
 		return
 	}
 	a.admitted.remove(pod.UID)
+	a.resizes.forget(pod.UID)
 	a.weighBurstable(ctx)
 	a.metrics.forget(pod)
+	a.retryResizes(ctx)
 	a.ports.forget(pod.UID)
 	a.forgetObjects(pod.UID)
 	if a.pool.Has(pod.UID) {
@@ -213,6 +242,11 @@ func (p *admittedPods) refresh(pod *keelsonv1.Pod) {
 	} else {
 		p.putLocked(pod.UID, pod)
 	}
+}
+
+// others are the Pods that hold resources beside one of them.
+func (p *admittedPods) others(uid types.UID) []*keelsonv1.Pod {
+	return slices.DeleteFunc(p.list(), func(pod *keelsonv1.Pod) bool { return pod.UID == uid })
 }
 
 func (p *admittedPods) remove(uid types.UID) {

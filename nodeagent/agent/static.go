@@ -135,6 +135,7 @@ func (r staticRunner) Run(pod *keelsonv1.Pod) {
 	klog.FromContext(r.ctx).Info("Running a static Pod", "pod", klog.KObj(pod), "podUID", pod.UID)
 	r.writer.ObserveStatic(pod.UID)
 	r.admit(r.ctx, pod)
+	r.weighBurstable(r.ctx)
 	r.ports.setPod(pod)
 	r.pool.Update(pod)
 }
@@ -143,6 +144,9 @@ func (r staticRunner) Run(pod *keelsonv1.Pod) {
 func (r staticRunner) End(uid types.UID) {
 	klog.FromContext(r.ctx).Info("Ending a static Pod: its manifest is gone or different", "podUID", uid)
 	r.admitted.remove(uid)
+	r.resizes.forget(uid)
+	r.weighBurstable(r.ctx)
+	r.retryResizes(r.ctx)
 	r.ports.forget(uid)
 	r.pool.Gone(uid)
 }

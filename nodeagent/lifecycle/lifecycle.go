@@ -156,6 +156,8 @@ type podMemory struct {
 	// unsettled wakes who shows the health of a Pod that is being stopped; nil when
 	// nobody does.
 	unsettled chan struct{}
+	// resize is about the resources that the Pod was given.
+	resize resizeMemory
 }
 
 const (
@@ -195,7 +197,7 @@ func (m *Manager) recall(uid types.UID) podMemory {
 	if p == nil {
 		return podMemory{}
 	}
-	out := podMemory{attachment: p.attachment, recheck: p.recheck, failure: p.failure, waiting: map[string]corev1.ContainerStateWaiting{}}
+	out := podMemory{attachment: p.attachment, recheck: p.recheck, failure: p.failure, resize: p.resize, waiting: map[string]corev1.ContainerStateWaiting{}}
 	for name, w := range p.waiting {
 		out.waiting[name] = w
 	}

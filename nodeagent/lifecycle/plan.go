@@ -32,6 +32,8 @@ type plan struct {
 	Start []startStep
 	// Waits lists containers that start later, and why.
 	Waits []waitStep
+	// Resize lists containers that go on with other resources.
+	Resize []resizeStep
 	// RemoveContainers and RemoveSandboxes are older than what is kept.
 	RemoveContainers []runtime.Container
 	RemoveSandboxes  []string
@@ -70,6 +72,8 @@ type facts struct {
 	state    runtime.PodState
 	previous corev1.PodStatus
 	backoff  holdOff
+	// capacity is what limits are measured against.
+	capacity Capacity
 	// health is what probes say of a running container, by the runtime's ID.
 	health func(id string) probes.Health
 	// dead says which containers that have ended stay.
@@ -175,7 +179,7 @@ func (p *plan) planRunning(f facts, c *corev1.Container, running *runtime.Contai
 			p.startUnlessHeld(f, c, running, lastEnded(f.state, name))
 		}
 	default:
-		return true
+		return p.planResize(f, c, running)
 	}
 	return false
 }

@@ -102,6 +102,8 @@ type initMove struct {
 	start bool
 	// ended is the attempt that may hold off the start.
 	ended *runtime.Container
+	// keep: the running one goes on, and may get other resources.
+	keep bool
 }
 
 // activeOf is the newest attempt in the newest sandbox.
@@ -125,6 +127,7 @@ func judgeInit(f facts, c *corev1.Container, passed bool) initMove {
 	case active.State == runtime.Running && sidecar:
 		return judgeSidecar(f, c, active)
 	case active.State == runtime.Running:
+		move.keep = true
 	case active.State == runtime.Exited:
 		return judgeEnded(f, c, active)
 	case !sidecar && !status.ShouldReplace(&f.pod.Spec, c):
@@ -154,6 +157,7 @@ func judgeSidecar(f facts, c *corev1.Container, running *runtime.Container) init
 		move.kill = fmt.Sprintf("Init container %s definition changed", c.Name)
 	}
 	move.start = move.kill != ""
+	move.keep = !move.start
 	return move
 }
 
@@ -163,6 +167,9 @@ func (p *plan) applyInit(f facts, move initMove) {
 	}
 	if move.start {
 		p.startInit(f, move.container, move.ended)
+	}
+	if move.keep {
+		p.planResize(f, move.container, activeOf(f.state, move.container.Name))
 	}
 }
 

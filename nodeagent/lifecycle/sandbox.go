@@ -57,7 +57,7 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 	if err := m.writePodFiles(pod, attachment); err != nil {
 		return runtime.Sandbox{}, err
 	}
-	if err := m.Cgroups.Ensure(config.CgroupParent, podSettings(pod, m.Capacity)); err != nil {
+	if err := m.setPodCgroup(pod.UID, config.CgroupParent, podSettings(pod, m.Capacity)); err != nil {
 		return runtime.Sandbox{}, err
 	}
 	return m.Runtime.RunSandbox(ctx, config)

@@ -32,7 +32,7 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 		return podworker.Result{Finished: true}, nil
 	}
 	p := computePlan(facts{pod: pod, state: state, previous: m.previousStatus(pod), backoff: m.holdOff(pod), health: m.Probes.Health,
-		dead: m.Dead, now: m.Clock.Now()})
+		dead: m.Dead, capacity: m.Capacity, now: m.Clock.Now()})
 	if p.Finished {
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil
@@ -41,12 +41,13 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 	m.publish(ctx, pod, state, false)
 
 	retryAt, err := m.applyPlan(ctx, pod, state, &p)
-	if len(p.Start) > 0 || len(p.Stop) > 0 || p.NewSandbox {
+	if len(p.Start) > 0 || len(p.Stop) > 0 || len(p.Resize) > 0 || p.NewSandbox || m.recall(pod.UID).resize.started {
 		state, stateErr := m.Runtime.Pod(ctx, pod.UID)
 		if stateErr != nil {
 			return podworker.Result{}, errors.Join(err, fmt.Errorf("reading the Pod's containers: %w", stateErr))
 		}
 		m.syncProbes(pod, state)
+		m.concludeResize(pod, state)
 		m.publish(ctx, pod, state, false)
 	}
 	for _, w := range p.Waits {
@@ -68,6 +69,13 @@ func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runti
 	if err := m.applyRemovals(ctx, pod, p); err != nil {
 		return time.Time{}, err
 	}
+	resizeErr := m.applyResize(ctx, pod, state, p)
+	retryAt, err := m.applyRest(ctx, pod, state, p)
+	return retryAt, errors.Join(resizeErr, err)
+}
+
+// applyRest starts what the plan says, or keeps what a running Pod lives on.
+func (m *Manager) applyRest(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (time.Time, error) {
 	if len(p.Start) == 0 {
 		if _, err := m.attach(ctx, pod); err != nil { // an adopted Pod's address becomes known again
 			return time.Time{}, err
@@ -248,7 +256,7 @@ func (m *Manager) publish(ctx context.Context, pod *keelsonv1.Pod, state runtime
 	in := status.Input{
 		Pod: pod, Previous: m.previousStatus(pod), State: m.withMessages(ctx, pod, state),
 		RuntimeName: m.RuntimeName, Waiting: memory.waiting, Terminal: terminal, Failure: memory.failure,
-		Health: m.health, HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
+		Health: m.health, Resize: m.resizeStatus(pod, state), HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
 	}
 	if memory.attachment != nil && len(state.Sandboxes) > 0 {
 		in.PodIP = memory.attachment.IP.String()

@@ -38,6 +38,8 @@ type Input struct {
 	Terminal bool
 	// Failure overrides the phase: the node or a deadline ended the Pod.
 	Failure *Failure
+	// Resize is how far new resources of the Pod have got.
+	Resize Resize
 	// PodIP is empty until the Pod has one; HostIP is the node's.
 	PodIP, HostIP string
 	Now           metav1.Time
@@ -71,6 +73,7 @@ func Compute(in Input) corev1.PodStatus {
 	setAddresses(&s, in)
 	setPhase(&s, in)
 	setConditions(&s, in)
+	setPodResources(&s, in)
 	holdPhase(&s, in)
 	return s
 }

@@ -24,6 +24,7 @@ const (
 // writers.
 var ownedConditions = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+	corev1.PodResizePending, corev1.PodResizeInProgress,
 }
 
 func setConditions(s *corev1.PodStatus, in Input) {
@@ -48,6 +49,7 @@ func setConditions(s *corev1.PodStatus, in Input) {
 			c.LastTransitionTime = old.LastTransitionTime
 		}
 	}
+	setResizeConditions(s, in)
 }
 
 func findCondition(conditions []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

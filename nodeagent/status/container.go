@@ -58,7 +58,7 @@ func computeContainer(in Input, spec *corev1.Container) corev1.ContainerStatus {
 		started, ready = in.health(attempts[0].ID)
 	}
 	s.Started, s.Ready = &started, started && ready
-	setResources(&s, spec)
+	setResources(&s, spec, newest(attempts))
 	s.VolumeMounts = volumeMounts(spec)
 	return s
 }
@@ -108,6 +108,13 @@ func (in *Input) creating() corev1.ContainerState {
 		reason = reasonPodInitializing
 	}
 	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+}
+
+func newest(attempts []runtime.Container) *runtime.Container {
+	if len(attempts) == 0 {
+		return nil
+	}
+	return &attempts[0]
 }
 
 func attemptsOf(containers []runtime.Container, name string) []runtime.Container {
@@ -219,14 +226,6 @@ func statusWithoutContainer(in Input, spec *corev1.Container, previous *corev1.C
 // lost is the end of a container that nobody saw.
 func lost(message string) *corev1.ContainerStateTerminated {
 	return &corev1.ContainerStateTerminated{ExitCode: ExitCodeUnknown, Reason: reasonStatusUnknown, Message: message}
-}
-
-func setResources(s *corev1.ContainerStatus, spec *corev1.Container) {
-	if len(spec.Resources.Requests) == 0 && len(spec.Resources.Limits) == 0 {
-		return
-	}
-	s.Resources = spec.Resources.DeepCopy()
-	s.AllocatedResources = s.Resources.Requests.DeepCopy()
 }
 
 func seconds(t time.Time) metav1.Time { return *new(metav1.NewTime(t).Rfc3339Copy()) }
