@@ -42,11 +42,11 @@ func (p *probes) installManifests(ctx context.Context) error {
 		}
 	}
 	// The manager is no Pod here, so no Service leads to it.
-	registration, err := webhook.ForURL(p.webhookURL)
+	registrations, err := webhook.ForURL(p.webhookURL)
 	if err != nil {
 		return err
 	}
-	return apply(ctx, c, registration)
+	return apply(ctx, c, registrations...)
 }
 
 func apply(ctx context.Context, c client.Client, objects ...*unstructured.Unstructured) error {

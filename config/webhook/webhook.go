@@ -18,14 +18,8 @@ import (
 //go:embed webhook.yaml
 var manifest []byte
 
-const (
-	registrationKind = "MutatingWebhookConfiguration"
-	// path is where the manager serves admission.
-	path = "/admit"
-)
-
 // ForService returns the objects for a cluster whose API server can use Services:
-// the Service and the registration.
+// the Service and the registrations.
 func ForService() ([]*unstructured.Unstructured, error) {
 	objects, err := config.Decode(manifest)
 	if err != nil {
@@ -34,9 +28,9 @@ func ForService() ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// ForURL returns the registration alone, for an API server that reaches the manager
+// ForURL returns the registrations alone, for an API server that reaches the manager
 // at base, such as https://localhost:9443.
-func ForURL(base string) (*unstructured.Unstructured, error) {
+func ForURL(base string) ([]*unstructured.Unstructured, error) {
 	parsed, err := url.Parse(base)
 	if err != nil {
 		return nil, fmt.Errorf("webhook URL: %w", err)
@@ -48,15 +42,21 @@ func ForURL(base string) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
+	var registrations []*unstructured.Unstructured
 	for _, object := range objects {
-		if object.GetKind() == registrationKind {
-			return object, setURL(object, parsed.JoinPath(path).String())
+		if object.GetKind() == "Service" {
+			continue
 		}
+		if err := setURL(object, parsed); err != nil {
+			return nil, err
+		}
+		registrations = append(registrations, object)
 	}
-	return nil, fmt.Errorf("the webhook manifest has no %s", registrationKind)
+	return registrations, nil
 }
 
-func setURL(registration *unstructured.Unstructured, address string) error {
+// setURL replaces the Service of each webhook, and keeps its path.
+func setURL(registration *unstructured.Unstructured, base *url.URL) error {
 	webhooks, _, err := unstructured.NestedSlice(registration.Object, "webhooks")
 	if err != nil {
 		return fmt.Errorf("read the webhooks of the registration: %w", err)
@@ -66,7 +66,11 @@ func setURL(registration *unstructured.Unstructured, address string) error {
 		if !ok {
 			return fmt.Errorf("webhook %d of the registration is no object", i)
 		}
-		webhook["clientConfig"] = map[string]any{"url": address}
+		path, found, err := unstructured.NestedString(webhook, "clientConfig", "service", "path")
+		if err != nil || !found {
+			return fmt.Errorf("webhook %d of the registration names no path (%w)", i, err)
+		}
+		webhook["clientConfig"] = map[string]any{"url": base.JoinPath(path).String()}
 	}
 	return unstructured.SetNestedSlice(registration.Object, webhooks, "webhooks")
 }

@@ -12,9 +12,9 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
-func typed(t *testing.T, object *unstructured.Unstructured) *admissionregistrationv1.MutatingWebhookConfiguration {
+func typed[T any](t *testing.T, object *unstructured.Unstructured) *T {
 	t.Helper()
-	registration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	registration := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(object.Object, registration, true); err != nil {
 		t.Fatalf("the registration has a wrong field: %v", err)
 	}
@@ -23,18 +23,26 @@ func typed(t *testing.T, object *unstructured.Unstructured) *admissionregistrati
 
 func TestURLReplacesTheService(t *testing.T) {
 	for name, tc := range map[string]struct{ base, want string }{
-		"a plain address":         {"https://localhost:9443", "https://localhost:9443/admit"},
-		"a slash at the end":      {"https://localhost:9443/", "https://localhost:9443/admit"},
-		"a prefix of the address": {"https://a.example/keelson", "https://a.example/keelson/admit"},
+		"a plain address":         {"https://localhost:9443", "https://localhost:9443"},
+		"a slash at the end":      {"https://localhost:9443/", "https://localhost:9443"},
+		"a prefix of the address": {"https://a.example/keelson", "https://a.example/keelson"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			object, err := ForURL(tc.base)
+			objects, err := ForURL(tc.base)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := typed(t, object).Webhooks[0].ClientConfig
-			if diff := cmp.Diff(admissionregistrationv1.WebhookClientConfig{URL: &tc.want}, got); diff != "" {
-				t.Errorf("clientConfig (-want +got):\n%s", diff)
+			if len(objects) != 2 {
+				t.Fatalf("%d registrations, want the mutating and the validating one", len(objects))
+			}
+			mutating := typed[admissionregistrationv1.MutatingWebhookConfiguration](t, objects[0])
+			validating := typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, objects[1])
+			for path, got := range map[string]admissionregistrationv1.WebhookClientConfig{
+				"/admit": mutating.Webhooks[0].ClientConfig, "/quota": validating.Webhooks[0].ClientConfig,
+			} {
+				if diff := cmp.Diff(admissionregistrationv1.WebhookClientConfig{URL: new(tc.want + path)}, got); diff != "" {
+					t.Errorf("clientConfig (-want +got):\n%s", diff)
+				}
 			}
 		})
 	}
@@ -54,10 +62,10 @@ func TestManifestKnowsTheIdentities(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, object := range objects {
-		if object.GetKind() != registrationKind {
+		if object.GetKind() != "MutatingWebhookConfiguration" {
 			continue
 		}
-		webhook := typed(t, object).Webhooks[0]
+		webhook := typed[admissionregistrationv1.MutatingWebhookConfiguration](t, object).Webhooks[0]
 		var conditions string
 		for _, c := range webhook.MatchConditions {
 			conditions += c.Expression
@@ -72,5 +80,5 @@ func TestManifestKnowsTheIdentities(t *testing.T) {
 		}
 		return
 	}
-	t.Errorf("the manifest has no %s", registrationKind)
+	t.Error("the manifest has no MutatingWebhookConfiguration")
 }

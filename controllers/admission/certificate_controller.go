@@ -3,6 +3,7 @@ package admission
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -24,7 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// ConfigurationName is the MutatingWebhookConfiguration that gets the CA.
+// ConfigurationName is the MutatingWebhookConfiguration, and the
+// ValidatingWebhookConfiguration, that get the CA.
 const ConfigurationName = "keelson"
 
 // certificateReconciler keeps the key pair in the Secret valid, the registration
@@ -59,6 +61,9 @@ func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, nam
 		&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 			Field: fields.OneTermEqualSelector("metadata.name", ConfigurationName),
 		},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+			Field: fields.OneTermEqualSelector("metadata.name", ConfigurationName),
+		},
 	}})
 	if err != nil {
 		return fmt.Errorf("build the cache of the webhook certificate: %w", err)
@@ -71,6 +76,7 @@ func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, nam
 		WatchesRawSource(source.Func(startOnce)).
 		WatchesRawSource(source.Kind(watched, client.Object(&corev1.Secret{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
 		WatchesRawSource(source.Kind(watched, client.Object(&admissionregistrationv1.MutatingWebhookConfiguration{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
+		WatchesRawSource(source.Kind(watched, client.Object(&admissionregistrationv1.ValidatingWebhookConfiguration{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
 		Complete(&certificateReconciler{client: direct, clock: now, names: names, serving: serving})
 }
 
@@ -110,7 +116,7 @@ func (r *certificateReconciler) Reconcile(ctx context.Context, _ reconcile.Reque
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if err := r.syncRegistration(ctx, secret.Data[corev1.ServiceAccountRootCAKey]); err != nil {
+	if err := r.syncRegistrations(ctx, secret.Data[corev1.ServiceAccountRootCAKey]); err != nil {
 		return reconcile.Result{}, err
 	}
 	if err := r.serving.load(secret.Data); err != nil {
@@ -153,32 +159,53 @@ func (r *certificateReconciler) writeSecret(ctx context.Context, secret *corev1.
 	return r.client.Update(ctx, secret)
 }
 
-// syncRegistration writes the CA into every webhook of the registration. Where there
-// is no registration yet, its creation comes as an event.
-func (r *certificateReconciler) syncRegistration(ctx context.Context, bundle []byte) error {
-	registration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+// syncRegistrations writes the CA into every webhook of the registrations. Where there
+// is none yet, its creation comes as an event.
+func (r *certificateReconciler) syncRegistrations(ctx context.Context, bundle []byte) error {
+	mutating, validating := &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	return errors.Join(
+		r.syncRegistration(ctx, "MutatingWebhookConfiguration", mutating, func() (changed bool) {
+			for i := range mutating.Webhooks {
+				changed = trust(&mutating.Webhooks[i].ClientConfig, bundle) || changed
+			}
+			return changed
+		}),
+		r.syncRegistration(ctx, "ValidatingWebhookConfiguration", validating, func() (changed bool) {
+			for i := range validating.Webhooks {
+				changed = trust(&validating.Webhooks[i].ClientConfig, bundle) || changed
+			}
+			return changed
+		}),
+	)
+}
+
+func trust(c *admissionregistrationv1.WebhookClientConfig, bundle []byte) (changed bool) {
+	if bytes.Equal(c.CABundle, bundle) {
+		return false
+	}
+	c.CABundle = bundle
+	return true
+}
+
+// syncRegistration reads a registration, lets change complete it, and writes it.
+func (r *certificateReconciler) syncRegistration(ctx context.Context, kind string, registration client.Object, change func() bool) error {
+	logger := klog.FromContext(ctx)
 	err := r.client.Get(ctx, types.NamespacedName{Name: ConfigurationName}, registration)
 	if apierrors.IsNotFound(err) {
-		klog.FromContext(ctx).Info("Waiting for the registration of the webhook", "mutatingWebhookConfiguration", ConfigurationName)
+		logger.Info("Waiting for the registration of the webhook", "kind", kind, "name", ConfigurationName)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read MutatingWebhookConfiguration %s: %w", ConfigurationName, err)
+		return fmt.Errorf("read %s %s: %w", kind, ConfigurationName, err)
 	}
-	before := registration.DeepCopy()
-	changed := false
-	for i := range registration.Webhooks {
-		if c := &registration.Webhooks[i].ClientConfig; !bytes.Equal(c.CABundle, bundle) {
-			c.CABundle, changed = bundle, true
-		}
-	}
-	if !changed {
+	before, ok := registration.DeepCopyObject().(client.Object)
+	if !ok || !change() {
 		return nil
 	}
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := r.client.Patch(ctx, registration, patch); err != nil {
-		return fmt.Errorf("write the CA into MutatingWebhookConfiguration %s: %w", ConfigurationName, err)
+		return fmt.Errorf("write the CA into %s %s: %w", kind, ConfigurationName, err)
 	}
-	klog.FromContext(ctx).Info("Registered the certificate authority of the webhook", "mutatingWebhookConfiguration", ConfigurationName)
+	logger.Info("Registered the certificate authority of the webhook", "kind", kind, "name", ConfigurationName)
 	return nil
 }

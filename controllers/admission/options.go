@@ -56,11 +56,12 @@ func Add(mgr ctrl.Manager, o Options) error {
 	pods := podPolicy{admit: chain.Admit, readmit: chain.Recheck, warn: chain.Warnings, nodes: mgr.GetClient()}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
-	server.Register(Path, &admission.Webhook{Handler: newHandler(dryRun, services, pods)})
-
+	server.Register(Path, &admission.Webhook{Handler: &certificateGate{reader: mgr.GetAPIReader(), next: newHandler(dryRun, services, pods)}})
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	ledger := &quotaLedger{live: mgr.GetAPIReader(), writer: mgr.GetClient().Status(), clock: o.Clock}
+	server.Register(QuotaPath, &admission.Webhook{Handler: &quotaGate{reserve: ledger.reserve, ours: ourResources()}})
 	if err := addCertificateController(mgr, certificate, names, o.Clock); err != nil {
 		return err
 	}

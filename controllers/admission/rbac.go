@@ -17,5 +17,7 @@ package admission
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=services;nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=pods;nodes,verbs=get
-// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations,verbs=list;watch
-// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations,resourceNames=keelson,verbs=get;update;patch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations;validatingwebhookconfigurations,verbs=list;watch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations;validatingwebhookconfigurations,resourceNames=keelson,verbs=get;update;patch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=resourcequotas,verbs=get;list;watch
+// +kubebuilder:rbac:groups=core.keelson.dev,resources=resourcequotas/status,verbs=update;patch

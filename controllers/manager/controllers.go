@@ -18,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/podgc"
 	"github.com/keelson-dev/keelson/controllers/replicaset"
 	"github.com/keelson-dev/keelson/controllers/replication"
+	"github.com/keelson-dev/keelson/controllers/resourcequota"
 	"github.com/keelson-dev/keelson/controllers/rootca"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/controllers/service"
@@ -79,11 +80,14 @@ func controllers() []controller {
 			})
 		}},
 		{name: "scheduler", add: func(mgr ctrl.Manager, o Options) error {
-			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName})
+			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName, ConfigFile: o.SchedulerConfig})
 		}},
 		{name: "node", add: addNode},
 		{name: "nodeaccess", add: func(mgr ctrl.Manager, _ Options) error {
 			return nodeaccess.Add(mgr, nodeaccess.Options{})
+		}},
+		{name: "resourcequota", add: func(mgr ctrl.Manager, _ Options) error {
+			return resourcequota.Add(mgr, resourcequota.Options{})
 		}},
 		{name: "podgc", add: func(mgr ctrl.Manager, _ Options) error {
 			return podgc.Add(mgr, podgc.Options{})

@@ -3,6 +3,7 @@ package v1
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // ResourceQuota limits what the objects of its namespace take together.
@@ -41,6 +42,23 @@ type ResourceQuotaSummary struct {
 	// Limit is "name: used/hard" of the limits, comma separated.
 	// +optional
 	Limit string `json:"limit,omitempty"`
+	// Pending are objects that were admitted and that the count may not have seen yet.
+	// +listType=atomic
+	// +optional
+	Pending []ResourceQuotaReservation `json:"pending,omitempty"`
+}
+
+// ResourceQuotaReservation is what one object takes that was admitted a moment ago: it
+// is part of status.used until the object itself is counted, or until nothing can come
+// of the request any more.
+type ResourceQuotaReservation struct {
+	// UID and Generation say which state of which object it is.
+	UID        types.UID `json:"uid"`
+	Generation int64     `json:"generation"`
+	// Until is when the reservation ends by itself.
+	Until metav1.Time `json:"until"`
+	// Usage is what the object takes of the resources of the quota.
+	Usage corev1.ResourceList `json:"usage,omitempty"`
 }
 
 // ResourceQuotaList is a list of ResourceQuotas.

@@ -18,6 +18,10 @@ const (
 	// count.
 	GenerationBeforeBindingAnnotation = "keelson.dev/generation-before-binding"
 
+	// QuotaLabel marks Namespaces that have a ResourceQuota: for those alone the API
+	// server asks before it stores an object. The controller of quotas keeps it.
+	QuotaLabel = "keelson.dev/resource-quota"
+
 	// SystemNamespace holds Keelson's own objects: leases of leader election, the
 	// webhook certificate, the dry-run target of admission.
 	SystemNamespace = "keelson-system"

@@ -45,18 +45,20 @@ func startWebhook(t *testing.T) {
 	}
 	port := freePort(t)
 	url := "https://localhost:" + strconv.Itoa(port)
-	registration, err := webhookconfig.ForURL(url)
+	registrations, err := webhookconfig.ForURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := testEnv.Client.Create(t.Context(), registration); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := testEnv.Client.Delete(context.WithoutCancel(t.Context()), registration); err != nil {
-			t.Error(err)
+	for _, registration := range registrations {
+		if err := testEnv.Client.Create(t.Context(), registration); err != nil {
+			t.Fatal(err)
 		}
-	})
+		t.Cleanup(func() {
+			if err := testEnv.Client.Delete(context.WithoutCancel(t.Context()), registration); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	// The webhook works with the rights of the real manager, not with a test's.
 	manager := testEnv
 	manager.Config = rest.CopyConfig(testEnv.Config)
