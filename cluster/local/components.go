@@ -164,9 +164,7 @@ func (p plan) nodeServerArgs() []string {
 		"--tls-cert-file=" + p.store.LeafFile(certNodeServer), "--tls-private-key-file=" + p.store.LeafFile(certNodeServer),
 		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
 		"--pod-manifest-path=" + p.layout.staticPodsDir(),
-		// The disk is its owner's, and may be fuller than a node's: neither are images
-		// removed for space, nor Pods ended.
-		"--image-gc-high-threshold=100", "--eviction-hard=memory.available<100Mi",
+		"--config=" + p.layout.nodeConfigFile(),
 	}
 }
 

@@ -50,6 +50,9 @@ func (l Layout) pkiDir() string       { return filepath.Join(l.Data, "pki") }
 func (l Layout) etcdDir() string      { return filepath.Join(l.Data, "etcd") }
 func (l Layout) nodeDir() string      { return filepath.Join(l.Data, "node") }
 
+// nodeConfigFile holds settings of the node that the cluster's owner may change.
+func (l Layout) nodeConfigFile() string { return filepath.Join(l.Data, "node.yaml") }
+
 // staticPodsDir is for manifests of the cluster's owner; down leaves them there.
 func (l Layout) staticPodsDir() string  { return filepath.Join(l.Data, "static-pods") }
 func (l Layout) configDir() string      { return filepath.Join(l.Data, "config") }
@@ -88,7 +91,7 @@ func (l Layout) containerdSocket() string {
 func (l Layout) owned() []string {
 	return []string{
 		l.etcdDir(), l.nodeDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(), l.Kubeconfig(),
-		l.stateFile(), l.pkiDir(), l.logDir(), l.settingsFile(), l.commandLock(),
+		l.stateFile(), l.pkiDir(), l.logDir(), l.settingsFile(), l.nodeConfigFile(), l.commandLock(),
 	}
 }
 

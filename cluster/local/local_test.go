@@ -265,7 +265,7 @@ func TestCommandLines(t *testing.T) {
 			has: []string{
 				"--node-name=host-1", "--node-ip=198.18.0.2", "--containerd-address=/run/keelson/containerd/containerd.sock",
 				"--server-address=198.18.0.2", "--server-port=10250", "--tls-cert-file=/data/pki/node-server.pem", "--client-ca-file=/data/pki/cluster-ca.crt",
-				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause", "--logger-binary=/opt/bin/keelson-logger",
+				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause", "--logger-binary=/opt/bin/keelson-logger", "--config=/data/node.yaml",
 			},
 		},
 	}

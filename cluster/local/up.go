@@ -165,6 +165,9 @@ func (u *upper) prepare(old *Settings) error {
 	if err := errors.Join(s.write(u.layout.settingsFile()), s.write(u.layout.settingsCopy())); err != nil {
 		return err
 	}
+	if err := writeNodeConfig(u.layout.nodeConfigFile()); err != nil {
+		return err
+	}
 	_, err = ensureCredentials(pki.NewStore(u.layout.pkiDir(), clock.RealClock{}), u.layout, s)
 	return err
 }
