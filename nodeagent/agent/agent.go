@@ -47,6 +47,8 @@ type dependencies struct {
 	network     podNetwork
 	cgroups     podCgroups
 	images      lifecycle.Images
+	// forgetImages hears which images there are; nil: nobody wants to know.
+	forgetImages func([]runtime.StoredImage) error
 	// storage looks after images and logs.
 	storage runtime.Storage
 	// registry takes the agent's metrics; nil in tests.

@@ -40,7 +40,7 @@ func (a *agent) newCollector() *images.Collector {
 			disk, err := a.imageDisk(ctx)
 			return disk.Bytes.Capacity, disk.Bytes.Available, err
 		},
-		Warn: a.warnNode, Removed: a.metrics.imageRemoved, Changed: a.reporter.Poke,
+		Warn: a.warnNode, Removed: a.metrics.imageRemoved, Changed: a.imagesChanged,
 	})
 }
 

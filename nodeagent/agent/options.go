@@ -92,6 +92,7 @@ type Options struct {
 	HTTPCheckFrequency metav1.Duration   `json:"httpCheckFrequency"`
 
 	StorageOptions
+	PullOptions
 
 	// HealthAddress is where /healthz, /readyz and /metrics are served; empty switches
 	// them off.
@@ -114,6 +115,7 @@ func NewOptions() *Options {
 		HealthAddress: "127.0.0.1:10248",
 
 		StorageOptions: newStorageOptions(),
+		PullOptions:    newPullOptions(),
 
 		FileCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
 		HTTPCheckFrequency: metav1.Duration{Duration: 20 * time.Second},
@@ -150,6 +152,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	o.addStaticFlags(fss.FlagSet("static pods"))
 
 	o.addStorageFlags(fss.FlagSet("storage"))
+	o.addPullFlags(fss.FlagSet("images"))
 
 	fs = fss.FlagSet("server")
 	fs.StringVar(&o.ServerAddress, "server-address", o.ServerAddress, "Address to serve the node's API at: logs, exec, statistics.")
@@ -202,6 +205,7 @@ func (o *Options) Validate() error {
 	}
 	problems = append(problems, o.validatePolicy()...)
 	problems = append(problems, o.validateStatic()...)
+	problems = append(problems, o.validatePulls()...)
 	problems = append(problems, o.validateResources()...)
 	problems = append(problems, o.validateStorage()...)
 	problems = append(problems, o.validateServer()...)

@@ -25,7 +25,6 @@ import (
 	"github.com/keelson-dev/keelson/internal/apidial"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/eviction"
-	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
@@ -169,9 +168,13 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	if err := m.cgroups.Start(o.rootSettings(facts, s.pageSizes)); err != nil {
 		return nil, errors.Join(err, m.engine.Close())
 	}
+	pulls, err := o.newImages(m.engine, clock.RealClock{})
+	if err != nil {
+		return nil, errors.Join(err, m.engine.Close())
+	}
 	d := dependencies{
 		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
-		images: images.NewManager(m.engine, clock.RealClock{}), clock: clock.RealClock{},
+		images: pulls, forgetImages: pulls.Prune, clock: clock.RealClock{},
 		imageVolumes: m.engine,
 		storage:      m.engine, registry: registry,
 	}

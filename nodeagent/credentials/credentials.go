@@ -53,27 +53,44 @@ type auth struct {
 func (k *Keyring) AddSecret(secret *corev1.Secret) error {
 	switch secret.Type {
 	case corev1.SecretTypeDockerConfigJson:
-		return k.AddConfig(secret.Data[corev1.DockerConfigJsonKey])
+		auths, err := parseConfig(secret.Data[corev1.DockerConfigJsonKey])
+		if err != nil {
+			return err
+		}
+		return k.add(auths, of(secret))
 	case corev1.SecretTypeDockercfg:
 		var auths map[string]auth
 		if err := json.Unmarshal(secret.Data[corev1.DockerConfigKey], &auths); err != nil {
 			return fmt.Errorf("decoding %s: %w", corev1.DockerConfigKey, err)
 		}
-		return k.add(auths)
+		return k.add(auths, of(secret))
 	}
 	return fmt.Errorf("its type is %q, neither %s nor %s", secret.Type, corev1.SecretTypeDockerConfigJson, corev1.SecretTypeDockercfg)
 }
 
 // AddConfig adds the credentials of a config.json.
 func (k *Keyring) AddConfig(config []byte) error {
-	var f file
-	if err := json.Unmarshal(config, &f); err != nil {
-		return fmt.Errorf("decoding the registry configuration: %w", err)
+	auths, err := parseConfig(config)
+	if err != nil {
+		return err
 	}
-	return k.add(f.Auths)
+	return k.add(auths, nil)
 }
 
-func (k *Keyring) add(auths map[string]auth) error {
+func parseConfig(config []byte) (map[string]auth, error) {
+	var f file
+	if err := json.Unmarshal(config, &f); err != nil {
+		return nil, fmt.Errorf("decoding the registry configuration: %w", err)
+	}
+	return f.Auths, nil
+}
+
+// of names the Secret that credentials come from.
+func of(secret *corev1.Secret) *runtime.SecretRef {
+	return &runtime.SecretRef{UID: secret.UID, Namespace: secret.Namespace, Name: secret.Name}
+}
+
+func (k *Keyring) add(auths map[string]auth, from *runtime.SecretRef) error {
 	for _, registry := range slices.Sorted(maps.Keys(auths)) {
 		credential, err := auths[registry].credential()
 		if err != nil {
@@ -83,6 +100,7 @@ func (k *Keyring) add(auths map[string]auth) error {
 		if err != nil {
 			return fmt.Errorf("entry %q: %w", registry, err)
 		}
+		credential.Secret = from
 		k.entries = append(k.entries, entry{key, credential})
 	}
 	// Longer keys of the same registry come first.

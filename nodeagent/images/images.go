@@ -75,8 +75,23 @@ type Request struct {
 	Credentials func(repository string) []runtime.Credential
 }
 
+// Options are what a Manager can be told; the zero value limits nothing and verifies
+// nothing.
+type Options struct {
+	// Records keep who may use which image; nil: whoever is here may use what is here.
+	Records *Records
+	// Verification says for which images that counts, Preloaded are those of
+	// NeverVerifyAllowlistedImages.
+	Verification Verification
+	Preloaded    []string
+	// Limits bound what registries are asked.
+	Limits Limits
+}
+
 // Manager answers requests. All methods may be called from many goroutines.
 type Manager struct {
+	// Options may be set before the first request.
+	Options
 	service runtime.ImageService
 	clock   clock.PassiveClock
 	backOff backOff
@@ -115,9 +130,13 @@ func (m *Manager) ensure(ctx context.Context, request Request, report func(Event
 		report(warning(EventInspectFailed, message))
 		return runtime.Image{}, m.laterError(ReasonInspectError, message, err)
 	}
-	switch plan(request, named, local != nil) {
+	decided := plan(request, named, local != nil)
+	if decided == useLocal && !m.mayUse(ctx, request, named, *local) {
+		decided = afterRefusal(request)
+	}
+	switch decided {
 	case useLocal:
-		report(normal(EventPulled, fmt.Sprintf("Container image %q already present on machine", request.Image)))
+		report(normal(EventPulled, fmt.Sprintf("Container image %q already present on machine%s", request.Image, m.accessText())))
 		return *local, nil
 	case refuse:
 		message := fmt.Sprintf("Container image %q is not present with pull policy of Never", request.Image)
@@ -159,6 +178,23 @@ func plan(request Request, named reference.Named, present bool) decision {
 	}
 }
 
+// afterRefusal is what to do when the Pod has not shown that it may use an image that is
+// here.
+func afterRefusal(request Request) decision {
+	if request.Policy == corev1.PullNever {
+		return refuse
+	}
+	return download
+}
+
+// accessText is what upstream adds where access is looked at.
+func (m *Manager) accessText() string {
+	if m.Records == nil {
+		return ""
+	}
+	return " and can be accessed by the pod"
+}
+
 // DefaultPolicy is imagePullPolicy of a container that names none: Always for the tag
 // latest or no tag, else IfNotPresent.
 func DefaultPolicy(image string) corev1.PullPolicy {
@@ -186,8 +222,13 @@ func (m *Manager) pull(ctx context.Context, request Request, named reference.Nam
 	report(normal(EventPulling, fmt.Sprintf("Pulling image %q", request.Image)))
 	name, credentials := named.String(), request.credentialsFor(named)
 	result, err := m.flights.join(ctx, flightKey(name, credentials), func(ctx context.Context) result {
+		leave, err := m.Limits.enter(ctx)
+		if err != nil {
+			return result{err: err}
+		}
+		defer leave()
 		started := m.clock.Now()
-		image, err := m.attempt(ctx, name, credentials)
+		image, err := m.recorded(ctx, named, credentials)
 		return result{image: image, err: err, took: m.clock.Since(started)}
 	})
 	if err != nil {

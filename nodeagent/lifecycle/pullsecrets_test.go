@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -19,7 +20,7 @@ func TestPullCredentials(t *testing.T) {
 		}
 		m.objects.set(func(o *fakeObjects) {
 			o.secrets = map[string]*corev1.Secret{
-				"good": {Type: corev1.SecretTypeDockercfg, Data: map[string][]byte{".dockercfg": []byte(`{"reg.example":{"username":"pod","password":"p"}}`)}},
+				"good": {ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "good", UID: "7"}, Type: corev1.SecretTypeDockercfg, Data: map[string][]byte{".dockercfg": []byte(`{"reg.example":{"username":"pod","password":"p"}}`)}},
 				"odd":  {Type: corev1.SecretTypeOpaque},
 			}
 		})
@@ -30,7 +31,7 @@ func TestPullCredentials(t *testing.T) {
 		if got := m.events.all(); len(got) > 0 {
 			t.Errorf("Secrets were read before an image had to be pulled: %v", got)
 		}
-		want := []runtime.Credential{{Username: "pod", Password: "p"}, {Username: "node", Password: "n"}}
+		want := []runtime.Credential{{Username: "pod", Password: "p", Secret: &runtime.SecretRef{UID: "7", Namespace: "default", Name: "good"}}, {Username: "node", Password: "n"}}
 		for range 2 {
 			if diff := cmp.Diff(want, lookup("reg.example/team/app")); diff != "" {
 				t.Errorf("credentials (-want +got):\n%s", diff)

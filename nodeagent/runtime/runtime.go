@@ -77,7 +77,17 @@ type ImageService interface {
 }
 
 // Credential is a user of a registry.
-type Credential struct{ Username, Password string }
+type Credential struct {
+	Username, Password string
+	// Secret is where it comes from; nil for the node's own.
+	Secret *SecretRef
+}
+
+// SecretRef names a Secret of the API.
+type SecretRef struct {
+	UID             types.UID
+	Namespace, Name string
+}
 
 // Info names the runtime for Node status and logs.
 type Info struct {
