@@ -28,17 +28,12 @@ func checkDaemonSetUpdate(spec, old *upstreamappsv1.DaemonSetSpec) field.ErrorLi
 	return fixed(equality.Semantic.DeepEqual(spec.Selector, old.Selector), specPath.Child("selector"), spec.Selector)
 }
 
-// checkStatefulSetUpdate lets the same fields change as upstream does, and names them.
+// checkStatefulSetUpdate fixes what the identity of Pods depends on; each field is named.
 func checkStatefulSetUpdate(spec, old *upstreamappsv1.StatefulSetSpec) field.ErrorList {
-	rest, oldRest := *spec, *old
-	for _, s := range []*upstreamappsv1.StatefulSetSpec{&rest, &oldRest} {
-		s.Replicas, s.Ordinals, s.Template, s.UpdateStrategy = nil, nil, upstreamappsv1.StatefulSetSpec{}.Template, upstreamappsv1.StatefulSetUpdateStrategy{}
-		s.PersistentVolumeClaimRetentionPolicy, s.MinReadySeconds, s.RevisionHistoryLimit = nil, 0, nil
-	}
-	if equality.Semantic.DeepEqual(rest, oldRest) {
-		return nil
-	}
-	return field.ErrorList{field.Forbidden(specPath, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden")}
+	errs := fixed(equality.Semantic.DeepEqual(spec.Selector, old.Selector), specPath.Child("selector"), spec.Selector)
+	errs = append(errs, fixed(equality.Semantic.DeepEqual(spec.VolumeClaimTemplates, old.VolumeClaimTemplates), specPath.Child("volumeClaimTemplates"), spec.VolumeClaimTemplates)...)
+	errs = append(errs, fixed(spec.ServiceName == old.ServiceName, specPath.Child("serviceName"), spec.ServiceName)...)
+	return append(errs, fixed(spec.PodManagementPolicy == old.PodManagementPolicy, specPath.Child("podManagementPolicy"), spec.PodManagementPolicy)...)
 }
 
 // reviewControllerRevision: what a revision says never changes.
