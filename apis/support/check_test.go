@@ -87,7 +87,7 @@ func TestCheckPod(t *testing.T) {
 			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a", SubPathExpr: "$(X)", MountPropagation: new(corev1.MountPropagationHostToContainer)}}
 		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].projected.sources[1].clusterTrustBundle.user"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
-			s.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
+			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "r"}}
 			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
 			s.Containers = append(s.Containers, corev1.Container{
 				Lifecycle: &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP), PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}},
@@ -95,7 +95,7 @@ func TestCheckPod(t *testing.T) {
 					GRPC: &corev1.GRPCAction{Mode: new(corev1.GRPCProbeModeTLS)}, HTTPGet: &corev1.HTTPGetAction{Protocol: new(corev1.HTTPProtocolHTTP2)}}}})
 		}, []string{"spec.containers[1].lifecycle.preStop.tcpSocket", "spec.containers[1].lifecycle.stopSignal",
 			"spec.containers[1].livenessProbe.grpc.mode", "spec.containers[1].livenessProbe.httpGet.protocol",
-			"spec.initContainers[0].restartPolicyRules[0].action", "spec.schedulingGates"}},
+			"spec.initContainers[0].restartPolicyRules[0].action", "spec.resourceClaims"}},
 		"init containers, sidecars, probes, hooks and rules pass": {func(s *corev1.PodSpec) {
 			get := &corev1.HTTPGetAction{Path: "/", Port: intstr.FromString("web"), Host: "h", Scheme: corev1.URISchemeHTTPS, HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "b"}}}
 			run := &corev1.ExecAction{Command: []string{"true"}}
@@ -110,16 +110,25 @@ func TestCheckPod(t *testing.T) {
 			s.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/ready"}}
 			s.ActiveDeadlineSeconds = new(int64(1))
 		}, nil},
-		"of affinity only what a node must have": {func(s *corev1.PodSpec) {
-			terms := []corev1.NodeSelectorRequirement{{Key: "k", Operator: corev1.NodeSelectorOpIn, Values: []string{"v"}}}
+		"all that the scheduler looks at": {func(s *corev1.PodSpec) {
+			selector := &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}, MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "k", Operator: metav1.LabelSelectorOpIn, Values: []string{"v"}}}}
+			nodes := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "k", Operator: corev1.NodeSelectorOpIn, Values: []string{"v"}}}}
+			nodes.MatchFields = nodes.MatchExpressions
+			term := corev1.PodAffinityTerm{TopologyKey: "k", LabelSelector: selector, Namespaces: []string{"n"}, NamespaceSelector: selector, MatchLabelKeys: []string{"m"}, MismatchLabelKeys: []string{"n"}}
+			preferred := []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: term}}
 			s.Affinity = &corev1.Affinity{
 				NodeAffinity: &corev1.NodeAffinity{
-					RequiredDuringSchedulingIgnoredDuringExecution:  &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: terms, MatchFields: terms}}},
-					PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1}},
+					RequiredDuringSchedulingIgnoredDuringExecution:  &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{nodes}},
+					PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1, Preference: nodes}},
 				},
-				PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: "k"}}},
+				PodAffinity:     &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}, PreferredDuringSchedulingIgnoredDuringExecution: preferred},
+				PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}, PreferredDuringSchedulingIgnoredDuringExecution: preferred},
 			}
-		}, []string{"spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution", "spec.affinity.podAntiAffinity"}},
+			s.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "k", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector,
+				MinDomains: new(int32(2)), NodeAffinityPolicy: new(corev1.NodeInclusionPolicyHonor), NodeTaintsPolicy: new(corev1.NodeInclusionPolicyHonor), MatchLabelKeys: []string{"m"}}}
+			s.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
+			s.Priority, s.PriorityClassName, s.PreemptionPolicy = new(int32(5)), "high", new(corev1.PreemptNever)
+		}, nil},
 		"an ephemeral container as kubectl debug makes it, and what upstream refuses itself": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{TargetContainerName: "c", EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Image: "busybox", Stdin: true, StdinOnce: true, TTY: true, Ports: []corev1.ContainerPort{{}},
@@ -156,7 +165,7 @@ func TestCheckPod(t *testing.T) {
 				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one, "ephemeral-storage": one},
 				Requests: corev1.ResourceList{"ephemeral-storage": one},
 				Claims:   []corev1.ResourceClaim{{Name: "c"}}}
-		}, []string{"spec.containers[0].resources.claims", "spec.containers[0].resources.limits[example.com/gpu]"}},
+		}, []string{"spec.containers[0].resources.claims"}},
 		"SCTP": {func(s *corev1.PodSpec) {
 			c := &s.Containers[0]
 			c.Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolTCP}, {ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
@@ -165,9 +174,6 @@ func TestCheckPod(t *testing.T) {
 			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: "x", TolerationSeconds: new(int64(300))})
 			s.Tolerations[0].TolerationSeconds = new(int64(5))
 		}, []string{"spec.tolerations[0].tolerationSeconds", "spec.tolerations[2].tolerationSeconds"}},
-		"a policy of preemption": {func(s *corev1.PodSpec) {
-			s.Priority, s.PriorityClassName, s.PreemptionPolicy = new(int32(5)), "high", new(corev1.PreemptNever)
-		}, []string{"spec.preemptionPolicy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := defaultedPod()
@@ -202,9 +208,9 @@ func TestCheckRC(t *testing.T) {
 	expectPaths(t, CheckRC(rc, specPath))
 	rc.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: *defaultedPod()}
 	expectPaths(t, CheckRC(rc, specPath))
-	rc.Template.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
+	rc.Template.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "r"}}
 	rc.Template.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: new(corev1.SIGHUP)}
-	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.schedulingGates")
+	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.resourceClaims")
 }
 
 func TestCheckService(t *testing.T) {

@@ -28,15 +28,13 @@ func podTable() Table {
 		"spec.setHostnameAsFQDN":                supported(),
 		"spec.hostnameOverride":                 supported(),
 		"spec.affinity":                         supported(),
-		"spec.affinity.podAffinity":             refused("the scheduler does not look at the Pods of a node"),
-		"spec.affinity.podAntiAffinity":         refused("the scheduler does not look at the Pods of a node"),
-		"spec.topologySpreadConstraints":        refused("the scheduler does not spread by topology"),
-		"spec.schedulingGates":                  refused("the scheduler has no gates"),
+		"spec.schedulingGates":                  supported(),
+		"spec.schedulingGates[*].name":          supported(),
 		"spec.schedulingGroup":                  refused("the scheduler places Pods one by one"),
 		"spec.evictionResponders":               refused("nothing evicts Pods"),
 		"spec.priorityClassName":                supported(),
 		"spec.priority":                         noted("computed from the class"),
-		"spec.preemptionPolicy":                 only("the scheduler does not preempt", string(corev1.PreemptLowerPriority)),
+		"spec.preemptionPolicy":                 supported(),
 		"spec.readinessGates":                   supported(),
 		"spec.runtimeClassName":                 noted("nodes know the handler runc"),
 		"spec.overhead":                         only("", string(corev1.ResourceCPU), string(corev1.ResourceMemory)),
@@ -49,6 +47,9 @@ func podTable() Table {
 		"containers", "restartPolicy", "terminationGracePeriodSeconds", "dnsConfig", "nodeSelector", "hostNetwork",
 		"hostname", "hostAliases", "schedulerName", "tolerations", "enableServiceLinks", "os", "securityContext")
 	withNodeAffinity(t, "spec.affinity.nodeAffinity")
+	withPodAffinity(t, "spec.affinity.podAffinity")
+	withPodAffinity(t, "spec.affinity.podAntiAffinity")
+	withSpread(t, "spec.topologySpreadConstraints")
 	t.with("spec.tolerations[*].", supported(), "key", "operator", "value", "effect")
 	t.with("spec.hostAliases[*].", supported(), "ip", "hostnames")
 	t.with("spec.dnsConfig.", supported(), "nameservers", "searches", "options")
@@ -102,7 +103,9 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
 	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
 
-	t.with(prefix+"resources.", countedResources(string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage)), "limits", "requests")
+	resources := countedResources(string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage))
+	resources.Note, resources.Extended = "and extended resources", true
+	t.with(prefix+"resources.", resources, "limits", "requests")
 	t.with(prefix+"resources.", refused("dynamic resources are not allocated"), "claims")
 
 	withVariables(t, prefix)
@@ -115,13 +118,40 @@ func countedResources(names ...string) Entry {
 }
 
 func withNodeAffinity(t Table, prefix string) {
-	const required = ".requiredDuringSchedulingIgnoredDuringExecution"
-	t.with(prefix, supported(), "", required, required+".nodeSelectorTerms")
-	t.with(prefix, refused("the scheduler has no preferences"), ".preferredDuringSchedulingIgnoredDuringExecution")
-	for _, list := range []string{"matchExpressions", "matchFields"} {
-		term := prefix + required + ".nodeSelectorTerms[*]." + list
-		t.with(term, supported(), "", "[*].key", "[*].operator", "[*].values")
+	const (
+		required  = ".requiredDuringSchedulingIgnoredDuringExecution"
+		preferred = ".preferredDuringSchedulingIgnoredDuringExecution"
+	)
+	t.with(prefix, supported(), "", required, required+".nodeSelectorTerms", preferred, preferred+"[*].weight", preferred+"[*].preference")
+	for _, term := range []string{required + ".nodeSelectorTerms[*].", preferred + "[*].preference."} {
+		for _, list := range []string{"matchExpressions", "matchFields"} {
+			t.with(prefix+term+list, supported(), "", "[*].key", "[*].operator", "[*].values")
+		}
 	}
+}
+
+func withPodAffinity(t Table, prefix string) {
+	const (
+		required  = ".requiredDuringSchedulingIgnoredDuringExecution"
+		preferred = ".preferredDuringSchedulingIgnoredDuringExecution"
+	)
+	t.with(prefix, supported(), "", required, preferred, preferred+"[*].weight", preferred+"[*].podAffinityTerm")
+	for _, term := range []string{required + "[*].", preferred + "[*].podAffinityTerm."} {
+		t.with(prefix+term, supported(), "topologyKey", "namespaces", "matchLabelKeys", "mismatchLabelKeys")
+		withSelector(t, prefix+term+"labelSelector")
+		withSelector(t, prefix+term+"namespaceSelector")
+	}
+}
+
+func withSpread(t Table, prefix string) {
+	t.with(prefix, supported(), "", "[*].maxSkew", "[*].topologyKey", "[*].whenUnsatisfiable", "[*].minDomains",
+		"[*].nodeAffinityPolicy", "[*].nodeTaintsPolicy", "[*].matchLabelKeys")
+	withSelector(t, prefix+"[*].labelSelector")
+}
+
+func withSelector(t Table, prefix string) {
+	t.with(prefix, supported(), "", ".matchLabels", ".matchExpressions",
+		".matchExpressions[*].key", ".matchExpressions[*].operator", ".matchExpressions[*].values")
 }
 
 func withProbes(t Table, prefix string) {

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Level is what Keelson does with a field.
@@ -25,6 +27,8 @@ type Entry struct {
 	// Allowed are the values of a Limited field: of the scalar, of each element of
 	// a list of scalars, or of the keys of a map.
 	Allowed []string
+	// Extended allows the names of extended resources, too: example.com/gpu.
+	Extended bool
 	// Note says what is missing (Refused, Limited), or what a reader must know.
 	Note string
 	// exempt lets a value pass that the entry would refuse, by the struct that
@@ -64,13 +68,17 @@ func only(note string, allowed ...string) Entry {
 	return Entry{Level: Limited, Allowed: allowed, Note: note}
 }
 
-// allows says whether a Limited field may have the value; a * at the end of an allowed
-// one stands for any rest.
 func (e Entry) allows(value string) bool {
-	return slices.ContainsFunc(e.Allowed, func(allowed string) bool {
-		prefix, open := strings.CutSuffix(allowed, "*")
+	return e.Extended && isExtendedResource(value) || slices.ContainsFunc(e.Allowed, func(allowed string) bool {
+		prefix, open := strings.CutSuffix(allowed, "*") // a * at the end stands for any rest
 		return allowed == value || open && strings.HasPrefix(value, prefix)
 	})
+}
+
+// isExtendedResource tells resources that somebody adds to nodes from those of Kubernetes.
+func isExtendedResource(name string) bool {
+	return strings.Contains(name, "/") && !strings.Contains(name, corev1.ResourceDefaultNamespacePrefix) &&
+		!strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix)
 }
 
 // with adds the same entry for several fields below prefix.

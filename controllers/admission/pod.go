@@ -29,6 +29,7 @@ func preparePod(probe tree, old []byte) error {
 	}
 	if old != nil {
 		lendEphemeral(spec)
+		forgetLabelKeys(spec)
 	}
 	takeIf[string](spec, "serviceAccountName", "serviceAccount")
 	if old != nil {
@@ -54,6 +55,7 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	}
 	if old != nil && c.answer != nil {
 		returnEphemeral(&pod.Spec, &user.Spec)
+		restoreLabelKeys(&pod.Spec, &user.Spec)
 	}
 	pod.Name, pod.Finalizers = user.Name, user.Finalizers
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
@@ -127,14 +129,17 @@ func checkAccountName(name string) field.ErrorList {
 	return field.ErrorList{field.Invalid(specPath.Child("serviceAccountName"), name, strings.Join(problems, ","))}
 }
 
-const mutablePodFields = "only the images of containers, their cpu and memory, a shorter active deadline, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
+const mutablePodFields = "only the images of containers, their cpu and memory, a shorter active deadline, added tolerations, added ephemeral containers, removed scheduling gates, what a gated Pod asks of its node and a negative grace period may change; delete the Pod and create it again"
 
 // checkPodUpdate allows the changes that upstream allows, of the fields that
 // Keelson supports, and names each of the others. spec.nodeName is among the
 // others: only the scheduler's binding sets it.
 func checkPodUpdate(spec, old *corev1.PodSpec) (field.ErrorList, error) {
 	errs := append(checkTolerationsKept(spec.Tolerations, old.Tolerations), checkDeadline(spec.ActiveDeadlineSeconds, old.ActiveDeadlineSeconds)...)
+	errs = append(errs, checkGatesRemoved(spec.SchedulingGates, old.SchedulingGates)...)
 	munged := spec.DeepCopy()
+	munged.SchedulingGates = old.SchedulingGates
+	errs = append(errs, checkTightened(munged, old)...)
 	munged.Tolerations, munged.EphemeralContainers = old.Tolerations, old.EphemeralContainers
 	munged.ActiveDeadlineSeconds = old.ActiveDeadlineSeconds
 	restoreImages(munged.Containers, old.Containers)

@@ -15,6 +15,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
+	"github.com/keelson-dev/keelson/controllers/scheduler"
 )
 
 // Mode says who else looks after the API server.
@@ -62,6 +63,9 @@ type Options struct {
 	NodeMonitorGracePeriod metav1.Duration `json:"nodeMonitorGracePeriod,omitempty"`
 	// SchedulerName is the value of spec.schedulerName of the Pods to schedule.
 	SchedulerName string `json:"schedulerName,omitempty"`
+	// SchedulerConfig is the path of a KubeSchedulerConfiguration, whose profiles take the
+	// place of SchedulerName; empty means upstream's defaults.
+	SchedulerConfig string `json:"schedulerConfig,omitempty"`
 
 	Webhook Webhook `json:"webhook,omitempty"`
 
@@ -166,7 +170,8 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
-	fs.StringVar(&o.SchedulerName, "scheduler-name", o.SchedulerName, "Schedules the Pods whose spec.schedulerName is this.")
+	fs.StringVar(&o.SchedulerName, "scheduler-name", o.SchedulerName, "Schedules the Pods whose spec.schedulerName is this, unless --scheduler-config names profiles.")
+	fs.StringVar(&o.SchedulerConfig, "scheduler-config", o.SchedulerConfig, "Path of a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, plug-ins with their weights and arguments, backoff. Empty: upstream's defaults.")
 }
 
 func (o *Options) addServingFlags(fss *cliflag.NamedFlagSets) {
@@ -190,7 +195,21 @@ func (o *Options) Validate() error {
 		positive("--node-monitor-grace-period", o.NodeMonitorGracePeriod),
 		positive("--reconciliation-timeout", o.ReconciliationTimeout),
 		notEmpty("--scheduler-name", o.SchedulerName),
+		o.validateScheduler(),
 	)
+}
+
+func (o *Options) validateScheduler() error {
+	if o.SchedulerConfig == "" {
+		return nil
+	}
+	if o.SchedulerName != "" && o.SchedulerName != keelsonv1.DefaultSchedulerName {
+		return fmt.Errorf("--scheduler-name: %q has no effect with --scheduler-config: name a profile so", o.SchedulerName)
+	}
+	if err := scheduler.CheckConfig(o.SchedulerConfig); err != nil {
+		return fmt.Errorf("--scheduler-config: %w", err)
+	}
+	return nil
 }
 
 func (o *Options) validateMode() error {

@@ -33,6 +33,18 @@ func testFacts() Facts {
 		Machine: Machine{CPUs: 2, MemoryBytes: 4 << 30, Hostname: "host", OS: "linux", Architecture: "amd64"}}
 }
 
+func TestResourcesOfOthersStay(t *testing.T) {
+	node := &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+	node.Status.Capacity = corev1.ResourceList{"example.com/gpu": resource.MustParse("4"), "gone": resource.MustParse("1"), corev1.ResourcePods: resource.MustParse("7")}
+	status := computeStatus(node, testFacts(), time.Unix(0, 0))
+	for _, list := range []corev1.ResourceList{status.Capacity, status.Allocatable} {
+		gpus, pods := list["example.com/gpu"], list[corev1.ResourcePods]
+		if _, stays := list["gone"]; stays || gpus.Value() != 4 || pods.Value() != 110 {
+			t.Errorf("resources are %v", list)
+		}
+	}
+}
+
 func TestComputeStatus(t *testing.T) {
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	node := &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}

@@ -60,6 +60,7 @@ func Labels(name string, m Machine) map[string]string {
 func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeStatus {
 	status := *node.Status.DeepCopy()
 	status.Capacity, status.Allocatable = Capacity(f), Allocatable(f)
+	keepExtended(&status, node.Status.Capacity)
 	status.Addresses = []corev1.NodeAddress{
 		{Type: corev1.NodeInternalIP, Address: f.IP},
 		{Type: corev1.NodeHostName, Address: f.Machine.Hostname},
@@ -79,6 +80,16 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 	rendered.Status = status
 	status.Summary = summary.Node(&rendered)
 	return status
+}
+
+// keepExtended leaves resources that somebody else gave the node, and lets Pods have all
+// of them, as the kubelet does.
+func keepExtended(status *keelsonv1.NodeStatus, present corev1.ResourceList) {
+	for name, quantity := range present {
+		if strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix) {
+			status.Capacity[name], status.Allocatable[name] = quantity, quantity
+		}
+	}
 }
 
 func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {

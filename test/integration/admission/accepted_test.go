@@ -21,6 +21,8 @@ func testAccepted(t *testing.T) {
 		"a Pod applied twice":                       podAppliedTwice,
 		"a Pod with a node is held by a finalizer":  podWithNode,
 		"images and tolerations of a Pod change":    podChanges,
+		"a gated Pod is tightened and let go":       gatedPod,
+		"label keys are merged once":                labelKeysMergedOnce,
 		"a generated name":                          generatedName,
 		"a replication controller":                  replicationController,
 		"a Service goes from type to type and back": serviceTypes,
@@ -72,10 +74,32 @@ func podChanges(t *testing.T, k kubectl) {
 		"patch", "kpo/p", "--type=json", "-p", `[{"op": "remove", "path": "/spec/tolerations/0"}]`)
 }
 
+func gatedPod(t *testing.T, k kubectl) {
+	k.create(t, pod("gated", "  schedulingGates: [{name: example.com/a}, {name: example.com/b}]\n  containers: [{name: c, image: i}]\n"))
+	k.must(t, "", "patch", "kpo/gated", "--type=json", "-p", `[{"op": "remove", "path": "/spec/schedulingGates/0"}, {"op": "add", "path": "/spec/nodeSelector", "value": {"disk": "ssd"}}]`)
+	expect(t, "gates and selector", `[{"name":"example.com/b"}] {"disk":"ssd"}`, k.show(t, "kpo/gated", "{.spec.schedulingGates} {.spec.nodeSelector}"))
+	k.refused(t, "", []string{`The Pod "gated" is invalid: spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/c'`},
+		"patch", "kpo/gated", "--type=json", "-p", `[{"op": "add", "path": "/spec/schedulingGates/-", "value": {"name": "example.com/c"}}]`)
+	k.must(t, "", "patch", "kpo/gated", "--type=json", "-p", `[{"op": "remove", "path": "/spec/schedulingGates"}]`)
+	expect(t, "gates", ``, k.show(t, "kpo/gated", "{.spec.schedulingGates}"))
+}
+
+func labelKeysMergedOnce(t *testing.T, k kubectl) {
+	k.create(t, `{apiVersion: core.keelson.dev/v1, kind: Pod, metadata: {name: keys, labels: {app: a, hash: x}}, spec: {containers: [{name: c, image: i}],
+  topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: a}}, matchLabelKeys: [hash]}],
+  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone, labelSelector: {matchLabels: {app: a}}, matchLabelKeys: [hash]}]}}}}`)
+	const merged = `[{"key":"hash","operator":"In","values":["x"]}]`
+	expressions := "{.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector.matchExpressions}"
+	expect(t, "the selector", merged, k.show(t, "kpo/keys", expressions))
+	k.must(t, "", "patch", "kpo/keys", "--type=json", "-p", `[{"op": "replace", "path": "/spec/containers/0/image", "value": "i:2"}]`)
+	expect(t, "image and selector", "i:2 "+merged+` ["hash"] ["hash"]`, k.show(t, "kpo/keys", "{.spec.containers[0].image} "+expressions+
+		" {.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys} {.spec.topologySpreadConstraints[0].matchLabelKeys}"))
+}
+
 func generatedName(t *testing.T, k kubectl) {
 	object := "apiVersion: core.keelson.dev/v1\nkind: Pod\nmetadata: {generateName: gen-}\nspec: {%scontainers: [{name: c, image: i}]}\n"
 	k.create(t, fmt.Sprintf(object, ""))
-	k.refused(t, fmt.Sprintf(object, "schedulingGates: [{name: g}], "), []string{`The Pod "gen-" is invalid: spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates`}, "create", "-f", "-")
+	k.refused(t, fmt.Sprintf(object, "resourceClaims: [{name: g, resourceClaimName: r}], "), []string{`The Pod "gen-" is invalid: spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated`}, "create", "-f", "-")
 	expect(t, "how many there are and what they are made from", "gen-", k.show(t, "kpo", "{.items[*].metadata.generateName}"))
 }
 

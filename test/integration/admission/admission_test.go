@@ -98,11 +98,11 @@ func testBadInput(t *testing.T) {
 			pod("A_b", "  containers: [{name: c, image: i}]\n"),
 			[]string{`The Pod "A_b" is invalid: metadata.name: Invalid value: "A_b": ` + noSubdomain}},
 		"a selector that does not match the template": {
-			manifest("ReplicationController", "a", "spec:\n  selector: {a: c}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {schedulingGates: [{name: g}], containers: [{name: c, image: i}]}\n"),
+			manifest("ReplicationController", "a", "spec:\n  selector: {a: c}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {resourceClaims: [{name: g, resourceClaimName: r}], containers: [{name: c, image: i}]}\n"),
 			[]string{
 				`The ReplicationController "a" is invalid:`,
 				"* spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
-				`* spec.template.spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates`,
+				`* spec.template.spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated`,
 			}},
 		"a cluster address outside the range": {
 			service("a", "  clusterIP: 10.1.2.3\n  ports: [{port: 80}]\n"),
