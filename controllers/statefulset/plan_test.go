@@ -29,7 +29,9 @@ func pod(ordinal int, revision string) *builders.PodBuilder {
 		Label(upstreamappsv1.StatefulSetRevisionLabel, revision).Phase(corev1.PodPending)
 }
 
-func ready(ordinal int, revision string) *builders.PodBuilder { return pod(ordinal, revision).Ready(long) }
+func ready(ordinal int, revision string) *builders.PodBuilder {
+	return pod(ordinal, revision).Ready(long)
+}
 
 func objects(all ...*builders.PodBuilder) []*keelsonv1.Pod {
 	var out []*keelsonv1.Pod

@@ -171,7 +171,9 @@ func TestStories(t *testing.T) {
 					pod.Status.Conditions[0].Status = corev1.ConditionFalse
 				}
 			},
-			"fail":   func(t *rapid.T) { w.draw(t).Status = keelsonv1.PodStatus{PodStatus: corev1.PodStatus{Phase: corev1.PodFailed}} },
+			"fail": func(t *rapid.T) {
+				w.draw(t).Status = keelsonv1.PodStatus{PodStatus: corev1.PodStatus{Phase: corev1.PodFailed}}
+			},
 			"delete": func(t *rapid.T) { w.draw(t).DeletionTimestamp = new(metav1.NewTime(now)) },
 			"vanish": func(t *rapid.T) { delete(w.pods, w.draw(t).Name) },
 			"scale":  func(t *rapid.T) { w.set.Spec.Replicas = new(rapid.Int32Range(0, 5).Draw(t, "replicas")) },
