@@ -189,7 +189,7 @@ func testBadChange(t *testing.T) {
 	k.create(t, service("s", "  clusterIP: 10.254.9.9\n  ports: [{port: 80}]\n"))
 	k.create(t, service("headless", "  clusterIP: None\n  ports: [{port: 80}]\n"))
 	k.create(t, manifest("Node", "bad-change", "spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24], providerID: x}\n"))
-	const fixed = "Forbidden: may not change after creation: only the images of containers, their cpu and memory, a shorter active deadline, added tolerations, added ephemeral containers and a negative grace period may change; delete the Pod and create it again"
+	const fixed = "Forbidden: may not change after creation: only the images of containers, their cpu and memory, a shorter active deadline, added tolerations, added ephemeral containers, removed scheduling gates, what a gated Pod asks of its node and a negative grace period may change; delete the Pod and create it again"
 	for name, tc := range map[string]struct {
 		resource, patch string
 		want            []string
