@@ -149,4 +149,3 @@ func TestTwoManagersCountEveryPodOnce(t *testing.T) {
 		}
 	})
 }
-
