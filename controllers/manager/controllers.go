@@ -9,6 +9,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/cronjob"
 	"github.com/keelson-dev/keelson/controllers/daemonset"
 	"github.com/keelson-dev/keelson/controllers/deployment"
+	"github.com/keelson-dev/keelson/controllers/disruption"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/job"
@@ -85,6 +86,9 @@ func controllers() []controller {
 		{name: "node", add: addNode},
 		{name: "nodeaccess", add: func(mgr ctrl.Manager, _ Options) error {
 			return nodeaccess.Add(mgr, nodeaccess.Options{})
+		}},
+		{name: "disruption", add: func(mgr ctrl.Manager, _ Options) error {
+			return disruption.Add(mgr, disruption.Options{})
 		}},
 		{name: "resourcequota", add: func(mgr ctrl.Manager, _ Options) error {
 			return resourcequota.Add(mgr, resourcequota.Options{})
