@@ -95,7 +95,7 @@ func TestCheckPod(t *testing.T) {
 					GRPC: &corev1.GRPCAction{Mode: new(corev1.GRPCProbeModeTLS)}, HTTPGet: &corev1.HTTPGetAction{Protocol: new(corev1.HTTPProtocolHTTP2)}}}})
 		}, []string{"spec.containers[1].lifecycle.preStop.tcpSocket", "spec.containers[1].lifecycle.stopSignal",
 			"spec.containers[1].livenessProbe.grpc.mode", "spec.containers[1].livenessProbe.httpGet.protocol",
-			"spec.initContainers[0].restartPolicyRules[0].action", "spec.resourceClaims"}},
+			"spec.resourceClaims"}},
 		"init containers, sidecars, probes, hooks and rules pass": {func(s *corev1.PodSpec) {
 			get := &corev1.HTTPGetAction{Path: "/", Port: intstr.FromString("web"), Host: "h", Scheme: corev1.URISchemeHTTPS, HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "b"}}}
 			run := &corev1.ExecAction{Command: []string{"true"}}

@@ -96,7 +96,7 @@ func withContainer(t Table, prefix string) Table {
 	withHooks(t, prefix)
 	t.with(prefix, supported(), "restartPolicy", "restartPolicyRules")
 	t.with(prefix+"restartPolicyRules[*].", supported(), "exitCodes", "exitCodes.operator", "exitCodes.values")
-	t.with(prefix+"restartPolicyRules[*].", only("a container restarts alone", string(corev1.ContainerRestartRuleActionRestart)), "action")
+	t.with(prefix+"restartPolicyRules[*].", only("", string(corev1.ContainerRestartRuleActionRestart), string(corev1.ContainerRestartRuleActionRestartAllContainers)), "action")
 	t.with(prefix, supported(), "resizePolicy")
 	t.with(prefix+"resizePolicy[*].", supported(), "resourceName", "restartPolicy")
 

@@ -37,6 +37,8 @@ type plan struct {
 	// RemoveContainers and RemoveSandboxes are older than what is kept.
 	RemoveContainers []runtime.Container
 	RemoveSandboxes  []string
+	// Reset lists containers to end and remove, in this order, so that all start anew.
+	Reset []runtime.Container
 }
 
 type stopStep struct {
@@ -86,6 +88,11 @@ func computePlan(f facts) plan {
 	var p plan
 	if phase := f.previous.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 		return plan{Finished: true}
+	}
+	if status.RestartingAll(&f.pod.Spec, f.state, f.previous) {
+		if p.planReset(f); len(p.Reset) > 0 {
+			return p
+		}
 	}
 	p.planSandbox(f.pod, f.state)
 	initialized, failed := p.planInit(f)
@@ -291,9 +298,9 @@ func hasRunForGood(spec *corev1.PodSpec, c *corev1.Container, previous corev1.Po
 	case s.State.Running != nil:
 		return !status.ShouldRestart(spec, c, status.ExitCodeUnknown)
 	case s.State.Terminated != nil:
-		return !status.ShouldRestart(spec, c, s.State.Terminated.ExitCode)
+		return !status.RestartsAfter(spec, c, s.State.Terminated)
 	case s.LastTerminationState.Terminated != nil:
-		return !status.ShouldRestart(spec, c, s.LastTerminationState.Terminated.ExitCode)
+		return !status.RestartsAfter(spec, c, s.LastTerminationState.Terminated)
 	default:
 		return false
 	}

@@ -63,6 +63,9 @@ const showBackOffAfter = 3 * time.Second
 
 // applyPlan executes p and says when to look again.
 func (m *Manager) applyPlan(ctx context.Context, pod *keelsonv1.Pod, state runtime.PodState, p *plan) (time.Time, error) {
+	if len(p.Reset) > 0 {
+		return m.reset(ctx, pod, p.Reset)
+	}
 	if err := m.applyStops(ctx, pod, p); err != nil {
 		return time.Time{}, err
 	}

@@ -24,6 +24,7 @@ const (
 // writers.
 var ownedConditions = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+	corev1.AllContainersRestarting,
 	corev1.PodResizePending, corev1.PodResizeInProgress,
 }
 
@@ -31,11 +32,12 @@ func setConditions(s *corev1.PodStatus, in Input) {
 	ready := computeContainersReady(in.Pod, s)
 	s.Conditions = []corev1.PodCondition{
 		computeReadyToStart(in),
-		computeInitialized(in.Pod, s),
+		computeInitialized(in.Pod, s, in.Previous.Conditions),
 		computeReady(in.Pod, ready),
 		ready,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
+	addRestartingAll(s, in)
 	if in.Failure != nil && in.Failure.Disruption {
 		s.Conditions = append(s.Conditions, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: in.Failure.Message,

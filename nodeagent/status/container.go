@@ -201,6 +201,9 @@ func statusWithoutContainer(in Input, spec *corev1.Container, previous *corev1.C
 	if previous == nil {
 		return s
 	}
+	if removed, ok := removedForRestart(in, spec, previous); ok {
+		return removed
+	}
 	if previous.State.Terminated != nil {
 		return *previous
 	}

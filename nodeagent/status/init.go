@@ -129,7 +129,7 @@ func lastingContainers(spec *corev1.PodSpec) []string {
 	return names
 }
 
-func computeInitialized(pod *keelsonv1.Pod, s *corev1.PodStatus) corev1.PodCondition {
+func computeInitialized(pod *keelsonv1.Pod, s *corev1.PodStatus, previous []corev1.PodCondition) corev1.PodCondition {
 	c := corev1.PodCondition{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}
 	if s.Phase == corev1.PodSucceeded {
 		c.Reason = reasonPodCompleted
@@ -156,6 +156,9 @@ func computeInitialized(pod *keelsonv1.Pod, s *corev1.PodStatus) corev1.PodCondi
 	}
 	if len(incomplete) > 0 {
 		messages = append(messages, fmt.Sprintf("containers with incomplete status: %s", incomplete))
+	}
+	if before := findCondition(previous, corev1.PodInitialized); before != nil && before.Status == corev1.ConditionTrue && couldRestartAll(&pod.Spec) {
+		return c // who is made anew was initialized once
 	}
 	if len(messages) > 0 {
 		c.Status, c.Reason, c.Message = corev1.ConditionFalse, reasonContainersNotInitialized, strings.Join(messages, ", ")

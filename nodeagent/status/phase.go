@@ -26,7 +26,7 @@ func countContainers(spec *corev1.PodSpec, statuses []corev1.ContainerStatus) co
 			n.running++
 		case last != nil:
 			n.ended++
-			if !ShouldRestart(spec, &spec.Containers[i], last.ExitCode) {
+			if !RestartsAfter(spec, &spec.Containers[i], last) {
 				n.final++
 			}
 			if status.State.Terminated != nil && last.ExitCode == 0 {
@@ -70,7 +70,7 @@ func countInit(spec *corev1.PodSpec, statuses []corev1.ContainerStatus) initCoun
 		switch {
 		case status == nil || lastEnd(status) == nil:
 			n.pending++
-		case lastEnd(status).ExitCode != 0 && !ShouldRestart(spec, c, lastEnd(status).ExitCode):
+		case lastEnd(status).ExitCode != 0 && !RestartsAfter(spec, c, lastEnd(status)):
 			n.failed++
 		}
 	}

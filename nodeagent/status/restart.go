@@ -15,9 +15,9 @@ func IsSidecar(c *corev1.Container) bool {
 // first of its rules that matches, by its own policy, or else by the Pod's.
 func ShouldRestart(spec *corev1.PodSpec, c *corev1.Container, code int32) bool {
 	if c.RestartPolicy != nil {
-		if slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
-			return r.Action == corev1.ContainerRestartRuleActionRestart && matches(r, code)
-		}) {
+		switch rule := ruleFor(c, code); {
+		case rule == nil:
+		case rule.Action == corev1.ContainerRestartRuleActionRestart, rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers:
 			return true
 		}
 	}
