@@ -146,8 +146,20 @@ func TestEphemeralStorageLimits(t *testing.T) {
 // TestNodeShortOfDisk makes the node take its disk for too full.
 func TestNodeShortOfDisk(t *testing.T) {
 	s := newSpace(t)
-	s.apply(shellPod("unused", "Never", "true"))
-	s.phase("unused", corev1.PodSucceeded)
+	unused := strings.Replace(shellPod("unused", "Always", "true"), "    command: [sh, -c, \"true\"]\n", "", 1)
+	s.apply(strings.Replace(unused, busyboxImage, testserverImage, 1))
+	s.phase("unused", corev1.PodRunning)
+	hasImage := func() bool {
+		return slices.ContainsFunc(s.node().Status.Images, func(i corev1.ContainerImage) bool {
+			return slices.Contains(i.Names, cluster.Image(testserverImage))
+		})
+	}
+	s.eventually(eventual, "its image is on the Node", func() error {
+		if !hasImage() {
+			return fmt.Errorf("images %v", s.node().Status.Images)
+		}
+		return nil
+	})
 	s.run("delete", "kpo", "unused")
 	s.apply(shellPod("small", "Always", "sleep 1000"))
 	s.apply(shellPod("large", "Always", "dd if=/dev/zero of=/file bs=1024 count=30000 2>/dev/null; echo written; sleep 1000"))
@@ -189,11 +201,8 @@ func TestNodeShortOfDisk(t *testing.T) {
 	if err := wantIn(out, "Attempting to reclaim ephemeral-storage"); err != nil {
 		t.Error(err)
 	}
-	s.eventually(eventual, "unused images are gone", func() error {
-		for _, i := range s.node().Status.Images {
-			if slices.Contains(i.Names, cluster.Image(busyboxImage)) {
-				continue // dead containers are made of it
-			}
+	s.eventually(eventual, "the image that nobody uses is gone", func() error {
+		if hasImage() {
 			return fmt.Errorf("images %v", s.node().Status.Images)
 		}
 		return nil
@@ -212,7 +221,7 @@ func TestNodeShortOfDisk(t *testing.T) {
 func TestLogsRotate(t *testing.T) {
 	s := newSpace(t)
 	s.nodeConfig("containerLogMaxSize: 20Ki\ncontainerLogMaxFiles: 3\ncontainerLogMonitorInterval: 3s\nimageGCHighThreshold: 100\nevictionHard: {memory.available: 100Mi}\n")
-	s.apply(shellPod("talks", "Never", "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; echo line $i | tr a-z A-Z >/dev/null; for j in 1 2 3 4 5 6 7 8 9; do echo rest; done; usleep 50000; done"))
+	s.apply(shellPod("talks", "Never", "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; for j in 1 2 3 4 5 6 7 8 9; do echo rest; done; sleep 0.05; done"))
 	pod := s.phase("talks", corev1.PodRunning)
 	dir := filepath.Join("/var/log/pods", fmt.Sprintf("%s_talks_%s", s.Name, pod.UID), "c0")
 	followed := s.plainOf().run("logs", "-f", "talks")
