@@ -62,9 +62,11 @@ func podDisruptionBudgetTable() Table {
 }
 
 func limitRangeTable() Table {
-	t := Table{Kind: "LimitRange", Root: "spec", Type: reflect.TypeFor[corev1.LimitRangeSpec](), Entries: map[string]Entry{}}
+	t := Table{Kind: "LimitRange", Root: "spec", Type: reflect.TypeFor[corev1.LimitRangeSpec](), Entries: map[string]Entry{
+		"spec.limits[*].type": only("claims of storage are not bound yet", string(corev1.LimitTypeContainer), string(corev1.LimitTypePod)),
+	}}
 	t.with("spec.", supported(), "limits")
-	return t.with("spec.limits[*].", supported(), "type", "max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+	return t.with("spec.limits[*].", supported(), "max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 }
 
 func resourceQuotaTable() Table {
