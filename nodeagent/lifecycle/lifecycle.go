@@ -158,6 +158,8 @@ type podMemory struct {
 	unsettled chan struct{}
 	// resize is about the resources that the Pod was given.
 	resize resizeMemory
+	// setBack holds, by container, ends that the machine's clock has not come to yet.
+	setBack map[string]seenEnd
 }
 
 const (

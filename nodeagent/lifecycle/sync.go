@@ -237,11 +237,12 @@ func (m *Manager) applyRemovals(ctx context.Context, pod *keelsonv1.Pod, p *plan
 func (m *Manager) holdOff(pod *keelsonv1.Pod) holdOff {
 	return func(c *corev1.Container, ended *runtime.Container) (time.Time, time.Duration) {
 		key := backoffKey(pod, c)
-		if !m.backoff.IsInBackOffSince(key, ended.FinishedAt) {
+		since := m.endOf(pod.UID, ended)
+		if !m.backoff.IsInBackOffSince(key, since) {
 			return time.Time{}, 0
 		}
 		delay := m.backoff.Get(key)
-		return ended.FinishedAt.Add(delay), delay
+		return since.Add(delay), delay
 	}
 }
 
