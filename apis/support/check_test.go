@@ -137,9 +137,9 @@ func TestCheckPod(t *testing.T) {
 		}, nil},
 		"an ephemeral container with what no container may have": {func(s *corev1.PodSpec) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{User: "u"}},
+				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount)},
 			}}}
-		}, []string{"spec.ephemeralContainers[0].securityContext.seLinuxOptions", "spec.ephemeralContainers[0].volumeDevices"}},
+		}, []string{"spec.ephemeralContainers[0].securityContext.procMount", "spec.ephemeralContainers[0].volumeDevices"}},
 		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
 			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
 		}, []string{"spec.hostUsers"}},
@@ -158,8 +158,7 @@ func TestCheckPod(t *testing.T) {
 				ProcMount: new(corev1.UnmaskedProcMount), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"},
 				WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: new(true)},
 			}
-		}, []string{"spec.containers[0].securityContext.procMount", "spec.containers[0].securityContext.seLinuxOptions",
-			"spec.containers[0].securityContext.windowsOptions", "spec.securityContext.appArmorProfile.type"}},
+		}, []string{"spec.containers[0].securityContext.procMount", "spec.containers[0].securityContext.windowsOptions"}},
 		"only cpu, memory, ephemeral storage and large pages are counted": {func(s *corev1.PodSpec) {
 			s.Containers[0].Resources = corev1.ResourceRequirements{
 				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one, "ephemeral-storage": one},

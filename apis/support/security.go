@@ -4,8 +4,6 @@ import corev1 "k8s.io/api/core/v1"
 
 // Notes of what stays refused.
 const (
-	noSELinux   = "nodes set no SELinux labels"
-	noAppArmor  = "nodes load no AppArmor profiles"
 	noWindows   = "nodes run Linux"
 	noUserSpace = "it needs a user namespace, which nodes do not set up"
 )
@@ -18,9 +16,8 @@ func withPodSecurity(t Table) Table {
 		"fsGroupChangePolicy")
 	t.with(prefix, noted("the safe ones, and those that the node allows by --allowed-unsafe-sysctls"), "sysctls")
 	t.with(prefix+"sysctls[*].", supported(), "name", "value")
-	t.with(prefix, noted("without effect on a machine without SELinux; a node with SELinux refuses the Pod"), "seLinuxOptions")
-	t.with(prefix+"seLinuxOptions.", supported(), "user", "role", "type", "level")
-	t.with(prefix, refused(noSELinux), "seLinuxChangePolicy")
+	withLabels(t, prefix)
+	t.with(prefix, noted("without effect on a machine without SELinux"), "seLinuxChangePolicy")
 	t.with(prefix, refused(noWindows), "windowsOptions")
 	return withProfiles(t, prefix)
 }
@@ -32,17 +29,23 @@ func withContainerSecurity(t Table, prefix string) Table {
 		"runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation")
 	t.with(prefix, noted("where the node allows it, see --allow-privileged"), "privileged")
 	t.with(prefix, only(noUserSpace, string(corev1.DefaultProcMount)), "procMount")
-	t.with(prefix, refused(noSELinux), "seLinuxOptions")
+	withLabels(t, prefix)
 	t.with(prefix, refused(noWindows), "windowsOptions")
 	return withProfiles(t, prefix)
+}
+
+// withLabels adds the labels of SELinux.
+func withLabels(t Table, prefix string) {
+	t.with(prefix, noted("without effect on a machine without SELinux; a node with SELinux refuses the Pod"), "seLinuxOptions")
+	t.with(prefix+"seLinuxOptions.", supported(), "user", "role", "type", "level")
 }
 
 func withProfiles(t Table, prefix string) Table {
 	t.with(prefix, supported(), "seccompProfile", "seccompProfile.type")
 	t.with(prefix, noted("a file in the folder seccomp of the node's root folder"), "seccompProfile.localhostProfile")
 	t.with(prefix, supported(), "appArmorProfile")
-	t.with(prefix, only(noAppArmor, string(corev1.AppArmorProfileTypeUnconfined)), "appArmorProfile.type")
-	return t.with(prefix, refused(noAppArmor), "appArmorProfile.localhostProfile")
+	t.with(prefix, noted("a node without AppArmor refuses the Pod unless it is Unconfined"), "appArmorProfile.type")
+	return t.with(prefix, noted("a profile that is loaded on the node"), "appArmorProfile.localhostProfile")
 }
 
 // withVariables adds what variables of the containers at prefix come from.

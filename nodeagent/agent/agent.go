@@ -57,6 +57,8 @@ type dependencies struct {
 	imageVolumes volumes.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy
+	// appArmor says that this machine confines processes.
+	appArmor bool
 	// seLinux says that this machine labels processes.
 	seLinux bool
 	clock   clock.WithTickerAndDelayedExecution

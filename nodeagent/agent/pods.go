@@ -163,6 +163,9 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 			r = checkSELinux(pod, a.seLinux)
 		}
 		if r == nil {
+			r = checkAppArmor(pod, a.appArmor)
+		}
+		if r == nil {
 			r = a.checkPressure(pod)
 		}
 		if r == nil {

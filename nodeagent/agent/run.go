@@ -159,6 +159,10 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	if err != nil {
 		return nil, err
 	}
+	appArmor, err := appArmorEnabled(appArmorSwitch)
+	if err != nil {
+		return nil, err
+	}
 	m, err := newParts(ctx, o, s)
 	if err != nil {
 		return nil, err
@@ -173,7 +177,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 		return nil, errors.Join(err, m.engine.Close())
 	}
 	d := dependencies{
-		api: api, seLinux: seLinux, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
+		api: api, seLinux: seLinux, appArmor: appArmor, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: pulls, forgetImages: pulls.Prune, clock: clock.RealClock{},
 		imageVolumes: m.engine,
 		storage:      m.engine, registry: registry,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -28,8 +29,21 @@ func seLinuxEnabled(folder string) (bool, error) {
 // checkSELinux refuses a Pod that wants labels on a machine that has them: this agent
 // sets none. Without SELinux they mean nothing, to upstream's kubelet as well.
 func checkSELinux(pod *keelsonv1.Pod, enabled bool) *refusal {
-	if !enabled || pod.Spec.SecurityContext == nil || pod.Spec.SecurityContext.SELinuxOptions == nil {
+	if !enabled {
 		return nil
 	}
-	return &refusal{Reason: reasonUnsupported, Message: "spec.securityContext.seLinuxOptions: this node has SELinux and sets no labels"}
+	refused := func(path string) *refusal {
+		return &refusal{Reason: reasonUnsupported, Message: path + ".securityContext.seLinuxOptions: this node has SELinux and sets no labels"}
+	}
+	if s := pod.Spec.SecurityContext; s != nil && s.SELinuxOptions != nil {
+		return refused("spec")
+	}
+	for name, list := range map[string][]corev1.Container{"initContainers": pod.Spec.InitContainers, "containers": pod.Spec.Containers} {
+		for i := range list {
+			if s := list[i].SecurityContext; s != nil && s.SELinuxOptions != nil {
+				return refused(fmt.Sprintf("spec.%s[%d]", name, i))
+			}
+		}
+	}
+	return nil
 }

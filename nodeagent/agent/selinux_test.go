@@ -31,6 +31,18 @@ func TestSELinuxOptionsAreRefusedWhereTheyWouldMeanSomething(t *testing.T) {
 	}
 }
 
+func TestSELinuxOptionsOfContainers(t *testing.T) {
+	pod := podAsking("p", "", "")
+	pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"}}
+	if got := checkSELinux(pod, false); got != nil {
+		t.Errorf("without SELinux: %+v", got)
+	}
+	want := &refusal{"PodFeatureUnsupported", "spec.containers[0].securityContext.seLinuxOptions: this node has SELinux and sets no labels"}
+	if diff := cmp.Diff(want, checkSELinux(pod, true)); diff != "" {
+		t.Errorf("refusal (-want +got):\n%s", diff)
+	}
+}
+
 func TestSELinuxIsNotFoundInOtherFolders(t *testing.T) {
 	for _, folder := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing")} {
 		if enabled, err := seLinuxEnabled(folder); enabled || err != nil {

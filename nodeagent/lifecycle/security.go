@@ -62,6 +62,9 @@ func computeSecurity(pod *keelsonv1.Pod, c *corev1.Container, image runtime.Imag
 		}
 	}
 	var err error
+	if s.AppArmor, err = computeAppArmor(cmp.Or(own.AppArmorProfile, of.AppArmorProfile)); err != nil {
+		return runtime.Security{}, err
+	}
 	s.Seccomp, err = computeSeccomp(cmp.Or(own.SeccompProfile, of.SeccompProfile), rootDir)
 	return s, err
 }
@@ -92,6 +95,23 @@ func checkNonRoot(chosen *int64, imageUser string) error {
 			uid, math.MaxInt32, strings.Join(problems, "; "))
 	}
 	return nil
+}
+
+func computeAppArmor(profile *corev1.AppArmorProfile) (runtime.AppArmor, error) {
+	if profile == nil {
+		return runtime.AppArmor{}, nil
+	}
+	switch profile.Type {
+	case corev1.AppArmorProfileTypeRuntimeDefault:
+		return runtime.AppArmor{Type: runtime.AppArmorRuntimeDefault}, nil
+	case corev1.AppArmorProfileTypeLocalhost:
+		if profile.LocalhostProfile == nil || strings.TrimSpace(*profile.LocalhostProfile) == "" {
+			return runtime.AppArmor{}, errors.New("localhostProfile must be set if appArmorProfile type is Localhost")
+		}
+		return runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: *profile.LocalhostProfile}, nil
+	default:
+		return runtime.AppArmor{}, nil
+	}
 }
 
 func computeSeccomp(profile *corev1.SeccompProfile, rootDir string) (runtime.Seccomp, error) {

@@ -131,3 +131,37 @@ func TestPrivilegedContainerOnANodeThatForbidsIt(t *testing.T) {
 		}
 	})
 }
+
+func TestAppArmorProfile(t *testing.T) {
+	profile := func(kind corev1.AppArmorProfileType, name *string) *corev1.AppArmorProfile {
+		return &corev1.AppArmorProfile{Type: kind, LocalhostProfile: name}
+	}
+	const standard, local, none = corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeUnconfined
+	tests := map[string]struct {
+		pod, own *corev1.AppArmorProfile
+		want     runtime.AppArmor
+		wantErr  string
+	}{
+		"none":                          {},
+		"the Pod's":                     {pod: profile(standard, nil), want: runtime.AppArmor{Type: runtime.AppArmorRuntimeDefault}},
+		"the container's word counts":   {pod: profile(standard, nil), own: profile(none, nil)},
+		"one that is loaded on a node":  {own: profile(local, new("mine")), want: runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: "mine"}},
+		"one that is loaded, unnamed":   {own: profile(local, nil), wantErr: "localhostProfile must be set if appArmorProfile type is Localhost"},
+		"one that is loaded, of spaces": {own: profile(local, new(" ")), wantErr: "localhostProfile must be set if appArmorProfile type is Localhost"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := makePod("p", "c")
+			pod.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: tt.pod}
+			pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{AppArmorProfile: tt.own}
+			got, err := computeSecurity(pod, &pod.Spec.Containers[0], runtime.Image{}, "/root-dir")
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if got.AppArmor != tt.want || message != tt.wantErr {
+				t.Errorf("profile %+v, error %q; want %+v, %q", got.AppArmor, message, tt.want, tt.wantErr)
+			}
+		})
+	}
+}

@@ -20,6 +20,26 @@ type Security struct {
 	// UnmaskedProc hides nothing of /proc.
 	UnmaskedProc bool
 	Seccomp      Seccomp
+	AppArmor     AppArmor
+}
+
+// AppArmorType says which profile confines a process.
+type AppArmorType string
+
+const (
+	// AppArmorUnconfined is none.
+	AppArmorUnconfined AppArmorType = ""
+	// AppArmorRuntimeDefault is the profile that container runtimes share.
+	AppArmorRuntimeDefault AppArmorType = "RuntimeDefault"
+	// AppArmorLocalhost is a profile that is loaded on this machine.
+	AppArmorLocalhost AppArmorType = "Localhost"
+)
+
+// AppArmor is a process's profile.
+type AppArmor struct {
+	Type AppArmorType
+	// Profile is the name of an AppArmorLocalhost profile.
+	Profile string
 }
 
 // SeccompType says which system calls a process may use.

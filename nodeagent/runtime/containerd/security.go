@@ -41,6 +41,10 @@ func sandboxSysctls(config runtime.SandboxConfig) map[string]string {
 // readSecurity reads from the machine what the container's rights take.
 func (in *specInput) readSecurity() error {
 	s := in.config.Security
+	var err error
+	if in.appArmor, err = appArmorName(s.AppArmor); err != nil {
+		return err
+	}
 	if s.Privileged {
 		devices, err := oci.HostDevices()
 		if err != nil {
@@ -73,6 +77,7 @@ func (in *specInput) readSecurity() error {
 func applySecurity(spec *specs.Spec, in specInput) error {
 	s := in.config.Security
 	spec.Process.NoNewPrivileges = s.NoNewPrivileges
+	spec.Process.ApparmorProfile = in.appArmor
 	if s.UnmaskedProc {
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
 	}

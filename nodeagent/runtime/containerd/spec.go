@@ -90,6 +90,8 @@ type specInput struct {
 	// profile on this machine, for one that names it.
 	devices []specs.LinuxDevice
 	seccomp *specs.LinuxSeccomp
+	// appArmor is the name of a profile that is loaded, empty for none.
+	appArmor string
 }
 
 // containerSpec renders the OCI spec of a container.
