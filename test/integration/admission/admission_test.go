@@ -14,6 +14,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("BadInput", testBadInput)
 	t.Run("BadChange", testBadChange)
 	t.Run("Accepted", testAccepted)
+	t.Run("Jobs", testJobs)
 }
 
 const onePod = `
