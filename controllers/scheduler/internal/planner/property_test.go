@@ -88,3 +88,53 @@ func TestSchedulingNeverOvercommits(t *testing.T) {
 		}
 	})
 }
+
+// However Pods with anti-affinity come, no two that keep apart share a domain, and Pods
+// that spread stay within their skew.
+func TestAntiAffinityAndSpreadAreNeverViolated(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c, snapshot := state.NewCache(), state.NewSnapshot()
+		zones := map[string]string{}
+		for i := range rapid.IntRange(1, 6).Draw(t, "nodes") {
+			name, zone := fmt.Sprintf("n%d", i), fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "zone"))
+			zones[name] = zone
+			c.SetNode(schedulertest.MakeNode(name).Zone(zone).Obj())
+		}
+		p := newPlanner(rapid.Uint64().Draw(t, "seed"))
+		apart, spread := map[string]int{}, map[string]int{}
+		for _, zone := range zones {
+			spread[zone] = 0
+		}
+		for i := range rapid.IntRange(1, 30).Draw(t, "pods") {
+			pod := schedulertest.MakePod(fmt.Sprintf("p%d", i))
+			hermit := rapid.Bool().Draw(t, "hermit")
+			if hermit {
+				pod.Label("app", "hermit").Without(schedulertest.Term(hostname, "app", "hermit"))
+			} else {
+				pod.Label("app", "even").Spread(1, zoneKey, "DoNotSchedule", "app", "even")
+			}
+			placement := p.Plan(pod.Info(), update(c, snapshot))
+			if placement.Refusal != nil {
+				if !hermit {
+					t.Fatalf("a Pod that spreads fits nowhere: %s", placement.Refusal.Message())
+				}
+				continue
+			}
+			c.Assume(pod.Info(), placement.Node)
+			if hermit {
+				if apart[placement.Node]++; apart[placement.Node] > 1 {
+					t.Fatalf("two hermits on %s", placement.Node)
+				}
+				continue
+			}
+			spread[zones[placement.Node]]++
+			least := 1 << 30
+			for _, count := range spread {
+				least = min(least, count)
+			}
+			if spread[zones[placement.Node]]-least > 1 {
+				t.Fatalf("Pods by zone: %v", spread)
+			}
+		}
+	})
+}
