@@ -10,7 +10,8 @@ func batch(kind, name, spec string) string {
 	return fmt.Sprintf("apiVersion: batch.keelson.dev/v1\nkind: %s\nmetadata:\n  name: %s\nspec:\n%s", kind, name, spec)
 }
 
-const jobTemplate = "  template: {metadata: {labels: {app: x}}, spec: {restartPolicy: Never, containers: [{name: c, image: i:1}]}}\n"
+// The template's name is accepted, and means nothing.
+const jobTemplate = "  template: {metadata: {name: pi, labels: {app: x}}, spec: {restartPolicy: Never, containers: [{name: c, image: i:1}]}}\n"
 
 // asManager are the arguments of a write that no webhook sees.
 var asManager = []string{"--as=keelson:manager"}
