@@ -136,7 +136,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		recordInvalid(r.recorder, s.ds, problem)
 		return ctrl.Result{}, nil
 	}
-	if err := r.observe(ctx, s); err != nil {
+	err := r.observe(ctx, s)
+	switch {
+	case errors.Is(err, podcontrol.ErrNamespaceTerminating):
+		// The DaemonSet goes too.
+		return ctrl.Result{}, nil
+	case err != nil:
 		return ctrl.Result{}, err
 	}
 	applyErr := r.apply(ctx, s)

@@ -103,44 +103,61 @@ func planReplacement(in input) plan {
 	return plan{remove: append(useless, candidates[:room]...)}
 }
 
+// surge is what planSurge finds on the nodes.
+type surge struct {
+	plan
+	// unwanted are old Pods that serve on nodes which should no longer have one.
+	unwanted []*keelsonv1.Pod
+	// candidates are nodes whose old Pod serves and has no new one beside it.
+	candidates []string
+	// under counts the nodes where a new Pod is on its way beside an old one.
+	under int
+	// available counts the nodes with a Pod that serves, desired those that should have one.
+	available, desired int
+}
+
 // planSurge starts new Pods beside old ones, on at most limits.surge nodes whose old Pod
 // is available, and deletes an old Pod once the new one is available. On a node that
 // should no longer run a Pod the old one stays until enough others are available.
 func planSurge(in input) plan {
-	var p plan
-	var unwanted []*keelsonv1.Pod
-	var candidates []string
-	surge, available, desired := 0, 0, 0
+	var s surge
 	for _, place := range in.places {
-		if place.run {
-			desired++
-		}
-		latest, old, ok := pair(in, place)
-		if !ok {
-			surge++
-			continue
-		}
-		if (old != nil && in.available(old)) || (old == nil && latest != nil && in.available(latest)) {
-			available++
-		}
-		switch {
-		case old == nil:
-			// planPlaces brings the new one.
-		case latest != nil && in.available(latest):
-			p.remove = append(p.remove, old)
-		case latest != nil:
-			surge++
-		case place.run && in.available(old):
-			candidates = append(candidates, place.name)
-		case place.run:
-			p.create = append(p.create, place.name)
-		case in.available(old):
-			unwanted = append(unwanted, old)
-		default:
-			p.remove = append(p.remove, old)
-		}
+		s.look(in, place)
 	}
-	p.remove = append(p.remove, unwanted[:min(max(0, available-desired), len(unwanted))]...)
-	p.create = append(p.create, candidates[:min(max(0, in.limits.surge-surge), len(candidates))]...)
-	return p
+	s.remove = append(s.remove, s.unwanted[:min(max(0, s.available-s.desired), len(s.unwanted))]...)
+	s.create = append(s.create, s.candidates[:min(max(0, in.limits.surge-s.under), len(s.candidates))]...)
+	return s.plan
+}
+
+// look takes one node in.
+func (s *surge) look(in input, place place) {
+	if place.run {
+		s.desired++
+	}
+	latest, old, ok := pair(in, place)
+	if !ok {
+		s.under++
+		return
+	}
+	newServes := latest != nil && in.available(latest)
+	oldServes := old != nil && in.available(old)
+	if oldServes || (old == nil && newServes) {
+		s.available++
+	}
+	switch {
+	case old == nil:
+		// planPlaces brings the new one.
+	case newServes:
+		s.remove = append(s.remove, old)
+	case latest != nil:
+		s.under++
+	case !oldServes && place.run:
+		s.create = append(s.create, place.name)
+	case !oldServes:
+		s.remove = append(s.remove, old)
+	case place.run:
+		s.candidates = append(s.candidates, place.name)
+	default:
+		s.unwanted = append(s.unwanted, old)
+	}
 }

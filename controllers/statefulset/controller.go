@@ -133,7 +133,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		recordInvalid(r.recorder, s.set, err)
 		return ctrl.Result{}, nil
 	}
-	if err := r.observe(ctx, s); err != nil {
+	err := r.observe(ctx, s)
+	switch {
+	case errors.Is(err, podcontrol.ErrNamespaceTerminating):
+		// The StatefulSet goes too.
+		return ctrl.Result{}, nil
+	case err != nil:
 		return ctrl.Result{}, err
 	}
 	applyErr := r.apply(ctx, s)

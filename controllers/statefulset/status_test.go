@@ -1,6 +1,7 @@
 package statefulset
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -71,7 +72,7 @@ func TestStatus(t *testing.T) {
 			if status.CurrentRevision != tc.current || status.UpdateRevision != tc.names.update || status.ObservedGeneration != 7 || wait != tc.wait {
 				t.Errorf("revisions %q and %q, generation %d, wait %s", status.CurrentRevision, status.UpdateRevision, status.ObservedGeneration, wait)
 			}
-			wantColumns := appsv1.StatefulSetSummary{Ready: string('0'+rune(tc.want.Ready)) + "/3", Containers: "main", Images: "test.invalid/main:1", Selector: "app=web"}
+			wantColumns := appsv1.StatefulSetSummary{Ready: fmt.Sprintf("%d/3", tc.want.Ready), Containers: "main", Images: "test.invalid/main:1", Selector: "app=web"}
 			if diff := cmp.Diff(wantColumns, status.Summary); diff != "" {
 				t.Errorf("columns (-want +got):\n%s", diff)
 			}

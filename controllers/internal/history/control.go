@@ -46,7 +46,8 @@ type Owner struct {
 }
 
 // Sync brings the revisions of owner up to date with its template, and returns them.
-// It must not be called for an owner that is being deleted.
+// It must not be called for an owner that is being deleted. Where a revision would be
+// needed and the namespace is being deleted it returns podcontrol.ErrNamespaceTerminating.
 func (c Control) Sync(ctx context.Context, owner Owner) (*History, error) {
 	revisions, err := List(ctx, c.Pods.Client, owner.Owner)
 	if err != nil {
@@ -121,7 +122,10 @@ func (c Control) create(ctx context.Context, owner Owner, data []byte, number in
 			klog.FromContext(ctx).V(2).Info("Created a ControllerRevision", "controllerRevision", klog.KObj(revision), "revision", number)
 			return revision, collisions, nil
 		}
-		if !apierrors.IsAlreadyExists(err) {
+		switch {
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+			return nil, nil, podcontrol.ErrNamespaceTerminating
+		case !apierrors.IsAlreadyExists(err):
 			return nil, nil, fmt.Errorf("failed to create a ControllerRevision: %w", err)
 		}
 		existing := &appsv1.ControllerRevision{}
