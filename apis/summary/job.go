@@ -68,8 +68,12 @@ func jobCompletions(job *batchv1.Job) string {
 	return fmt.Sprintf("%d/1", job.Status.Succeeded)
 }
 
-// CronJob returns the ACTIVE, CONTAINERS and IMAGES columns of a CronJob.
+// CronJob returns the SUSPEND, ACTIVE, CONTAINERS and IMAGES columns of a CronJob.
 func CronJob(cronJob *batchv1.CronJob) batchv1.CronJobSummary {
 	names, images := containerColumns(&cronJob.Spec.JobTemplate.Spec.Template)
-	return batchv1.CronJobSummary{Active: int32(len(cronJob.Status.Active)), Containers: names, Images: images}
+	suspend := "False"
+	if s := cronJob.Spec.Suspend; s != nil && *s {
+		suspend = "True"
+	}
+	return batchv1.CronJobSummary{Suspend: suspend, Active: int32(len(cronJob.Status.Active)), Containers: names, Images: images}
 }

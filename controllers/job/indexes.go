@@ -131,10 +131,10 @@ func (x indexes) String() string {
 			b.WriteByte(',')
 		}
 		b.WriteString(strconv.Itoa(s.first))
-		switch {
-		case s.last == s.first:
+		switch s.last {
+		case s.first:
 			continue
-		case s.last == s.first+1:
+		case s.first + 1:
 			b.WriteByte(',')
 		default:
 			b.WriteByte('-')

@@ -27,7 +27,7 @@ func TestEveryPodIsCountedOnce(t *testing.T) {
 		}
 		w := newWorld(t, b.Obj())
 		var succeeded, failed int32
-		for step := range 60 {
+		for step := range 40 {
 			w.mayDie(rapid.IntRange(-1, 12).Draw(t, "writes"))
 			if jobs.Finished(w.job()) != nil {
 				break
@@ -41,7 +41,7 @@ func TestEveryPodIsCountedOnce(t *testing.T) {
 			if !jobs.IsTracked(pod) {
 				continue
 			}
-			if step > 30 || rapid.Bool().Draw(t, "succeeds") {
+			if step > 20 || rapid.Bool().Draw(t, "succeeds") {
 				w.end(pod, corev1.PodSucceeded, 0)
 				succeeded++
 			} else {

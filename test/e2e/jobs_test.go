@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // job is a Job in upstream's words whose Pods run script.
@@ -80,6 +81,13 @@ func TestPlainJobs(t *testing.T) {
 	t.Run("a CronJob, and a Job from it", func(t *testing.T) {
 		s := s.of(t)
 		s.want([]string{"create", "cronjob", "tick", "--image=" + image, "--schedule=0 0 1 1 *", "--", "echo", "tick"}, "cronjob.batch/tick created")
+		s.eventually(30*time.Second, "the columns of the CronJob", func() error {
+			out, err := s.try("get", "cronjob", "tick")
+			if err != nil {
+				return err
+			}
+			return wantIn(out, "False")
+		})
 		s.want([]string{"get", "cronjob", "tick", "-o", "wide"}, "SCHEDULE", "TIMEZONE", "LAST SCHEDULE", "0 0 1 1 *", "<none>", "False")
 		s.want([]string{"create", "job", "now", "--from=cronjob/tick"}, "job.batch/now created")
 		s.run("wait", "--for=condition=complete", "job/now", "--timeout=60s")

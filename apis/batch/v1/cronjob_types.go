@@ -12,7 +12,7 @@ import (
 // +kubebuilder:resource:path=cronjobs,shortName=kcj,categories=keelson
 // +kubebuilder:printcolumn:name="Schedule",type=string,JSONPath=`.spec.schedule`
 // +kubebuilder:printcolumn:name="Timezone",type=string,JSONPath=`.spec.timeZone`
-// +kubebuilder:printcolumn:name="Suspend",type=boolean,JSONPath=`.spec.suspend`
+// +kubebuilder:printcolumn:name="Suspend",type=string,JSONPath=`.status.summary.suspend`
 // +kubebuilder:printcolumn:name="Active",type=integer,JSONPath=`.status.summary.active`
 // +kubebuilder:printcolumn:name="Last Schedule",type=date,JSONPath=`.status.lastScheduleTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -44,6 +44,9 @@ type CronJobSummary struct {
 	// Active is the number of Jobs that run.
 	// +optional
 	Active int32 `json:"active"`
+	// Suspend is True or False, as spec.suspend.
+	// +optional
+	Suspend string `json:"suspend,omitempty"`
 	// Containers are the container names of the template, comma separated.
 	// +optional
 	Containers string `json:"containers,omitempty"`

@@ -76,7 +76,9 @@ func podsOf(t testing.TB, ns string) []*keelsonv1.Pod {
 
 func activeOf(t testing.TB, ns string) []*keelsonv1.Pod {
 	t.Helper()
-	return slices.DeleteFunc(podsOf(t, ns), func(p *keelsonv1.Pod) bool { return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed })
+	return slices.DeleteFunc(podsOf(t, ns), func(p *keelsonv1.Pod) bool {
+		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	})
 }
 
 // eventuallyActive waits until exactly want Pods are active, and returns them.
