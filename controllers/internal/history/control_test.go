@@ -2,14 +2,18 @@ package history
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
@@ -139,5 +143,22 @@ func TestDeleteIgnoresWhatIsGone(t *testing.T) {
 	left := &appsv1.ControllerRevisionList{}
 	if err := c.Pods.Client.List(t.Context(), left); err != nil || len(left.Items) != 0 {
 		t.Errorf("%d left, %v", len(left.Items), err)
+	}
+}
+
+// TestSyncInANamespaceThatGoes: nobody needs to be told.
+func TestSyncInANamespaceThatGoes(t *testing.T) {
+	c := control(t)
+	store, ok := c.Pods.Client.(client.WithWatch)
+	if !ok {
+		t.Fatal("the fake client cannot be intercepted")
+	}
+	c.Pods.Client = interceptor.NewClient(store, interceptor.Funcs{Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+		err := apierrors.NewForbidden(schema.GroupResource{Resource: "controllerrevisions"}, "d", errors.New("it is being terminated"))
+		err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+		return err
+	}})
+	if _, err := c.Sync(t.Context(), owner("one", nil)); !errors.Is(err, podcontrol.ErrNamespaceTerminating) {
+		t.Errorf("error %v", err)
 	}
 }
