@@ -148,7 +148,8 @@ func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatu
 // that failed before anything of it ran has none. Containers of a Pod that ended while
 // it was being initialized wait for ever: they are not lost.
 func computeContainers(in Input, inits []corev1.ContainerStatus) []corev1.ContainerStatus {
-	if in.Failure != nil && len(in.State.Containers) == 0 {
+	ended := in.Failure != nil || terminalPhase(in.Previous.Phase) && len(in.Previous.ContainerStatuses) == 0
+	if ended && len(in.State.Containers) == 0 {
 		return in.Previous.ContainerStatuses
 	}
 	in.Terminal = in.Terminal && wasInitialized(in, inits)
