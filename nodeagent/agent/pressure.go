@@ -174,10 +174,11 @@ func (a *agent) evictable() []*keelsonv1.Pod {
 }
 
 // evict ends a Pod. Its last status says why when nothing of it runs any more.
-func (a *agent) evict(_ context.Context, e eviction.Eviction) {
+func (a *agent) evict(ctx context.Context, e eviction.Eviction) {
 	a.manager.Evict(e.Pod.UID, status.Failure{Reason: eviction.Reason, Message: e.Message, Disruption: e.Disruption})
 	a.recordEviction(e)
 	a.admitted.remove(e.Pod.UID) // once is enough
+	a.weighBurstable(ctx)
 	a.pool.End(e.Pod.UID, e.Grace)
 }
 

@@ -105,7 +105,7 @@ type Manager struct {
 // New returns a Manager.
 func New(o Options) *Manager { return &Manager{Options: o} }
 
-// Conditions are those of the Node that are true.
+// Conditions are those of the Node that are true; nil before the first look.
 func (m *Manager) Conditions() []corev1.NodeConditionType {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -173,11 +173,13 @@ func (m *Manager) round(ctx context.Context) ([]*keelsonv1.Pod, error) {
 
 func (m *Manager) publish(ctx context.Context, conditions []corev1.NodeConditionType) {
 	m.mu.Lock()
-	changed := !slices.Equal(m.conditions, conditions)
-	m.conditions = conditions
+	changed, first := !slices.Equal(m.conditions, conditions), m.conditions == nil
+	m.conditions = append([]corev1.NodeConditionType{}, conditions...) // not nil: they are known now
 	m.mu.Unlock()
 	if changed {
 		klog.FromContext(ctx).Info("What this node is short of has changed", "conditions", conditions)
+	}
+	if changed || first {
 		m.Changed()
 	}
 }

@@ -93,7 +93,7 @@ func (c *Collector) Pulled() {
 	}
 }
 
-// Images returns the images of this node, as last read; nobody may change them.
+// Images returns the images of this node, as last read, nil before; nobody may change them.
 func (c *Collector) Images() []runtime.StoredImage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,10 +273,10 @@ func (c *Collector) look(ctx context.Context, now time.Time) ([]candidate, error
 	}
 	used := usedBy(pods, c.Wanted())
 	c.mu.Lock()
-	changed := !slices.EqualFunc(c.list, all, func(a, b runtime.StoredImage) bool {
+	changed := c.list == nil || !slices.EqualFunc(c.list, all, func(a, b runtime.StoredImage) bool {
 		return a.ID == b.ID && slices.Equal(a.Names, b.Names) && slices.Equal(a.Digests, b.Digests)
 	})
-	c.list = all
+	c.list = append([]runtime.StoredImage{}, all...) // not nil: it is known now
 	seen := make(map[string]time.Time, len(all))
 	for _, image := range all {
 		seen[image.ID] = c.lastUsed[image.ID]

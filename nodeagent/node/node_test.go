@@ -93,6 +93,19 @@ func TestComputeStatus(t *testing.T) {
 		!c.LastTransitionTime.Time.Equal(later) || pressed.Summary.Status != "Ready" || !mustPost(first, pressed) {
 		t.Errorf("condition %+v, column %s", c, pressed.Summary.Status)
 	}
+
+	// The next process does not know yet, and takes nothing back; then it does.
+	node.Status = pressed
+	node.Status.Images = []corev1.ContainerImage{{Names: []string{"a"}}}
+	unknown := computeStatus(node, testFacts(), later.Add(time.Minute))
+	if c := unknown.Conditions[2]; c.Status != corev1.ConditionTrue || len(unknown.Images) != 1 || mustPost(node.Status, unknown) {
+		t.Errorf("condition %+v, images %v", c, unknown.Images)
+	}
+	known := testFacts()
+	known.Short, known.Images = []corev1.NodeConditionType{}, []corev1.ContainerImage{}
+	if again := computeStatus(node, known, later); again.Conditions[2].Status != corev1.ConditionFalse || len(again.Images) != 0 {
+		t.Errorf("condition %+v, images %v", again.Conditions[2], again.Images)
+	}
 }
 
 func TestDiskOfANode(t *testing.T) {

@@ -35,11 +35,15 @@ func pressures() []pressure {
 	}
 }
 
-// setPressures says what the node is short of.
+// setPressures says what the node is short of. As long as that is not known (nil), what
+// an earlier process said holds.
 func setPressures(status *keelsonv1.NodeStatus, short []corev1.NodeConditionType, now time.Time) {
 	for _, p := range pressures() {
 		c := corev1.NodeCondition{Type: p.kind, Status: corev1.ConditionFalse, Reason: p.enoughReason, Message: p.enoughMessage}
-		if slices.Contains(short, p.kind) {
+		holds := short == nil && slices.ContainsFunc(status.Conditions, func(old corev1.NodeCondition) bool {
+			return old.Type == p.kind && old.Status == corev1.ConditionTrue
+		})
+		if holds || slices.Contains(short, p.kind) {
 			c.Status, c.Reason, c.Message = corev1.ConditionTrue, p.shortReason, p.shortMessage
 		}
 		setCondition(status, c, now)
@@ -72,8 +76,12 @@ const (
 	maxNames  = 5
 )
 
-// ImageList is what a Node says of its images: the largest ones, the largest first.
+// ImageList is what a Node says of its images: the largest ones, the largest first. It is
+// nil when stored is: the images are not known.
 func ImageList(stored []runtime.StoredImage) []corev1.ContainerImage {
+	if stored == nil {
+		return nil
+	}
 	stored = slices.Clone(stored)
 	slices.SortStableFunc(stored, func(a, b runtime.StoredImage) int {
 		switch {
@@ -85,7 +93,7 @@ func ImageList(stored []runtime.StoredImage) []corev1.ContainerImage {
 			return strings.Compare(a.ID, b.ID)
 		}
 	})
-	var list []corev1.ContainerImage
+	list := []corev1.ContainerImage{}
 	for _, image := range stored[:min(len(stored), maxImages)] {
 		names := slices.Concat(image.Digests, image.Names)
 		if len(names) == 0 {

@@ -40,9 +40,10 @@ type Facts struct {
 	DiskBytes int64
 	// HeldBack is what must stay free of the machine, so that Pods are not ended for it.
 	HeldBack corev1.ResourceList
-	// Short are the conditions about something that runs short which are true.
+	// Short are the conditions about something that runs short which are true; nil when that
+	// is not known yet.
 	Short []corev1.NodeConditionType
-	// Images are those of this machine that it names.
+	// Images are those of this machine that it names; nil when they are not known yet.
 	Images []corev1.ContainerImage
 }
 
@@ -72,7 +73,9 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 		ContainerRuntimeVersion: f.RuntimeVersion, KubeletVersion: f.Version,
 	}
 	status.DaemonEndpoints = corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(f.ServerPort)}}
-	status.Images = f.Images
+	if f.Images != nil {
+		status.Images = f.Images
+	}
 	setPressures(&status, f.Short, now)
 	setReady(&status, f.Problems, now)
 
