@@ -14,6 +14,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -37,7 +38,24 @@ func create[T client.Object](t *testing.T, o T) T {
 	if err := testEnv.Client.Create(t.Context(), o); err != nil {
 		t.Fatalf("create %T %s: %v", o, o.GetName(), err)
 	}
+	if p, ok := any(o).(*keelsonv1.Pod); ok {
+		// One that still waits would take the place of the next test's.
+		t.Cleanup(func() { remove(t, p) })
+	}
 	return o
+}
+
+// remove ends a Pod at once.
+func remove(t *testing.T, p *keelsonv1.Pod) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	if err := testEnv.Client.Delete(ctx, p); client.IgnoreNotFound(err) != nil {
+		t.Error(err)
+	}
+	release := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+	if err := testEnv.Client.Patch(ctx, p, release); client.IgnoreNotFound(err) != nil {
+		t.Error(err)
+	}
 }
 
 // node makes a Node with that much CPU and room for pods, and takes it away again.

@@ -1,0 +1,150 @@
+// Command scheduling measures how fast Pods get a Node: ours by keelson-manager and, in
+// the same run, stock ones by kube-scheduler, each on a fresh API server with Nodes that
+// are objects only.
+//
+//	go run ./test/bench/scheduling --nodes 1000,5000 --pods 10000
+//
+// The Pods exist before the scheduler starts; a side's time is from the first binding to
+// the last. kube-scheduler runs with its defaults, except that its client's own throttle
+// (50 requests a second) is off, as ours is. The figures are for reading beside each
+// other on an otherwise quiet computer; the load is printed with them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	nodes   []int
+	pods    int
+	shape   string
+	sides   []string
+	folder  string
+	timeout time.Duration
+}
+
+func main() {
+	o, err := parse()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "scheduling:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (options, error) {
+	var o options
+	nodes := flag.String("nodes", "1000,5000", "numbers of Nodes to measure with, separated by commas")
+	flag.IntVar(&o.pods, "pods", 10000, "how many Pods to place")
+	flag.StringVar(&o.shape, "shape", shapePlain, "what the Pods ask for: "+strings.Join(shapes(), ", "))
+	sides := flag.String("sides", "keelson,stock", "whom to measure")
+	flag.StringVar(&o.folder, "bin", "bin", "folder with keelson-manager, k8s/ and stock/ (`make build k8s stock`)")
+	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "end one measurement after this time")
+	flag.Parse()
+	for _, text := range strings.Split(*nodes, ",") {
+		count, err := strconv.Atoi(text)
+		if err != nil || count < 1 {
+			return o, fmt.Errorf("--nodes: %q is no number of Nodes", text)
+		}
+		o.nodes = append(o.nodes, count)
+		if o.pods < 1 || o.pods > count*podsPerNode {
+			return o, fmt.Errorf("--pods: %d do not fit on %d Nodes of %d each", o.pods, count, podsPerNode)
+		}
+	}
+	if !isShape(o.shape) {
+		return o, fmt.Errorf("--shape: %q is none of %s", o.shape, strings.Join(shapes(), ", "))
+	}
+	o.sides = strings.Split(*sides, ",")
+	for _, name := range o.sides {
+		if name != "keelson" && name != "stock" {
+			return o, fmt.Errorf("--sides: %q is neither keelson nor stock", name)
+		}
+	}
+	return o, nil
+}
+
+// result is one side's measurement.
+type result struct {
+	seconds float64
+	rate    float64
+}
+
+func run(ctx context.Context, o options) error {
+	fmt.Printf("%d Pods (%s), load average at the start %s\n", o.pods, o.shape, load())
+	fmt.Printf("%8s %10s %12s %14s %s\n", "nodes", "side", "seconds", "Pods/second", "load")
+	for _, nodes := range o.nodes {
+		rates := map[string]float64{}
+		for _, name := range o.sides {
+			r, err := measure(ctx, o, name, nodes)
+			if err != nil {
+				return fmt.Errorf("%s with %d Nodes: %w", name, nodes, err)
+			}
+			rates[name] = r.rate
+			fmt.Printf("%8d %10s %12.1f %14.1f %s\n", nodes, name, r.seconds, r.rate, load())
+		}
+		if rates["stock"] > 0 && rates["keelson"] > 0 {
+			fmt.Printf("%8d      ratio %.2f\n", nodes, rates["keelson"]/rates["stock"])
+		}
+	}
+	return nil
+}
+
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
+
+// measure runs one side from an empty API server to the last binding.
+func measure(ctx context.Context, o options, name string, nodes int) (r result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "keelson-scheduling-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := newSide(name, o.folder, dir)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := s.fill(ctx, nodes, o.pods, o.shape); err != nil {
+		return r, err
+	}
+	bound, err := s.watchBindings(ctx, o.pods)
+	if err != nil {
+		return r, err
+	}
+	if err := s.startScheduler(filepath.Join(dir, "scheduler.log")); err != nil {
+		return r, err
+	}
+	select {
+	case took := <-bound:
+		if took <= 0 {
+			return r, errors.Join(errors.New("the watch ended before all Pods had a Node"), ctx.Err(), s.logTail())
+		}
+		return result{seconds: took.Seconds(), rate: float64(o.pods-1) / took.Seconds()}, nil
+	case <-s.ended:
+		return r, errors.Join(errors.New("the scheduler has ended"), s.logTail())
+	case <-ctx.Done():
+		return r, errors.Join(ctx.Err(), s.logTail())
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// side is an API server and the scheduler for one of the two.
+type side struct {
+	name, folder, dir string
+	group             string
+	server            *envtest.Environment
+	client            dynamic.Interface
+	command           *exec.Cmd
+	ended             chan struct{}
+	log               string
+}
+
+func newSide(name, folder, dir string) (*side, error) {
+	s := &side{name: name, folder: folder, dir: dir, ended: make(chan struct{})}
+	s.server = &envtest.Environment{BinaryAssetsDirectory: filepath.Join(folder, "k8s"), ControlPlaneStartTimeout: time.Minute}
+	if name == "keelson" {
+		s.group = "core.keelson.dev"
+		s.server.CRDDirectoryPaths, s.server.ErrorIfCRDPathMissing = []string{"config/crd/bases"}, true
+	}
+	config, err := s.server.Start()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start an API server: %w", err), s.server.Stop())
+	}
+	config.QPS, config.Burst = -1, -1
+	if s.client, err = dynamic.NewForConfig(config); err != nil {
+		return nil, errors.Join(err, s.server.Stop())
+	}
+	return s, os.WriteFile(s.kubeconfig(), s.server.KubeConfig, 0o600)
+}
+
+func (s *side) kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
+
+func (s *side) resource(name string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: s.group, Version: "v1", Resource: name}
+}
+
+func (s *side) pods() dynamic.ResourceInterface {
+	return s.client.Resource(s.resource("pods")).Namespace(namespace)
+}
+
+// parallelCreations is how many objects are on their way at once.
+const parallelCreations = 32
+
+// fill creates the Nodes and then the Pods.
+func (s *side) fill(ctx context.Context, nodes, pods int, shape string) error {
+	if _, err := s.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Create(ctx, object("v1", "Namespace", namespace, nil), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if _, err := s.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}).Namespace(namespace).Create(ctx, object("v1", "ServiceAccount", "default", nil), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelCreations)
+	for i := range nodes {
+		group.Go(func() error { return s.createNode(ctx, i) })
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("create Nodes: %w", err)
+	}
+	group, ctx = errgroup.WithContext(context.WithoutCancel(ctx))
+	group.SetLimit(parallelCreations)
+	for i := range pods {
+		group.Go(func() error {
+			_, err := s.pods().Create(ctx, pod(s.apiVersion(), i, shape), metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("create Pods: %w", err)
+	}
+	return nil
+}
+
+func (s *side) apiVersion() string {
+	if s.group == "" {
+		return "v1"
+	}
+	return s.group + "/v1"
+}
+
+// createNode writes the status of ours by itself: a subresource is left out of a
+// creation.
+func (s *side) createNode(ctx context.Context, i int) error {
+	nodes := s.client.Resource(s.resource("nodes"))
+	created, err := nodes.Create(ctx, node(s.apiVersion(), i), metav1.CreateOptions{})
+	if err != nil || s.group == "" {
+		return err
+	}
+	created.Object["status"] = nodeStatus()
+	_, err = nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{})
+	return err
+}
+
+// watchBindings sends the time from the first to the last binding, or 0 when the watch
+// ends before.
+func (s *side) watchBindings(ctx context.Context, all int) (<-chan time.Duration, error) {
+	list, err := s.pods().List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	watching, err := s.pods().Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan time.Duration, 1)
+	go func() {
+		defer watching.Stop()
+		bound := map[string]struct{}{}
+		var first time.Time
+		for event := range watching.ResultChan() {
+			pod, ok := event.Object.(*unstructured.Unstructured)
+			if !ok {
+				continue
+			}
+			if on, _, _ := unstructured.NestedString(pod.Object, "spec", "nodeName"); on == "" {
+				continue
+			}
+			if len(bound) == 0 {
+				first = time.Now()
+			}
+			if bound[pod.GetName()] = struct{}{}; len(bound) == all {
+				done <- time.Since(first)
+				return
+			}
+		}
+		done <- 0
+	}()
+	return done, nil
+}
+
+// startScheduler begins to place.
+func (s *side) startScheduler(log string) error {
+	s.log = log
+	path, args := filepath.Join(s.folder, "keelson-manager"), []string{
+		"--kubeconfig", s.kubeconfig(), "--controllers", "scheduler", "--leader-elect=false",
+		"--metrics-bind-address", "0", "--health-bind-address", "0",
+	}
+	if s.name == "stock" {
+		config := filepath.Join(s.dir, "scheduler.yaml")
+		text := fmt.Sprintf("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: false}\nclientConnection: {kubeconfig: %s, qps: 100000, burst: 100000}\n", s.kubeconfig())
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return err
+		}
+		path, args = filepath.Join(s.folder, "stock", "kube-scheduler"), []string{"--config", config, "--secure-port", "0"}
+	}
+	file, err := os.Create(log)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	s.command = exec.Command(path, args...)
+	s.command.Stdout, s.command.Stderr = file, file
+	if err := s.command.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", path, err)
+	}
+	go func() {
+		_ = s.command.Wait() // the log says why it ended
+		close(s.ended)
+	}()
+	return nil
+}
+
+func (s *side) logTail() error {
+	text, err := os.ReadFile(s.log)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("its log ends with:\n%s", text[max(0, len(text)-3000):])
+}
+
+func (s *side) stop() error {
+	if s.command != nil {
+		_ = s.command.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			_ = s.command.Process.Kill()
+			<-s.ended
+		}
+	}
+	return s.server.Stop()
+}
