@@ -162,7 +162,7 @@ func (a *agent) work(ctx context.Context) error {
 		return err
 	}
 	a.events = newRecorder(ctx, a.api, a.settings.name)
-	options := a.lifecycleOptions(ctx)
+	options := a.lifecycleOptions()
 	a.probes = probes.New(ctx, probes.Options{
 		Executor: a.streamer, Clock: a.clock, Record: recordProbes(options.Recorder), Changed: a.probesChanged,
 		Observe: a.metrics.probed,
@@ -205,7 +205,7 @@ func (a *agent) work(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) lifecycleOptions(ctx context.Context) lifecycle.Options {
+func (a *agent) lifecycleOptions() lifecycle.Options {
 	return lifecycle.Options{
 		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: noticingImages{a.images, a.collector.Pulled}, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,

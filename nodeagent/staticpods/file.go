@@ -53,7 +53,7 @@ func (f *Files) Run(ctx context.Context, set func([]*keelsonv1.Pod), started fun
 		klog.FromContext(ctx).Error(err, "Cannot watch manifests, will read them in intervals", "path", f.Path, "interval", f.Interval)
 		watcher = &fsnotify.Watcher{}
 	} else {
-		defer watcher.Close()
+		defer func() { _ = watcher.Close() }() // nothing follows that could fail by it
 	}
 	ticker := f.Clock.NewTicker(f.Interval)
 	defer ticker.Stop()
