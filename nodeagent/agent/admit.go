@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	goruntime "runtime"
 	"slices"
 
 	"github.com/go-logr/logr"
@@ -15,6 +16,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/support"
+	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/staticpods"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
@@ -28,10 +30,30 @@ type refusal struct {
 	Reason, Message string
 }
 
+// Reasons of Pods of another system, as upstream.
+const (
+	reasonOSNotSupported = "PodOSNotSupported"
+	reasonOSLabel        = "PodOSSelectorNodeLabelDoesNotMatch"
+)
+
+// checkOS refuses a Pod of another operating system.
+func checkOS(pod *keelsonv1.Pod) *refusal {
+	if label, ok := pod.Labels[corev1.LabelOSStable]; ok && label != goruntime.GOOS {
+		return &refusal{reasonOSLabel, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if pod.Spec.OS != nil && string(pod.Spec.OS.Name) != goruntime.GOOS {
+		return &refusal{reasonOSNotSupported, "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	return nil
+}
+
 // admitPod checks a Pod once, before anything of it runs, as upstream's kubelet does:
 // whoever wrote spec.nodeName may not have looked at the node. others are the Pods
 // that hold resources here. It returns nil when the Pod fits.
 func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node) *refusal {
+	if r := checkOS(pod); r != nil {
+		return r
+	}
 	if r := checkSupport(pod); r != nil {
 		return r
 	}
@@ -89,8 +111,8 @@ func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable cor
 	}
 	for _, name := range sortedNames(requests) {
 		wanted, taken, capacity := requests[name], used[name], allocatable[name]
-		if wanted.IsZero() {
-			continue
+		if _, has := allocatable[name]; wanted.IsZero() || node.IsExtended(name) && !has {
+			continue // what the node knows nothing of belongs to the cluster, as upstream has it
 		}
 		amount := func(l corev1.ResourceList) int64 {
 			q := l[name]

@@ -57,12 +57,10 @@ func TestAdmitPod(t *testing.T) {
 			pod: func() *keelsonv1.Pod {
 				pod := podAsking("p", "", "")
 				pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "data"}}
-				pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
 				pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{User: "u"}}
 				return pod
 			}(),
 			want: &refusal{"PodFeatureUnsupported", "[spec.containers[0].securityContext.seLinuxOptions: Forbidden: not supported by Keelson yet: nodes set no SELinux labels, " +
-				"spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates, " +
 				"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated]"},
 		},
 		"too much cpu by less than the message can show": {
@@ -80,6 +78,46 @@ func TestAdmitPod(t *testing.T) {
 		"too many Pods": {
 			pod: podAsking("p", "", ""), others: []*keelsonv1.Pod{podAsking("a", "", ""), podAsking("b", "", ""), podAsking("c", "", "")},
 			want: &refusal{"OutOfpods", "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"},
+		},
+		"large pages that are not there": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "", "")
+				pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi")}
+				return pod
+			}(),
+			want: &refusal{"OutOfhugepages-2Mi", "Node didn't have enough resource: hugepages-2Mi, requested: 4194304, used: 0, capacity: 0"},
+		},
+		"a resource of the cluster, which no node counts": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "", "")
+				pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"example.com/licence": resource.MustParse("1")}
+				pod.Spec.Containers[0].Resources.Limits = pod.Spec.Containers[0].Resources.Requests
+				return pod
+			}(),
+		},
+		"another operating system": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "", "")
+				pod.Spec.OS = &corev1.PodOS{Name: corev1.Windows}
+				return pod
+			}(),
+			want: &refusal{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"},
+		},
+		"the label of another operating system": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "", "")
+				pod.Labels = map[string]string{corev1.LabelOSStable: "windows"}
+				return pod
+			}(),
+			want: &refusal{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
+		},
+		"the overhead of its runtime": {
+			pod: func() *keelsonv1.Pod {
+				pod := podAsking("p", "4", "")
+				pod.Spec.Overhead = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m")}
+				return pod
+			}(),
+			want: &refusal{"OutOfcpu", "Node didn't have enough resource: cpu, requested: 4001, used: 0, capacity: 4000"},
 		},
 		"selects this node":    {pod: withSelector(podAsking("p", "", ""), "disk", "ssd")},
 		"selects another node": {pod: withSelector(podAsking("p", "", ""), "disk", "hdd"), want: &refusal{"NodeAffinity", affinity}},

@@ -65,7 +65,13 @@ func (a *agent) nodeAnyway() *keelsonv1.Node {
 		n = &keelsonv1.Node{}
 		n.Name, n.Labels = a.settings.name, node.Labels(a.settings.name, facts.Machine)
 	}
-	n.Status.Allocatable = node.Allocatable(facts)
+	allocatable := node.Allocatable(facts)
+	for name, quantity := range n.Status.Allocatable {
+		if node.IsExtended(name) {
+			allocatable[name] = quantity
+		}
+	}
+	n.Status.Allocatable = allocatable
 	return n
 }
 

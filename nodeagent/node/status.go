@@ -89,10 +89,16 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 // of them, as the kubelet does.
 func keepExtended(status *keelsonv1.NodeStatus, present corev1.ResourceList) {
 	for name, quantity := range present {
-		if strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix) {
+		if IsExtended(name) {
 			status.Capacity[name], status.Allocatable[name] = quantity, quantity
 		}
 	}
+}
+
+// IsExtended says that a resource is none that a machine has by itself: somebody else
+// gives it to a node.
+func IsExtended(name corev1.ResourceName) bool {
+	return strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
 func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {
