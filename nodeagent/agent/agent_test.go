@@ -466,6 +466,8 @@ func (c *fakeCgroups) Owns(string) bool { return true }
 
 func (c *fakeCgroups) Memory(string) (int64, error) { return 0, nil }
 
+func (c *fakeCgroups) Current(string) (cgroups.Settings, error) { return cgroups.Settings{}, nil }
+
 func (c *fakeCgroups) SetBurstable(shares uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

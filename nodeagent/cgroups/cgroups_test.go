@@ -98,11 +98,20 @@ func checkPodCgroup(t *testing.T, m *Manager, class corev1.PodQOSClass) {
 			t.Errorf("%s %s: %s is %q", class, path, file.v1, got)
 		}
 	}
+	current, err := m.Current(path)
+	want := Settings{CPUQuota: new(int64(50000)), CPUPeriod: 100000, Memory: new(int64(64 << 20)), PIDs: new(int64(33))}
+	if diff := cmp.Diff(want, current); diff != "" || err != nil {
+		t.Errorf("%v, its limits (-want +got):\n%s", err, diff)
+	}
 	if err := m.Ensure(path, Settings{CPUQuota: new(int64(Unlimited)), CPUPeriod: 100000, Memory: new(int64(Unlimited)), PIDs: new(int64(Unlimited))}); err != nil {
 		t.Errorf("lifting the limits: %v", err)
 	}
 	if got := m.read(t, "pids", path, "pids.max", "pids.max"); got != "max" {
 		t.Errorf("the lifted limit of processes is %s", got)
+	}
+	want = Settings{CPUQuota: new(int64(Unlimited)), CPUPeriod: 100000, Memory: new(int64(Unlimited)), PIDs: new(int64(Unlimited))}
+	if current, err := m.Current(path); !cmp.Equal(want, current) || err != nil {
+		t.Errorf("without limits it has %+v, %v", current, err)
 	}
 	if usage, err := m.Memory(path); err != nil || usage < 0 {
 		t.Errorf("memory use %d, %v", usage, err)

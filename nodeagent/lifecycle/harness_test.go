@@ -346,7 +346,9 @@ type fakeCgroups struct {
 	mu        sync.Mutex
 	settings  map[string]cgroups.Settings
 	memory    map[string]int64
-	failures  []error
+	// check refuses settings as the kernel would; nil takes all.
+	check    func(cgroups.Settings) error
+	failures []error
 }
 
 func (c *fakeCgroups) fail(err error) {
@@ -370,6 +372,14 @@ func (c *fakeCgroups) Pod(class corev1.PodQOSClass, uid types.UID) string {
 
 func (c *fakeCgroups) Owns(string) bool { return true }
 
+func (c *fakeCgroups) Current(path string) (cgroups.Settings, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.settings[path]
+	s.CPUShares = nil
+	return s, nil
+}
+
 func (c *fakeCgroups) Memory(path string) (int64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -381,6 +391,11 @@ func (c *fakeCgroups) Ensure(path string, s cgroups.Settings) error {
 	defer c.mu.Unlock()
 	if err := c.takeFailureLocked(); err != nil {
 		return err
+	}
+	if c.check != nil {
+		if err := c.check(s); err != nil {
+			return err
+		}
 	}
 	c.settings[path] = s
 	if c.meanwhile != nil {

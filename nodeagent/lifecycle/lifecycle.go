@@ -73,6 +73,8 @@ type Cgroups interface {
 	Owns(path string) bool
 	// Ensure makes the cgroup of a Pod, or changes what it is given.
 	Ensure(path string, s cgroups.Settings) error
+	// Current reads the limits that the cgroup at path has.
+	Current(path string) (cgroups.Settings, error)
 	// Memory is how many bytes are in use below path.
 	Memory(path string) (int64, error)
 	// Remove removes the cgroup of a Pod, whatever its class was.

@@ -134,7 +134,15 @@ func (m *Manager) applyResize(ctx context.Context, pod *keelsonv1.Pod, state run
 	if len(p.Resize) == 0 && had != nil && had.Equal(wanted) {
 		return nil
 	}
-	err := m.resize(ctx, pod, state, p.Resize, had, wanted)
+	var err error
+	if had == nil && m.Cgroups.Owns(state.Sandboxes[0].CgroupParent) { // of an agent before this one
+		var current cgroups.Settings
+		current, err = m.Cgroups.Current(state.Sandboxes[0].CgroupParent)
+		had = &current
+	}
+	if err == nil {
+		err = m.resize(ctx, pod, state, p.Resize, had, wanted)
+	}
 	if ctx.Err() != nil {
 		return err
 	}
@@ -202,7 +210,7 @@ func growth(s resizeStep) int {
 // be refused half-way.
 func (m *Manager) checkShrinking(cgroup string, steps []resizeStep, had *cgroups.Settings, wanted cgroups.Settings) error {
 	var errs []error
-	if had != nil && *wanted.Memory != cgroups.Unlimited && (*had.Memory == cgroups.Unlimited || *wanted.Memory < *had.Memory) {
+	if had != nil && had.Memory != nil && *wanted.Memory != cgroups.Unlimited && (*had.Memory == cgroups.Unlimited || *wanted.Memory < *had.Memory) {
 		if usage, err := m.Cgroups.Memory(cgroup); err != nil {
 			errs = append(errs, err)
 		} else if usage >= *wanted.Memory {

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/cgroups"
+	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
 )
 
@@ -187,6 +189,33 @@ func TestResizeIsTriedAgain(t *testing.T) {
 		}
 		if got := m.updates(); len(got) != 2 {
 			m.t.Errorf("changes %q", got)
+		}
+	})
+}
+
+// TestNextAgentShrinks has the kernel refuse a quota of a Pod below that of a container,
+// as cgroup v1 does, and an agent that does not remember what the Pod has.
+func TestNextAgentShrinks(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		pod := m.run(sized("1", "128Mi"))
+		m.cgroups.mu.Lock()
+		m.cgroups.check = func(s cgroups.Settings) error {
+			state, err := m.runtime.Pod(t.Context(), pod.UID)
+			for _, c := range state.Containers {
+				if c.State == runtime.Running && c.Resources.CPUQuota > *s.CPUQuota {
+					return errors.New("invalid argument")
+				}
+			}
+			return err
+		}
+		m.cgroups.mu.Unlock()
+		m.restart()
+		pod = m.resize(pod, func(p *keelsonv1.Pod) { give(p, "500m", "64Mi") })
+		if c := m.resizeCondition(pod, corev1.PodResizeInProgress); c != nil {
+			m.t.Errorf("condition %+v", c)
+		}
+		if got := m.podCgroup(pod); got != "512 50000 67108864" {
+			m.t.Errorf("the Pod has %s", got)
 		}
 	})
 }

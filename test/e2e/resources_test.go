@@ -165,7 +165,7 @@ func TestOutOfMemoryLoop(t *testing.T) {
 
 func TestForkBombUnderAPodPidsLimit(t *testing.T) {
 	s := newSpace(t)
-	s.nodeConfig("podPidsLimit: 50\nkubeReserved: {cpu: 100m, memory: 100Mi}\n")
+	defer s.nodeConfig("podPidsLimit: 50\nkubeReserved: {cpu: 100m, memory: 100Mi}\nimageGCHighThreshold: 100\nevictionHard: {memory.available: 100Mi}\n")()
 	s.apply(shellPod("bomb", "Never", "i=0; while [ $i -lt 200 ]; do sleep 3600 & i=$((i+1)); done; echo unreachable"))
 	s.podWhen("bomb", "it can make no more processes", func(pod *keelsonv1.Pod) error {
 		return wantIn(logs(t, pod, "c0"), "can't fork")
