@@ -48,6 +48,7 @@ struct siginfo {
 };
 
 #if defined(__x86_64__)
+#define O_NOFOLLOW 0400000
 
 #define SYS_read 0
 #define SYS_write 1
@@ -82,6 +83,7 @@ __asm__(".globl _start\n"
 	"	call run\n");
 
 #elif defined(__aarch64__)
+#define O_NOFOLLOW 0100000
 
 #define SYS_ftruncate 46
 #define SYS_openat 56
@@ -134,7 +136,7 @@ static long sys_write(int fd, const char *data, long length)
 /* Opens a log file for appending. */
 static int sys_open_log(const char *path)
 {
-	return (int)call(SYS_openat, AT_FDCWD, (long)path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640, 0);
+	return (int)call(SYS_openat, AT_FDCWD, (long)path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640, 0);
 }
 
 static void sys_close(int fd)

@@ -18,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/state"
 )
 
 const (
@@ -226,7 +227,7 @@ func fallsBackToLogs(pod *keelsonv1.Pod, container string) bool {
 }
 
 func readAtMost(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := state.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}

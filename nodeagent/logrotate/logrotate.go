@@ -21,11 +21,13 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/nodeagent/logs"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/state"
 )
 
 // Containers is what the runtime holds; runtime.Storage has it.
@@ -210,7 +212,7 @@ func (r *Rotator) putAside(ctx context.Context, c runtime.Container) error {
 // compress replaces a file by a compressed one with logs.CompressedSuffix. When it is
 // interrupted one of both is whole and has its name.
 func compress(ctx context.Context, path string) (err error) {
-	from, err := os.Open(path)
+	from, err := state.OpenRegular(path)
 	if err != nil {
 		return err
 	}
@@ -220,7 +222,7 @@ func compress(ctx context.Context, path string) (err error) {
 		return err
 	}
 	temporary := path + logs.TemporarySuffix
-	to, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	to, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, info.Mode().Perm())
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/keelson-dev/keelson/nodeagent/state"
 )
 
 // Options say which part of a container's log a reader wants.
@@ -44,7 +46,7 @@ const timeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 // are not in the format are skipped. When the file is replaced or cut while it is
 // followed, as by rotation, the rest of the old one comes first.
 func Read(ctx context.Context, path string, o Options, out Output) error {
-	file, err := os.Open(path)
+	file, err := state.OpenRegular(path)
 	if err != nil {
 		return fmt.Errorf("open container log: %w", err)
 	}
@@ -203,7 +205,7 @@ func (r *reader) turnTo(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	file, err := os.Open(name)
+	file, err := state.OpenRegular(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return name != r.path, nil // compressed or removed in this moment: look again
 	}

@@ -356,3 +356,20 @@ func (b *lockedBuffer) waitFor(t *testing.T, text string) {
 		}
 	}
 }
+
+func TestLinkInThePlaceOfALogIsNotFollowed(t *testing.T) {
+	secret, log := filepath.Join(t.TempDir(), "secret"), filepath.Join(t.TempDir(), "0.log")
+	if err := os.WriteFile(secret, []byte("2026-01-01T00:00:00.000000000Z stdout F a secret of the machine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, log); err != nil { // by a Pod that mounts /var/log of the machine
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := Read(t.Context(), log, Options{}, Output{Stdout: &out}); err == nil || out.String() != "" {
+		t.Errorf("read %q, error %v", out.String(), err)
+	}
+	if text, err := Tail(log, 10, 1000); err == nil || text != "" {
+		t.Errorf("the end is %q, error %v", text, err)
+	}
+}

@@ -1,11 +1,15 @@
 package volumes
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -113,5 +117,72 @@ func TestParseMounts(t *testing.T) {
 	}
 	if _, err := parseMounts(strings.NewReader("nonsense\n"), "/"); err == nil {
 		t.Error("nonsense was understood")
+	}
+}
+
+// TestSubPathOfAVolumeThatSomebodyChanges swaps a folder of the volume for a link out of it
+// as fast as it can: whatever is opened has to lie in the volume, and nothing may be made
+// outside.
+func TestSubPathOfAVolumeThatSomebodyChanges(t *testing.T) {
+	outside, volume := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "mark"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	swapped, real, link := filepath.Join(volume, "swapped"), filepath.Join(volume, "real"), filepath.Join(volume, "link")
+	if err := os.MkdirAll(filepath.Join(real, "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("real", swapped); err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for turn := 0; ; turn++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			target := [2]string{"real", outside}[turn%2]
+			// In between the folder may be made where the link was.
+			if err := os.RemoveAll(swapped); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+				t.Error(err)
+				return
+			}
+			if err := os.Symlink(target, swapped); err != nil && !errors.Is(err, fs.ErrExist) {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	opened := 0
+	for i := range 3000 {
+		path := []string{"swapped/deep", "swapped/made", "swapped"}[i%3]
+		if err := makeSubPath(volume, path); err != nil {
+			continue
+		}
+		open, _, err := openIn(volume, path)
+		if err != nil {
+			continue
+		}
+		opened++
+		where, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", open.Fd()))
+		if err != nil || where != volume && !strings.HasPrefix(where, volume+"/") {
+			t.Errorf("opened %s, %v", where, err)
+		}
+		open.Close()
+	}
+	close(stop)
+	<-done
+	entries, err := os.ReadDir(outside)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the folder outside holds %v, %v", entries, err)
+	}
+	if opened == 0 {
+		t.Error("nothing could be opened: the test shows nothing")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/nodeagent/logs"
@@ -92,7 +93,7 @@ func (l *logFile) flush(bytes int) {
 
 // open opens the file at the path, and makes it if there is none.
 func (l *logFile) open() (*os.File, error) {
-	return os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	return os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o640)
 }
 
 // reopen turns to the file that is at the path now. When there cannot be one, it goes on
