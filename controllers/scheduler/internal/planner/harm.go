@@ -5,8 +5,6 @@ import (
 	"math"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/state"
 )
 
@@ -53,7 +51,7 @@ func takeFromBudgets(pod *state.PodInfo, budgets []Budget, allowed []int32) bool
 	}
 	for i := range budgets {
 		budget := &budgets[i]
-		if budget.Namespace != pod.Pod.Namespace || budget.Selector.Empty() || !budget.Selector.Matches(labels.Set(pod.Labels())) {
+		if budget.Namespace != pod.Pod.Namespace || budget.Selector.Empty() || !budget.Selector.Matches(pod.Labels()) {
 			continue
 		}
 		if budget.Disrupted(pod.Pod.Name) {

@@ -2,8 +2,6 @@ package state
 
 import (
 	"iter"
-
-	"k8s.io/apimachinery/pkg/labels"
 )
 
 // TermKind tells kinds of terms of Pods that have a Node apart.
@@ -64,7 +62,7 @@ func (s *Snapshot) countTerms(place int, info *NodeInfo, sign int64) {
 // that selects pod, the Nodes of those Pods and the uses there: the number of Pods, or
 // the sum of weights.
 func (s *Snapshot) Selecting(kind TermKind, pod *PodInfo) iter.Seq2[*Term, iter.Seq2[*NodeInfo, int64]] {
-	var namespaceLabels labels.Set = s.namespaces[pod.Pod.Namespace]
+	namespaceLabels := s.namespaces[pod.Pod.Namespace]
 	return func(yield func(*Term, iter.Seq2[*NodeInfo, int64]) bool) {
 		for _, entry := range s.terms[kind] {
 			if !entry.term.Matches(pod, namespaceLabels) {
