@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -24,8 +25,10 @@ type store struct {
 	objects map[string]*unstructured.Unstructured
 	// before sees every writing call and can refuse it.
 	before func(call string) error
-	// sizes are all pairs of sizes that there ever were, newest last.
+	// calls are all writing ones, newest last.
 	calls []string
+	// broken names the one whose Pods never become available.
+	broken string
 }
 
 var notFound = schema.GroupResource{Resource: resource}
@@ -45,6 +48,9 @@ func (s *store) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...st
 	}
 	rc = rc.DeepCopy()
 	replicas, _, _ := unstructured.NestedInt64(rc.Object, "spec", "replicas")
+	if name == s.broken {
+		replicas = 0
+	}
 	return rc, unstructured.SetNestedField(rc.Object, replicas, "status", "availableReplicas")
 }
 
@@ -229,6 +235,36 @@ replicationcontroller "my-web-v1" rolled back from "my-web-v2"
 		t.Errorf("output (-want +got):\n%s", diff)
 	}
 	s.mustHaveOnly(t, "my-web-v1")
+}
+
+// TestUpdatePeriodIsWaitedAfterEachGrowth: four of them for four Pods.
+func TestUpdatePeriodIsWaitedAfterEachGrowth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := Run(t.Context(), Options{
+			API: newStore(t), Old: "my-web-v1", Manifest: manifest(t, "my-web-v2", "v2", ""),
+			UpdatePeriod: 10 * time.Second, Timeout: time.Minute, Out: &strings.Builder{},
+		})
+		if took := time.Since(began); err != nil || took != 40*time.Second {
+			t.Errorf("took %s, want 40s; %v", took, err)
+		}
+	})
+}
+
+// TestNothingMovesForTooLong: Pods that never become available end the update, not the
+// cluster.
+func TestNothingMovesForTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t)
+		s.broken = "my-web-v2"
+		_, err := s.run(t, false)
+		if err == nil || !strings.Contains(err.Error(), "after 1m0s (--timeout) still 0 of 1 Pods of my-web-v2 are available") {
+			t.Errorf("got %v", err)
+		}
+		if sizeOf(s.objects["my-web-v1"]) != 4 {
+			t.Errorf("the old one has lost Pods: %d", sizeOf(s.objects["my-web-v1"]))
+		}
+	})
 }
 
 func TestRunRefuses(t *testing.T) {

@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -55,6 +56,9 @@ func settingsOf(d *appsv1.Deployment) (settings, error) {
 	}
 	if seconds := valueOr(d.Spec.ProgressDeadlineSeconds, defaultDeadline); seconds != math.MaxInt32 {
 		s.deadline = time.Duration(seconds) * time.Second
+	}
+	if d.Spec.Selector == nil {
+		return s, errors.New("spec.selector is missing: say by which labels the Pods are found")
 	}
 	var err error
 	if s.selector, err = metav1.LabelSelectorAsSelector(d.Spec.Selector); err != nil {

@@ -11,6 +11,7 @@ package replicaset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,8 +70,11 @@ func ownerOf(rs *appsv1.ReplicaSet) replicas.Owner {
 		owner.Replicas = *rs.Spec.Replicas
 	}
 	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
-	if err != nil {
+	switch {
+	case err != nil:
 		owner.Invalid = fmt.Errorf("spec.selector cannot be used: %w", err)
+	case rs.Spec.Selector == nil:
+		owner.Invalid = errors.New("spec.selector is missing: say by which labels the Pods are found")
 	}
 	owner.Selector = selector
 	return owner
