@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +16,10 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
-// node is a machine of a test: each Pod takes of its disk.
+// node is a machine of a test: each Pod takes of its disk. What the Manager calls and
+// what the test does meanwhile hold mu.
 type node struct {
+	mu                      sync.Mutex
 	available, images, dead int64 // MiB
 	pods                    map[string]int64
 	order                   []*keelsonv1.Pod
@@ -36,9 +39,22 @@ func (n *node) add(pod *keelsonv1.Pod, mebibytes int64) {
 	n.order = append(n.order, pod)
 }
 
+// stop is the end of a slow Pod.
+func (n *node) stop(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopped(name)
+}
+
 func (n *node) stopped(name string) {
 	n.running[name] = false
 	n.available += n.pods[name]
+}
+
+func (n *node) note(line string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log = append(n.log, line)
 }
 
 func (n *node) options() Options {
@@ -46,36 +62,54 @@ func (n *node) options() Options {
 		Thresholds: []Threshold{{Signal: NodeFsAvailable, Value: quantity("100Mi")}},
 		Transition: 5 * time.Minute, Clock: clock.RealClock{},
 		Observe: func(context.Context) (Look, error) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			return Look{Observations: Observations{NodeFsAvailable: {n.available * mib, 1000 * mib}}}, n.observeErr
 		},
 		Measure: func(_ context.Context, pod *keelsonv1.Pod, parts Part) *Usage {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			if parts != PartDisk {
 				return nil
 			}
 			return onDiskOf(n.pods[pod.Name]*mib, 0, 0)
 		},
-		Pods: func() []*keelsonv1.Pod { return slices.Clone(n.order) },
+		Pods: func() []*keelsonv1.Pod {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return slices.Clone(n.order)
+		},
 		Evict: func(_ context.Context, e Eviction) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.log = append(n.log, "evict "+e.Pod.Name)
 			n.order = slices.DeleteFunc(n.order, func(p *keelsonv1.Pod) bool { return p.Name == e.Pod.Name })
 			if !n.slow {
 				n.stopped(e.Pod.Name)
 			}
 		},
-		Cleaned: func(pod *keelsonv1.Pod) bool { return !n.running[pod.Name] },
+		Cleaned: func(pod *keelsonv1.Pod) bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return !n.running[pod.Name]
+		},
 		ReclaimContainers: func(context.Context) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.log = append(n.log, "containers")
 			n.available, n.dead = n.available+n.dead, 0
 			return nil
 		},
 		ReclaimImages: func(context.Context) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.log = append(n.log, "images")
 			n.available, n.images = n.available+n.images, 0
 			return nil
 		},
-		Warn:    func(reason, message string) { n.log = append(n.log, reason+": "+message) },
-		Changed: func() { n.log = append(n.log, "changed") },
-		Count:   func(signal string) { n.log = append(n.log, "count "+signal) },
+		Warn:    func(reason, message string) { n.note(reason + ": " + message) },
+		Changed: func() { n.note("changed") },
+		Count:   func(signal string) { n.note("count " + signal) },
 	}
 }
 
@@ -123,9 +157,9 @@ func TestPodsAreEndedOneByOne(t *testing.T) {
 	n.add(podOf("stays", important(1)), 30)
 	run(t, n, time.Minute, func(*Manager) {
 		time.Sleep(9 * time.Second) // it waits for the first one
-		n.stopped("large")
+		n.stop("large")
 		time.Sleep(2 * time.Second)
-		n.stopped("small")
+		n.stop("small")
 	})
 	want := []string{"changed",
 		met, "containers", "images", "count nodefs.available", "evict large",
