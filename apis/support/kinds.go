@@ -60,7 +60,7 @@ func nodeTable() Table {
 		"spec.configSource":        refused("a node agent reads its own configuration file"),
 		"spec.externalID":          refused("upstream has retired it"),
 		"spec.podPreemptionPolicy": refused("the scheduler does not preempt"),
-		"spec.taints[*].effect":    only("nothing evicts Pods", string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule)),
+		"spec.taints[*].effect":    supported(),
 	}}
 	t.with("spec.", supported(), "unschedulable", "taints")
 	return t.with("spec.taints[*].", supported(), "key", "value", "timeAdded")

@@ -41,7 +41,7 @@ func podTable() Table {
 		"spec.resourceClaims":                   refused("dynamic resources are not allocated"),
 		"spec.resources":                        supported(),
 		"spec.os.name":                          only("nodes run Linux", string(corev1.Linux)),
-		"spec.tolerations[*].tolerationSeconds": {Level: Refused, Note: "nothing evicts Pods", exempt: inDefaultToleration},
+		"spec.tolerations[*].tolerationSeconds": supported(),
 	}}
 	t.with("spec.", supported(),
 		"containers", "restartPolicy", "terminationGracePeriodSeconds", "dnsConfig", "nodeSelector", "hostNetwork",
@@ -183,22 +183,4 @@ func withHandlers(t Table, prefix string) {
 	t.with(prefix, supported(), "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.scheme", "httpGet.httpHeaders")
 	t.with(prefix+"httpGet.httpHeaders[*].", supported(), "name", "value")
 	t.with(prefix+"httpGet.", refused("HTTP/2 is spoken with HTTPS; upstream has it switched off otherwise"), "protocol")
-}
-
-// IsDefaultToleration says whether toleration is one of the two that upstream's
-// DefaultTolerationSeconds plugin adds to every Pod. They pass although they carry
-// seconds: copies of Pods from a stock cluster have them, and leaving them out
-// changes nothing as long as nothing evicts.
-func IsDefaultToleration(toleration corev1.Toleration) bool {
-	const defaultSeconds = 300
-	return (toleration.Key == corev1.TaintNodeNotReady || toleration.Key == corev1.TaintNodeUnreachable) &&
-		toleration.Operator == corev1.TolerationOpExists &&
-		toleration.Value == "" &&
-		toleration.Effect == corev1.TaintEffectNoExecute &&
-		toleration.TolerationSeconds != nil && *toleration.TolerationSeconds == defaultSeconds
-}
-
-func inDefaultToleration(parent reflect.Value) bool {
-	toleration, ok := parent.Interface().(corev1.Toleration)
-	return ok && IsDefaultToleration(toleration)
 }

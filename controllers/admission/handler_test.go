@@ -65,7 +65,7 @@ func requestFor(kind string, operation admissionv1.Operation, object, old string
 
 const (
 	podJSON  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","namespace":"ns","uid":"u"},"spec":{"containers":[{"name":"c","image":"i"}]}}`
-	podFrom  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","securityContext":{"seLinuxOptions":{"user":"x"}}}]}}`
+	podFrom  = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","volumeDevices":[{"name":"d","devicePath":"/d"}]}]}}`
 	podOther = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`
 )
 
@@ -89,7 +89,7 @@ func TestHandle(t *testing.T) {
 		"upstream refuses, Keelson too": {
 			request: requestFor("Pod", admissionv1.Create, podFrom, ""), oracle: fakeOracle{err: imageMissing}, wantAsked: true,
 			wantCode: http.StatusUnprocessableEntity,
-			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].securityContext.seLinuxOptions: Forbidden: not supported by Keelson yet: nodes set no SELinux labels]`},
+			want:     `Pod.core.keelson.dev "a" is invalid: [spec.containers[0].image: Required value, spec.containers[0].volumeDevices: Forbidden: not supported by Keelson yet: claims of storage are not bound yet]`},
 		"a plugin of the host refuses": {
 			request: requestFor("Pod", admissionv1.Create, podJSON, ""), wantAsked: true,
 			oracle:   fakeOracle{err: apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "a", errors.New("not today"))},

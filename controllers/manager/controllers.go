@@ -26,6 +26,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
 	"github.com/keelson-dev/keelson/controllers/statefulset"
+	"github.com/keelson-dev/keelson/controllers/tainteviction"
 	"github.com/keelson-dev/keelson/controllers/ttlafterfinished"
 )
 
@@ -84,6 +85,9 @@ func controllers() []controller {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName, ConfigFile: o.SchedulerConfig})
 		}},
 		{name: "node", add: addNode},
+		{name: "tainteviction", add: func(mgr ctrl.Manager, _ Options) error {
+			return tainteviction.Add(mgr, tainteviction.Options{})
+		}},
 		{name: "nodeaccess", add: func(mgr ctrl.Manager, _ Options) error {
 			return nodeaccess.Add(mgr, nodeaccess.Options{})
 		}},
@@ -124,6 +128,10 @@ func addNode(mgr ctrl.Manager, o Options) error {
 		ClusterCIDR: cluster,
 		MaskSize:    o.NodeCIDRMaskSize,
 		GracePeriod: o.NodeMonitorGracePeriod.Duration,
+		Rates: node.Rates{
+			Eviction: o.NodeEvictionRate, Secondary: o.SecondaryNodeEvictionRate,
+			UnhealthyZone: o.UnhealthyZoneThreshold, LargeCluster: o.LargeClusterSizeThreshold,
+		},
 	})
 }
 

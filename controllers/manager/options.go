@@ -15,6 +15,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
+	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 )
 
@@ -61,6 +62,14 @@ type Options struct {
 	// NodeMonitorGracePeriod is how long a Node may be silent before its Ready
 	// condition becomes Unknown.
 	NodeMonitorGracePeriod metav1.Duration `json:"nodeMonitorGracePeriod,omitempty"`
+	// NodeEvictionRate is how many silent nodes per second and zone lose their Pods,
+	// SecondaryNodeEvictionRate the same in a zone of more than LargeClusterSizeThreshold
+	// nodes of which the share UnhealthyZoneThreshold is silent; in a smaller one nobody
+	// does.
+	NodeEvictionRate          float64 `json:"nodeEvictionRate,omitempty"`
+	SecondaryNodeEvictionRate float64 `json:"secondaryNodeEvictionRate,omitempty"`
+	UnhealthyZoneThreshold    float64 `json:"unhealthyZoneThreshold,omitempty"`
+	LargeClusterSizeThreshold int     `json:"largeClusterSizeThreshold,omitempty"`
 	// SchedulerName is the value of spec.schedulerName of the Pods to schedule.
 	SchedulerName string `json:"schedulerName,omitempty"`
 	// SchedulerConfig is the path of a KubeSchedulerConfiguration, whose profiles take the
@@ -109,6 +118,7 @@ type Webhook struct {
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
+	rates := node.DefaultRates()
 	return &Options{
 		Mode:        Standalone,
 		Controllers: []string{"*"},
@@ -125,11 +135,13 @@ func NewOptions() *Options {
 		NodeCIDRMaskSize:       24,
 		NodePortRange:          "30000-32767",
 		NodeMonitorGracePeriod: metav1.Duration{Duration: 40 * time.Second},
-		SchedulerName:          keelsonv1.DefaultSchedulerName,
-		Webhook:                Webhook{BindAddress: "0.0.0.0", Port: 9443},
-		MetricsBindAddress:     "127.0.0.1:8080",
-		HealthBindAddress:      "127.0.0.1:8081",
-		ReconciliationTimeout:  metav1.Duration{Duration: time.Minute},
+		NodeEvictionRate:       rates.Eviction, SecondaryNodeEvictionRate: rates.Secondary,
+		UnhealthyZoneThreshold: rates.UnhealthyZone, LargeClusterSizeThreshold: rates.LargeCluster,
+		SchedulerName:         keelsonv1.DefaultSchedulerName,
+		Webhook:               Webhook{BindAddress: "0.0.0.0", Port: 9443},
+		MetricsBindAddress:    "127.0.0.1:8080",
+		HealthBindAddress:     "127.0.0.1:8081",
+		ReconciliationTimeout: metav1.Duration{Duration: time.Minute},
 	}
 }
 
@@ -170,6 +182,10 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
+	fs.Float64Var(&o.NodeEvictionRate, "node-eviction-rate", o.NodeEvictionRate, "Silent Nodes per second and zone whose Pods are sent away.")
+	fs.Float64Var(&o.SecondaryNodeEvictionRate, "secondary-node-eviction-rate", o.SecondaryNodeEvictionRate, "The same in a large zone of which a good part is silent; in a small one it is 0.")
+	fs.Float64Var(&o.UnhealthyZoneThreshold, "unhealthy-zone-threshold", o.UnhealthyZoneThreshold, "Share of silent Nodes from which on that is so (at least 3).")
+	fs.IntVar(&o.LargeClusterSizeThreshold, "large-cluster-size-threshold", o.LargeClusterSizeThreshold, "Number of Nodes above which a zone is large.")
 	fs.StringVar(&o.SchedulerName, "scheduler-name", o.SchedulerName, "Schedules the Pods whose spec.schedulerName is this, unless --scheduler-config names profiles.")
 	fs.StringVar(&o.SchedulerConfig, "scheduler-config", o.SchedulerConfig, "Path of a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, plug-ins with their weights and arguments, backoff. Empty: upstream's defaults.")
 }
@@ -193,10 +209,27 @@ func (o *Options) Validate() error {
 		o.validateEndpoints(),
 		o.validateServing(),
 		positive("--node-monitor-grace-period", o.NodeMonitorGracePeriod),
+		o.validateEviction(),
 		positive("--reconciliation-timeout", o.ReconciliationTimeout),
 		notEmpty("--scheduler-name", o.SchedulerName),
 		o.validateScheduler(),
 	)
+}
+
+func (o *Options) validateEviction() error {
+	var problems []error
+	for flag, rate := range map[string]float64{"--node-eviction-rate": o.NodeEvictionRate, "--secondary-node-eviction-rate": o.SecondaryNodeEvictionRate} {
+		if rate < 0 {
+			problems = append(problems, fmt.Errorf("%s: %v is negative: set Nodes per second, or 0 for none", flag, rate))
+		}
+	}
+	if share := o.UnhealthyZoneThreshold; share < 0 || share > 1 {
+		problems = append(problems, fmt.Errorf("--unhealthy-zone-threshold: %v is no share: set one from 0 to 1", share))
+	}
+	if o.LargeClusterSizeThreshold < 0 {
+		problems = append(problems, fmt.Errorf("--large-cluster-size-threshold: %d is negative", o.LargeClusterSizeThreshold))
+	}
+	return errors.Join(problems...)
 }
 
 func (o *Options) validateScheduler() error {

@@ -40,6 +40,8 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"a renewal without a second try":   {func(o *Options) { o.LeaderElection.RetryPeriod.Duration = 9 * time.Second }, []string{"--leader-elect-renew-deadline"}},
 		"a webhook over plain HTTP":        {func(o *Options) { o.Webhook.URL = "http://localhost:1" }, []string{"--webhook-url"}},
 		"a webhook port out of range":      {func(o *Options) { o.Webhook.Port = 0 }, []string{"--webhook-port"}},
+		"a negative rate":                  {func(o *Options) { o.NodeEvictionRate = -1 }, []string{"--node-eviction-rate"}},
+		"more than all nodes":              {func(o *Options) { o.UnhealthyZoneThreshold = 55 }, []string{"--unhealthy-zone-threshold"}},
 		"no grace":                         {func(o *Options) { o.NodeMonitorGracePeriod.Duration = 0 }, []string{"--node-monitor-grace-period"}},
 		"several at once": {func(o *Options) { o.Mode, o.SchedulerName, o.HealthBindAddress = "x", "", "nowhere" },
 			[]string{"--mode", "--scheduler-name", "--health-bind-address"}},
@@ -75,8 +77,8 @@ func TestControllersAreSwitched(t *testing.T) {
 		"one only":                           {Standalone, []string{"scheduler"}, []string{"scheduler"}},
 		"nothing":                            {Standalone, nil, nil},
 		"the last word counts":               {Standalone, []string{"-scheduler", "scheduler"}, []string{"scheduler"}},
-		"a guest leaves hygiene to its host": {Guest, []string{"*"}, without("garbagecollector", "namespace", "serviceaccount", "rootca")},
-		"a guest told otherwise":             {Guest, []string{"*", "namespace"}, without("garbagecollector", "serviceaccount", "rootca")},
+		"a guest leaves hygiene to its host": {Guest, []string{"*"}, without(hygieneNames()...)},
+		"a guest told otherwise":             {Guest, []string{"*", "namespace"}, without(slices.DeleteFunc(hygieneNames(), func(name string) bool { return name == "namespace" })...)},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,8 +1,10 @@
 // Package node looks after Nodes: it gives each a Pod range, judges from its Lease
 // whether its agent is alive, and translates conditions into taints that keep new
-// Pods away.
+// Pods away and, zone by zone and not too fast, send away those that are there. The
+// Pods of a silent node are taken out of service.
 //
-// It never evicts Pods and never talks to machines. Pod ranges are decided by the
+// It never deletes Pods (controllers/tainteviction does) and never talks to machines.
+// Pod ranges are decided by the
 // one leader from the Nodes it lists, its own writes included; no other record
 // exists. When an agent was last heard of is kept in memory and measured on this
 // process's clock: after a restart, or after the API server was away for longer than
@@ -12,6 +14,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -46,6 +49,9 @@ type Options struct {
 	MaskSize    int
 	// GracePeriod is how long an agent may be silent.
 	GracePeriod time.Duration
+	// Rates bound how fast Pods are sent away from silent nodes; the zero value means
+	// DefaultRates.
+	Rates Rates
 	// Clock measures silence; nil means the real one.
 	Clock clock.PassiveClock
 }
@@ -66,6 +72,9 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *R
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Rates == (Rates{}) {
+		o.Rates = DefaultRates()
+	}
 	return &Reconciler{client: c, recorder: recorder, options: o, heard: map[string]heartbeat{}}
 }
 
@@ -78,6 +87,12 @@ func Add(mgr ctrl.Manager, o Options) error {
 		return o.GetNamespace() == keelsonv1.NodeLeaseNamespace
 	})
 	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("node-controller"), o)
+	if err := addZones(mgr, r.options); err != nil {
+		return err
+	}
+	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &keelsonv1.Pod{}, byNode, nodesOf); err != nil {
+		return fmt.Errorf("index Pods by node: %w", err)
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&keelsonv1.Node{}).
@@ -112,8 +127,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.write(ctx, node, updated); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if rangeErr != nil {
-		return ctrl.Result{}, rangeErr
+	if err := errors.Join(rangeErr, r.markPodsNotReady(ctx, updated)); err != nil {
+		return ctrl.Result{}, err
 	}
 	// At least a second: the moment itself must be over.
 	return ctrl.Result{RequeueAfter: max(silentIn, time.Second)}, nil

@@ -14,3 +14,7 @@ func eventNotReady(recorder events.EventRecorder, node *keelsonv1.Node) {
 func eventNoRange(recorder events.EventRecorder, node *keelsonv1.Node, err error) {
 	recorder.Eventf(node, nil, corev1.EventTypeWarning, "CIDRNotAvailable", "AllocatingRange", "Node %s gets no Pod range: %v", node.Name, err)
 }
+
+func eventNodeNotReady(recorder events.EventRecorder, pod *keelsonv1.Pod) {
+	recorder.Eventf(pod, nil, corev1.EventTypeWarning, "NodeNotReady", "Monitoring", "Node is not ready")
+}

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/support"
 )
 
 // DefaultServiceAccount is the account of a Pod that names none.
@@ -33,7 +32,7 @@ func Default(pod *keelsonv1.Pod) {
 	if !mirror(pod) {
 		defaultServiceAccount(&pod.Spec)
 	}
-	dropDefaultTolerations(&pod.Spec)
+	addDefaultTolerations(&pod.Spec)
 	holdBoundPod(pod)
 }
 
@@ -83,17 +82,23 @@ func defaultServiceAccount(spec *corev1.PodSpec) {
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
 }
 
-// dropDefaultTolerations removes the two tolerations that upstream adds to every
-// Pod. Nothing evicts by taint yet, and a toleration that says "for 300 s" must
-// not stand in a Pod that will stay for ever.
-func dropDefaultTolerations(spec *corev1.PodSpec) {
-	var kept []corev1.Toleration
-	for _, t := range spec.Tolerations {
-		if !support.IsDefaultToleration(t) {
-			kept = append(kept, t)
+// defaultTolerationSeconds is how long a Pod that says nothing stays on a node that is
+// not ready or silent; upstream's default.
+const defaultTolerationSeconds = 300
+
+// addDefaultTolerations lets Pods that say nothing stay for a while on a node in trouble,
+// as upstream's DefaultTolerationSeconds plugin.
+func addDefaultTolerations(spec *corev1.PodSpec) {
+	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		said := slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool {
+			return (t.Key == key || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
+		})
+		if !said {
+			spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
+				Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(defaultTolerationSeconds)),
+			})
 		}
 	}
-	spec.Tolerations = kept
 }
 
 // holdBoundPod sets the finalizer that goes with spec.nodeName. A Pod that nobody

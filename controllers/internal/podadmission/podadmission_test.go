@@ -25,6 +25,7 @@ func TestDefault(t *testing.T) {
 		pod := &keelsonv1.Pod{Spec: corev1.PodSpec{
 			ServiceAccountName: "default", DeprecatedServiceAccount: "default",
 			EnableServiceLinks: new(true),
+			Tolerations:        []corev1.Toleration{toleration(corev1.TaintNodeNotReady, 300), toleration(corev1.TaintNodeUnreachable, 300)},
 		}}
 		change(pod)
 		return pod
@@ -33,7 +34,7 @@ func TestDefault(t *testing.T) {
 		pod  keelsonv1.Pod
 		want *keelsonv1.Pod
 	}{
-		"an empty Pod gets the default account and priority": {
+		"an empty Pod gets the default account and tolerations": {
 			want: completed(func(*keelsonv1.Pod) {})},
 		"the old name of the account field counts": {
 			pod: keelsonv1.Pod{Spec: corev1.PodSpec{DeprecatedServiceAccount: "robot"}},
@@ -50,15 +51,16 @@ func TestDefault(t *testing.T) {
 			want: completed(func(p *keelsonv1.Pod) {
 				p.Spec.Priority, p.Spec.PreemptionPolicy = new(int32(7)), new(corev1.PreemptNever)
 			})},
-		"only upstream's own tolerations are dropped": {
-			pod: keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{
-				toleration(corev1.TaintNodeNotReady, 300), forEver, toleration(corev1.TaintNodeUnreachable, 300), toleration(corev1.TaintNodeUnreachable, 10), toleration("mine", 300)}}},
+		"what a Pod tolerates itself is not said again": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{forEver, toleration("mine", 300)}}},
 			want: completed(func(p *keelsonv1.Pod) {
-				p.Spec.Tolerations = []corev1.Toleration{forEver, toleration(corev1.TaintNodeUnreachable, 10), toleration("mine", 300)}
+				p.Spec.Tolerations = []corev1.Toleration{forEver, toleration("mine", 300), toleration(corev1.TaintNodeUnreachable, 300)}
 			})},
-		"no toleration left is no list": {
-			pod:  keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{toleration(corev1.TaintNodeNotReady, 300)}}},
-			want: completed(func(*keelsonv1.Pod) {})},
+		"everything is tolerated already": {
+			pod: keelsonv1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}},
+			want: completed(func(p *keelsonv1.Pod) {
+				p.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+			})},
 		"a Pod with a node is held by its finalizer": {
 			pod: keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"x/y"}}, Spec: corev1.PodSpec{NodeName: "n1"}},
 			want: completed(func(p *keelsonv1.Pod) {
