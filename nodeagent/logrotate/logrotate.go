@@ -144,7 +144,7 @@ func restore(path string) error {
 
 // due says that the log is too large, or not at its path.
 func (r *Rotator) due(path string) (bool, error) {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
@@ -156,7 +156,7 @@ func (r *Rotator) due(path string) (bool, error) {
 
 // rotate works on one log.
 func (r *Rotator) rotate(ctx context.Context, c runtime.Container) error {
-	if _, err := os.Stat(c.LogPath); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(c.LogPath); errors.Is(err, fs.ErrNotExist) {
 		// Renamed by an agent that died then, or the writer could not be told: what was
 		// put aside last may still be written.
 		return r.Containers.ReopenLog(ctx, c.ID)
@@ -222,7 +222,7 @@ func compress(ctx context.Context, path string) (err error) {
 		return err
 	}
 	temporary := path + logs.TemporarySuffix
-	to, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, info.Mode().Perm())
+	to, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, info.Mode().Perm())
 	if err != nil {
 		return err
 	}

@@ -227,3 +227,36 @@ func TestRotationStopsAnywhere(t *testing.T) {
 		w.want(map[string]string{".20260102-030405.gz": "one ", "": "two "})
 	})
 }
+
+// TestLinksAreNotFollowed: a Pod that mounts the machine's logs can write beside them.
+func TestLinksAreNotFollowed(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	const text = "a secret of the machine"
+	if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what, log string) {
+		t.Helper()
+		if err := compress(t.Context(), log); err == nil {
+			t.Errorf("%s: compressed", what)
+		}
+		if data, err := os.ReadFile(secret); err != nil || string(data) != text {
+			t.Errorf("%s: the machine's file holds %q, %v", what, data, err)
+		}
+		if _, err := os.Stat(log + ".gz"); err == nil {
+			t.Errorf("%s: there is a compressed copy", what)
+		}
+	}
+	link := func(path string) {
+		t.Helper()
+		if err := os.Symlink(secret, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside := newWriter(t).path + ".20260101-000000"
+	link(aside)
+	check("a link that looks put aside", aside)
+	log := newWriter(t).path
+	link(log + ".tmp")
+	check("a link in the place of what is being compressed", log)
+}

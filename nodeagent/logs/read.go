@@ -46,7 +46,7 @@ const timeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 // are not in the format are skipped. When the file is replaced or cut while it is
 // followed, as by rotation, the rest of the old one comes first.
 func Read(ctx context.Context, path string, o Options, out Output) error {
-	file, err := state.OpenRegular(path)
+	file, err := openLog(path)
 	if err != nil {
 		return fmt.Errorf("open container log: %w", err)
 	}

@@ -373,3 +373,31 @@ func TestLinkInThePlaceOfALogIsNotFollowed(t *testing.T) {
 		t.Errorf("the end is %q, error %v", text, err)
 	}
 }
+
+func TestReadBetweenRenamingAndReopening(t *testing.T) {
+	path := writeLog(t, logLine(0, "stdout", "F", "before"))
+	if err := os.Rename(path, path+".20260101-000000"); err != nil {
+		t.Fatal(err)
+	}
+	var got lockedBuffer
+	if err := Read(t.Context(), path, Options{}, Output{Stdout: &got}); err != nil || got.String() != "before\n" {
+		t.Errorf("read %q, %v", got.String(), err)
+	}
+	if text, err := Tail(path, 10, 100); err != nil || text != "before\n" {
+		t.Errorf("the end is %q, %v", text, err)
+	}
+	// Who follows from then on sees what the writer adds, there and in its next file.
+	ended, result := make(chan struct{}), make(chan error, 1)
+	var followed lockedBuffer
+	go func() {
+		result <- Read(t.Context(), path, Options{Follow: true, Ended: ended}, Output{Stdout: &followed})
+	}()
+	followed.waitFor(t, "before\n")
+	appendLog(t, path+".20260101-000000", logLine(1, "stdout", "F", "between"))
+	appendLog(t, path, logLine(2, "stdout", "F", "after"))
+	followed.waitFor(t, "after\n")
+	close(ended)
+	if err := <-result; err != nil || followed.String() != "before\nbetween\nafter\n" {
+		t.Errorf("followed %q, %v", followed.String(), err)
+	}
+}

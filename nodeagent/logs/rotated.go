@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/keelson-dev/keelson/nodeagent/state"
 )
 
 // Suffixes of the files that rotation leaves beside a log, as upstream's kubelet: the
@@ -37,6 +39,24 @@ func Rotated(path string) ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+// openLog opens the log at path. In the moment between its renaming and the writer's
+// answer that is the file that was put aside last.
+func openLog(path string) (*os.File, error) {
+	file, err := state.OpenRegular(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	files, listErr := Rotated(path)
+	if listErr != nil || len(files) == 0 || strings.HasSuffix(files[len(files)-1], CompressedSuffix) {
+		return nil, err
+	}
+	aside, asideErr := state.OpenRegular(files[len(files)-1])
+	if asideErr != nil {
+		return nil, err
+	}
+	return aside, nil
 }
 
 // successor returns the file that follows the one that is open, after rotation: one that

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-
-	"github.com/keelson-dev/keelson/nodeagent/state"
 )
 
 // Limits of a termination message taken from the log (terminationMessagePolicy
@@ -24,7 +22,7 @@ const tailChunk = 32 << 10
 // stream names, and of that the last maxBytes bytes. Entries that are not in the CRI
 // format are skipped.
 func Tail(path string, maxLines, maxBytes int) (string, error) {
-	file, err := state.OpenRegular(path)
+	file, err := openLog(path)
 	if err != nil {
 		return "", fmt.Errorf("open container log: %w", err)
 	}

@@ -132,7 +132,7 @@ func logUsage(path string) (runtime.DiskUsage, error) {
 		return sum, err
 	}
 	for _, file := range append(files, path) {
-		if info, err := os.Stat(file); err == nil { // else rotation is at work
+		if info, err := os.Lstat(file); err == nil { // else rotation is at work
 			sum.Bytes, sum.Inodes = sum.Bytes+info.Size(), sum.Inodes+1
 		}
 	}
