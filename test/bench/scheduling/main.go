@@ -22,6 +22,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 type options struct {
@@ -34,6 +37,7 @@ type options struct {
 }
 
 func main() {
+	ctrl.SetLogger(klog.Background())
 	o, err := parse()
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -97,12 +97,17 @@ func (s *side) apiVersion() string {
 	return s.group + "/v1"
 }
 
-// createNode writes the status of ours by itself: a subresource is left out of a
-// creation.
+// createNode takes two writes on either side: of ours the status, a subresource, is left
+// out of a creation; a stock one gets the taint of a Node that is not ready by admission.
 func (s *side) createNode(ctx context.Context, i int) error {
 	nodes := s.client.Resource(s.resource("nodes"))
 	created, err := nodes.Create(ctx, node(s.apiVersion(), i), metav1.CreateOptions{})
-	if err != nil || s.group == "" {
+	if err != nil {
+		return err
+	}
+	if s.group == "" {
+		unstructured.RemoveNestedField(created.Object, "spec", "taints")
+		_, err = nodes.Update(ctx, created, metav1.UpdateOptions{})
 		return err
 	}
 	created.Object["status"] = nodeStatus()
