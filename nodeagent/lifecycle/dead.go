@@ -87,7 +87,7 @@ func (m *Manager) RemoveDead(ctx context.Context, p DeadPolicy) error {
 			return ctx.Err()
 		}
 		if err := m.removeContainer(ctx, d.pod, d.container); err != nil {
-			errs = append(errs, fmt.Errorf("Pod %s/%s: %w", d.pod.Namespace, d.pod.Name, err)) //nolint:staticcheck // a kind's name
+			errs = append(errs, fmt.Errorf("Pod %s/%s: %w", d.pod.Namespace, d.pod.Name, err))
 			continue
 		}
 		klog.FromContext(ctx).V(2).Info("Removed a dead container", "pod", klog.KRef(d.pod.Namespace, d.pod.Name),
