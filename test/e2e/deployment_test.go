@@ -49,6 +49,14 @@ func TestPlainDeployment(t *testing.T) {
 	s.deployed("deploy/web")
 	s.want([]string{"get", "deploy,rs", "-o", "wide"}, "UP-TO-DATE", "AVAILABLE", "2/2", "app=web", "app=web,pod-template-hash=")
 
+	t.Log("Bad input is refused in upstream's words")
+	bad := strings.Replace(deploymentManifest("bad", "one", 1), "      terminationGrace", "      restartPolicy: Never\n      terminationGrace", 1)
+	if out, err := s.tryApply(bad); err == nil || wantIn(out, `spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"`) != nil {
+		t.Errorf("restartPolicy Never: %v\n%s", err, out)
+	}
+	s.refused([]string{"patch", "deploy", "web", "-p", `{"spec":{"selector":{"matchLabels":{"app":"other"}}}}`}, "spec.selector: Invalid value", "field is immutable")
+	s.refused([]string{"scale", "deploy/web", "--replicas=-1"}, "must be greater than or equal to 0")
+
 	t.Log("A new template is rolled out, described, and undone")
 	s.run("set", "env", "deploy/web", "VERSION=two")
 	s.run("annotate", "deploy/web", "kubernetes.io/change-cause=two is better")

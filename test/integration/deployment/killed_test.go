@@ -16,13 +16,14 @@ func TestManagersComeAndGo(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 20).Namespace(ns).Bounds(3, 2).Spec(image(works + "0")).Obj()
 	create(t, d)
-	for round, pause := range []time.Duration{30, 120, 250, 60, 400, 90} {
+	for round, milliseconds := range []int{30, 120, 250, 60, 400, 90} {
+		pause := time.Duration(milliseconds) * time.Millisecond
 		stop := testEnv.StartManager(t, addControllers)
 		edit(t, d, image(works+string(rune('1'+round))))
-		wait(pause * time.Millisecond)
+		wait(pause)
 		if round%2 == 0 {
 			other := testEnv.StartManager(t, addControllers)
-			wait(pause * time.Millisecond)
+			wait(pause)
 			other()
 		}
 		stop()

@@ -28,12 +28,12 @@ func BenchmarkThousandPods(b *testing.B) {
 			return builders.MakeReplicaSet("many", count).Namespace(ns).Obj()
 		},
 	}
-	for name, make := range owners {
+	for name, build := range owners {
 		b.Run(name, func(b *testing.B) {
 			testEnv.StartManager(b, addControllers)
 			var up, down time.Duration
 			for b.Loop() {
-				owner := make(testEnv.Namespace(b))
+				owner := build(testEnv.Namespace(b))
 				up += took(b, owner.GetNamespace(), count, func() error { return testEnv.Client.Create(b.Context(), owner) })
 				down += took(b, owner.GetNamespace(), 0, func() error { return scaleToZero(b, owner) })
 			}
