@@ -2,7 +2,10 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,6 +69,10 @@ func (m *Manager) applyReset(ctx context.Context, pod *keelsonv1.Pod, containers
 			if err := m.Runtime.StopContainer(ctx, c.ID, 0); err != nil {
 				return fmt.Errorf("stopping container %s: %w", c.Name, err)
 			}
+		}
+		// The link to its log names a container that nobody finds any more.
+		if err := os.Remove(m.logLink(identity(pod), c.Name, c.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing the link to the log of container %s: %w", c.Name, err)
 		}
 		if err := m.Runtime.RemoveContainer(ctx, c.ID); err != nil {
 			return fmt.Errorf("removing container %s: %w", c.Name, err)

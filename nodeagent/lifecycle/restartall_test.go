@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,6 +57,9 @@ func TestOneContainerRestartsAll(t *testing.T) {
 					}
 				}
 				m.wantStarts("prepare", "side", "source", "other", "prepare", "side", "source", "other")
+				if links, err := os.ReadDir(m.manager.ContainerLogDir); err != nil || len(links) != 4 {
+					t.Errorf("%d links to logs of four containers, %v", len(links), err)
+				}
 				now := m.statusOf(pod)
 				if now.Phase != corev1.PodRunning || now.PodIP != before.PodIP {
 					t.Errorf("phase %s with %s, before %s", now.Phase, now.PodIP, before.PodIP)
