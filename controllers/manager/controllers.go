@@ -97,8 +97,8 @@ func controllers() []controller {
 		{name: "resourcequota", add: func(mgr ctrl.Manager, _ Options) error {
 			return resourcequota.Add(mgr, resourcequota.Options{})
 		}},
-		{name: "podgc", add: func(mgr ctrl.Manager, _ Options) error {
-			return podgc.Add(mgr, podgc.Options{})
+		{name: "podgc", add: func(mgr ctrl.Manager, o Options) error {
+			return podgc.Add(mgr, podgc.Options{TerminatedThreshold: o.TerminatedPodGCThreshold})
 		}},
 		{name: "garbagecollector", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
 			return garbagecollector.Add(mgr, garbagecollector.Options{})

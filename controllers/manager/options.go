@@ -62,6 +62,8 @@ type Options struct {
 	// NodeMonitorGracePeriod is how long a Node may be silent before its Ready
 	// condition becomes Unknown.
 	NodeMonitorGracePeriod metav1.Duration `json:"nodeMonitorGracePeriod,omitempty"`
+	// TerminatedPodGCThreshold is how many Pods that have ended may stay; 0 means all.
+	TerminatedPodGCThreshold int `json:"terminatedPodGCThreshold,omitempty"`
 	// NodeEvictionRate is how many silent nodes per second and zone lose their Pods,
 	// SecondaryNodeEvictionRate the same in a zone of more than LargeClusterSizeThreshold
 	// nodes of which the share UnhealthyZoneThreshold is silent; in a smaller one nobody
@@ -130,12 +132,13 @@ func NewOptions() *Options {
 			RenewDeadline: metav1.Duration{Duration: 10 * time.Second},
 			RetryPeriod:   metav1.Duration{Duration: 2 * time.Second},
 		},
-		ServiceCIDR:            "10.254.0.0/16",
-		ClusterCIDR:            "10.244.0.0/16",
-		NodeCIDRMaskSize:       24,
-		NodePortRange:          "30000-32767",
-		NodeMonitorGracePeriod: metav1.Duration{Duration: 40 * time.Second},
-		NodeEvictionRate:       rates.Eviction, SecondaryNodeEvictionRate: rates.Secondary,
+		ServiceCIDR:              "10.254.0.0/16",
+		ClusterCIDR:              "10.244.0.0/16",
+		NodeCIDRMaskSize:         24,
+		NodePortRange:            "30000-32767",
+		NodeMonitorGracePeriod:   metav1.Duration{Duration: 40 * time.Second},
+		TerminatedPodGCThreshold: 12500,
+		NodeEvictionRate:         rates.Eviction, SecondaryNodeEvictionRate: rates.Secondary,
 		UnhealthyZoneThreshold: rates.UnhealthyZone, LargeClusterSizeThreshold: rates.LargeCluster,
 		SchedulerName:         keelsonv1.DefaultSchedulerName,
 		Webhook:               Webhook{BindAddress: "0.0.0.0", Port: 9443},
@@ -182,6 +185,7 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
+	fs.IntVar(&o.TerminatedPodGCThreshold, "terminated-pod-gc-threshold", o.TerminatedPodGCThreshold, "How many Pods that have ended may stay before the oldest are deleted. 0 or less: all.")
 	fs.Float64Var(&o.NodeEvictionRate, "node-eviction-rate", o.NodeEvictionRate, "Silent Nodes per second and zone whose Pods are sent away.")
 	fs.Float64Var(&o.SecondaryNodeEvictionRate, "secondary-node-eviction-rate", o.SecondaryNodeEvictionRate, "The same in a large zone of which a good part is silent; in a small one it is 0.")
 	fs.Float64Var(&o.UnhealthyZoneThreshold, "unhealthy-zone-threshold", o.UnhealthyZoneThreshold, "Share of silent Nodes from which on that is so (at least 3).")

@@ -1,6 +1,8 @@
 // Package podgc releases the Pods that no agent will ever end: those of Nodes that
-// no longer exist, and deleted ones that were never bound. Nobody else would take
-// the finalizer keelson.dev/pod off them.
+// no longer exist, deleted ones of Nodes that a person has declared out of service, and
+// deleted ones that were never bound. Nobody else would take the finalizer
+// keelson.dev/pod off them. It also deletes the oldest Pods that have ended when there
+// are very many.
 //
 // A bound Pod is released only after its Node has been absent for a while and is
 // still absent when read live. It is deleted with its UID as a condition, and only
@@ -42,6 +44,8 @@ const byNode = "podgc.spec.nodeName"
 type Options struct {
 	// Quarantine is how long a Node may be absent; 0 means DefaultQuarantine.
 	Quarantine time.Duration
+	// TerminatedThreshold is how many Pods that have ended may stay; 0 means all.
+	TerminatedThreshold int
 	// Clock measures it; nil means the real one.
 	Clock clock.PassiveClock
 }
@@ -67,7 +71,8 @@ func Add(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("index Pods by node: %w", err)
 	}
 	releaser := releaser{client: mgr.GetClient(), live: mgr.GetAPIReader(), clock: o.Clock}
-	if err := addUnbound(mgr, releaser); err != nil {
+	err := errors.Join(addUnbound(mgr, releaser), addOutOfService(mgr, releaser), addTerminated(mgr, o.TerminatedThreshold))
+	if err != nil {
 		return err
 	}
 	r := &Reconciler{releaser: releaser, options: o, absent: map[string]time.Time{}}
@@ -139,7 +144,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	var errs []error
 	for i := range pods.Items {
-		errs = append(errs, r.release(ctx, &pods.Items[i]))
+		errs = append(errs, r.release(ctx, &pods.Items[i], nodeGone))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return ctrl.Result{}, err

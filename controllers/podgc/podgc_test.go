@@ -202,7 +202,7 @@ func TestReleaseKeepsFinalizersOfOthers(t *testing.T) {
 func TestComputeFailed(t *testing.T) {
 	now := metav1.NewTime(time.Unix(2_000_000, 0))
 	running := bound("web", "gone").Phase(corev1.PodRunning).Ready().Obj()
-	got := computeFailed(running, now)
+	got := computeFailed(running, nodeGone, now)
 	want := []corev1.PodCondition{{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC",
 		Message: "PodGC: node no longer exists", LastTransitionTime: now,
@@ -211,7 +211,7 @@ func TestComputeFailed(t *testing.T) {
 	if diff := cmp.Diff(want, added, cmpopts.EquateEmpty()); diff != "" || got.Status.Phase != corev1.PodFailed {
 		t.Errorf("phase %s, conditions (-want +got):\n%s", got.Status.Phase, diff)
 	}
-	if again := computeFailed(got, now); again != nil {
+	if again := computeFailed(got, nodeGone, now); again != nil {
 		t.Errorf("a Pod that ended is changed again: %v", again.Status)
 	}
 }

@@ -16,6 +16,12 @@ import (
 	"github.com/keelson-dev/keelson/apis/summary"
 )
 
+// Why Pods are released; the first is the message of the condition, in upstream's words.
+const (
+	nodeGone     = "PodGC: node no longer exists"
+	outOfService = "PodGC: node is out of service"
+)
+
 // releaser ends Pods in place of an agent.
 type releaser struct {
 	client client.Client
@@ -24,10 +30,11 @@ type releaser struct {
 	clock clock.PassiveClock
 }
 
-// release ends a Pod whose agent is gone for good: Failed for whoever watches it,
-// deleted, and without our finalizer.
-func (r *releaser) release(ctx context.Context, pod *keelsonv1.Pod) error {
-	if err := r.fail(ctx, pod); err != nil {
+// release ends a Pod whose agent is gone for good: Failed for whoever watches it, with
+// the condition DisruptionTarget where nobody had deleted it before, deleted, and without
+// our finalizer.
+func (r *releaser) release(ctx context.Context, pod *keelsonv1.Pod, why string) error {
+	if err := r.fail(ctx, pod, why); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	if pod.DeletionTimestamp == nil {
@@ -35,12 +42,12 @@ func (r *releaser) release(ctx context.Context, pod *keelsonv1.Pod) error {
 			return client.IgnoreNotFound(err)
 		}
 	}
-	klog.FromContext(ctx).Info("Released a Pod of a node that is gone", "pod", klog.KObj(pod))
+	klog.FromContext(ctx).Info("Released a Pod of a node that is gone", "pod", klog.KObj(pod), "reason", why)
 	return r.dropFinalizer(ctx, pod)
 }
 
-func (r *releaser) fail(ctx context.Context, pod *keelsonv1.Pod) error {
-	updated := computeFailed(pod, metav1.NewTime(r.clock.Now()))
+func (r *releaser) fail(ctx context.Context, pod *keelsonv1.Pod, why string) error {
+	updated := computeFailed(pod, why, metav1.NewTime(r.clock.Now()))
 	if updated == nil {
 		return nil
 	}
@@ -53,20 +60,23 @@ func (r *releaser) fail(ctx context.Context, pod *keelsonv1.Pod) error {
 
 // computeFailed returns the Pod as it ends without its agent, or nil when it has
 // ended already.
-func computeFailed(pod *keelsonv1.Pod, now metav1.Time) *keelsonv1.Pod {
+func computeFailed(pod *keelsonv1.Pod, why string, now metav1.Time) *keelsonv1.Pod {
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil
 	}
 	updated := pod.DeepCopy()
 	updated.Status.Phase = corev1.PodFailed
+	updated.Status.Summary = summary.Pod(updated)
+	if pod.DeletionTimestamp != nil && why == outOfService {
+		return updated
+	}
 	updated.Status.Conditions = append(slices.DeleteFunc(updated.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.DisruptionTarget
 	}), corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
-		Reason: "DeletionByPodGC", Message: "PodGC: node no longer exists",
-		LastTransitionTime: now,
+		Reason: "DeletionByPodGC", Message: why,
+		LastTransitionTime: now, ObservedGeneration: pod.Generation,
 	})
-	updated.Status.Summary = summary.Pod(updated)
 	return updated
 }
 
