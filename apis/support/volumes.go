@@ -10,7 +10,7 @@ func withVolumes(t Table) Table {
 	t.with(volume+"image.", noted("resolved once in a Pod's life"), "reference")
 	t.with(volume+"image.", supported(), "pullPolicy")
 	t.with(volume, refused("claims of storage are not bound yet"), "persistentVolumeClaim", "ephemeral")
-	t.with(volume, refused("use configMap, or clone in an init container into an emptyDir"), "gitRepo")
+	t.with(volume, refused("upstream has switched it off for good; clone in an init container into an emptyDir"), "gitRepo")
 	t.with(volume, refused("drivers of storage are not called"), "csi", "flexVolume")
 	t.with(volume, refused("network volumes are not mounted"), "gcePersistentDisk", "awsElasticBlockStore", "nfs", "iscsi",
 		"glusterfs", "rbd", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",

@@ -53,8 +53,8 @@ type Options struct {
 	Clock clock.WithTicker
 	// Node is this node as the API knows it.
 	Node func() (name types.NodeName, uid types.UID)
-	// Jitter returns a new random time below max.
-	Jitter func(max time.Duration) time.Duration
+	// Jitter returns a new random time below most.
+	Jitter func(most time.Duration) time.Duration
 	// Record writes an event about a Pod; Changed says that its files may change.
 	Record  func(pod *keelsonv1.Pod, eventType, reason, message string)
 	Changed func(uid types.UID)
@@ -90,7 +90,7 @@ func (m *Manager) Wait() { m.group.Wait() }
 
 // Bundle implements volumes.Certificates.
 func (m *Manager) Bundle(ctx context.Context, request volumes.CertificateRequest) (key, chain []byte, again time.Time, err error) {
-	r, w := m.recall(request)
+	r, w := m.recall(request) //nolint:contextcheck // the watch outlives the call
 	if err := m.waitSynced(ctx, w); err != nil {
 		return nil, nil, time.Time{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
 	fakesource "k8s.io/client-go/tools/cache/testing"
 	"k8s.io/utils/clock"
@@ -123,9 +124,9 @@ func TestWatchesOnlyWhilePodsNameBundles(t *testing.T) {
 func TestServerThatDoesNotAnswerHoldsNobodyForLong(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		working := s.source
-		s.Cache.source = &toolscache.ListWatch{ListFunc: func(metav1.ListOptions) (runtime.Object, error) {
+		s.Cache.source = &toolscache.ListWatch{ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
 			return nil, errors.New("the server could not find the requested resource")
-		}, WatchFunc: working.Watch, DisableChunking: true}
+		}, WatchFuncWithContext: func(_ context.Context, o metav1.ListOptions) (apiwatch.Interface, error) { return working.Watch(o) }}
 		s.Track(podWith("one", byName("a")))
 		started := time.Now()
 		_, err := s.Anchors(t.Context(), byName("a"))

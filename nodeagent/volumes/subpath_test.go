@@ -128,8 +128,8 @@ func TestSubPathOfAVolumeThatSomebodyChanges(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(outside, "mark"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	swapped, real, link := filepath.Join(volume, "swapped"), filepath.Join(volume, "real"), filepath.Join(volume, "link")
-	if err := os.MkdirAll(filepath.Join(real, "deep"), 0o755); err != nil {
+	swapped, folder, link := filepath.Join(volume, "swapped"), filepath.Join(volume, "real"), filepath.Join(volume, "link")
+	if err := os.MkdirAll(filepath.Join(folder, "deep"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(outside, link); err != nil {

@@ -169,7 +169,7 @@ func ownIdentities(t *testing.T, k kubectl) {
 		"agent":    {"--as=keelson:node:n1", "--as-group=keelson:nodes", "--as-group=system:masters"},
 		"outsider": {"--as=keelson:other", "--as-group=system:masters"},
 	} {
-		object := pod(name, "  containers: [{name: c, image: i, securityContext: {seLinuxOptions: {user: u}}}]\n")
+		object := pod(name, "  containers: [{name: c, image: i, securityContext: {procMount: Unmasked}}]\n")
 		stdout, stderr, code := k.run(t, object, append(as, "create", "-f", "-")...)
 		if accepted := code == 0; accepted != (name != "outsider") {
 			t.Errorf("as %v: exit %d: %s%s", as, code, stdout, stderr)
