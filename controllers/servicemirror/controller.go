@@ -77,7 +77,7 @@ func Add(mgr ctrl.Manager) error {
 		b = b.Watches(object(kind), referrerHandler())
 	}
 	err := b.WithOptions(controller.Options{RateLimiter: backoff.RateLimiter()}).
-		Complete(&Reconciler{client: mgr.GetClient()})
+		Complete(&Reconciler{client: mgr.GetClient(), named: mgr.GetCache()})
 	if err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", Name, err)
 	}
@@ -105,7 +105,12 @@ func referrerHandler() handler.EventHandler {
 }
 
 // Reconciler keeps one mirror.
-type Reconciler struct{ client client.Client }
+type Reconciler struct {
+	client client.Client
+	// named reads what names Services: the cache itself, because the client reads objects
+	// without a Go type from the API server, which has no such index.
+	named client.Reader
+}
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -130,19 +135,19 @@ func (r *Reconciler) wanted(ctx context.Context, name types.NamespacedName) (*co
 	} else if err != nil {
 		return nil, fmt.Errorf("read the Service: %w", err)
 	}
-	named, err := r.named(ctx, name)
+	named, err := r.isNamed(ctx, name)
 	if err != nil || !named {
 		return nil, err
 	}
 	return renderMirror(service), nil
 }
 
-// named says whether anything names the Service.
-func (r *Reconciler) named(ctx context.Context, name types.NamespacedName) (bool, error) {
+// isNamed says whether anything names the Service.
+func (r *Reconciler) isNamed(ctx context.Context, name types.NamespacedName) (bool, error) {
 	for _, kind := range referrers() {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-		err := r.client.List(ctx, list, client.MatchingFields{index: name.String()}, client.UnsafeDisableDeepCopy)
+		err := r.named.List(ctx, list, client.MatchingFields{index: name.String()}, client.UnsafeDisableDeepCopy)
 		if meta.IsNoMatchError(err) {
 			continue
 		}

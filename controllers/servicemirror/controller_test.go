@@ -115,7 +115,7 @@ func TestMirrorFollows(t *testing.T) {
 			c := newClient(t, tc.service, tc.have, tc.webhook)
 			key := types.NamespacedName{Namespace: "ns", Name: "hook"}
 			for range 2 { // the second time nothing changes
-				if _, err := (&Reconciler{client: labelled{c}}).Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+				if _, err := (&Reconciler{client: labelled{c}, named: c}).Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
 					t.Fatal(err)
 				}
 			}
