@@ -46,7 +46,7 @@ func TestParse(t *testing.T) {
 		"more requested than allowed":  {data: strings.Replace(manifest, `:1"`, `:1", resources: {limits: {cpu: 1}, requests: {cpu: 2}}`, 1), wantErr: "must be less than or equal to cpu limit of 1"},
 		"a probe of two ways":          {data: strings.Replace(manifest, `:1"`, `:1", livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}`, 1), wantErr: "spec.containers[0].livenessProbe: Forbidden: may not specify more than 1 handler type"},
 		"an unknown policy":            {data: manifest + "  restartPolicy: Sometimes\n", wantErr: `spec.restartPolicy: Unsupported value: "Sometimes"`},
-		"a field not implemented":      {data: manifest + "  schedulingGates: [{name: g}]\n", wantErr: "spec.schedulingGates"},
+		"a field not implemented":      {data: manifest + "  os: {name: windows}\n", wantErr: "spec.os.name"},
 		"a UID":                        {data: strings.Replace(manifest, "name: web", "name: web, uid: x", 1), wantErr: "metadata.uid: Forbidden"},
 		"a node":                       {data: manifest + "  nodeName: other\n", wantErr: "spec.nodeName: Forbidden"},
 		"a ServiceAccount":             {data: manifest + "  serviceAccountName: robot\n", wantErr: "static pods may not reference serviceaccounts"},
