@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -51,7 +52,11 @@ spec:
 func TestTrustAnchorsFollowTheirBundle(t *testing.T) {
 	s := newSpace(t)
 	name := "e2e-" + s.Name
-	t.Cleanup(func() { s.run("delete", "clustertrustbundle", name, "--ignore-not-found") })
+	t.Cleanup(func() {
+		if out, err := kubectl(context.WithoutCancel(t.Context()), "", "delete", "clustertrustbundle", name, "--ignore-not-found"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
 	first, second := authority(t, "first"), authority(t, "second")
 	volumes := fmt.Sprintf(`[{name: trust, projected: {sources: [{clusterTrustBundle: {name: %s, path: ca.crt}}]}}]`, name)
 	s.apply(volumePod("truster", `cp /trust/ca.crt /first; cat /first; while cmp -s /first /trust/ca.crt; do sleep 0.1; done; cat /trust/ca.crt`,
