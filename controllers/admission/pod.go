@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -87,16 +88,12 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 		errs = append(errs, ratchet(checkEphemeralFields(&user.Spec), checkEphemeralFields(&old.Spec))...)
 		// Removing the finalizer of a bound Pod is how a person forces its deletion.
 		pod.Finalizers = user.Finalizers
-		if c.answer != nil {
-			changed, err := checkPodUpdate(&pod.Spec, &old.Spec)
-			if err != nil {
-				return outcome{}, err
-			}
-			errs = append(append(errs, changed...), checkEphemeralKept(pod, old)...)
-			errs = append(errs, checkResize(pod, old)...)
-			if refusal, err := checkRoom(ctx, p.nodes, pod, old); err != nil || refusal != nil && len(errs) == 0 {
-				return outcome{refusal: refusal}, err
-			}
+	}
+	if old != nil && c.answer != nil {
+		changed, refusal, err := p.reviewChange(ctx, pod, old)
+		errs = append(errs, changed...)
+		if err != nil || refusal != nil && len(errs) == 0 {
+			return outcome{refusal: refusal}, err
 		}
 	}
 	return outcome{
@@ -104,6 +101,18 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 		errors:   errs,
 		warnings: p.warnings(ctx, c.namespace, &corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}),
 	}, nil
+}
+
+// reviewChange judges what an update changes. The refusal counts where there are no
+// errors.
+func (p podPolicy) reviewChange(ctx context.Context, pod, old *keelsonv1.Pod) (field.ErrorList, *metav1.Status, error) {
+	errs, err := checkPodUpdate(&pod.Spec, &old.Spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	errs = append(append(errs, checkEphemeralKept(pod, old)...), checkResize(pod, old)...)
+	refusal, err := checkRoom(ctx, p.nodes, pod, old)
+	return errs, refusal, err
 }
 
 // keepPriority restores what preparePod set aside; what an update leaves out stays as

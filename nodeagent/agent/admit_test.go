@@ -57,11 +57,9 @@ func TestAdmitPod(t *testing.T) {
 			pod: func() *keelsonv1.Pod {
 				pod := podAsking("p", "", "")
 				pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "data"}}
-				pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{User: "u"}}
 				return pod
 			}(),
-			want: &refusal{"PodFeatureUnsupported", "[spec.containers[0].securityContext.seLinuxOptions: Forbidden: not supported by Keelson yet: nodes set no SELinux labels, " +
-				"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated]"},
+			want: &refusal{"PodFeatureUnsupported", "spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated"},
 		},
 		"too much cpu by less than the message can show": {
 			pod: podAsking("p", "1500m", ""), others: []*keelsonv1.Pod{podAsking("o", "2500100u", "")},

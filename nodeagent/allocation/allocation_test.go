@@ -80,9 +80,9 @@ func TestOrder(t *testing.T) {
 		}
 		return Waiting{Given: podAsking(name, "1", "1Gi"), Asked: asked}
 	}
-	since := func(hours time.Duration) func(*keelsonv1.Pod) {
+	since := func(hours int64) func(*keelsonv1.Pod) {
 		return func(p *keelsonv1.Pod) {
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, LastTransitionTime: metav1.NewTime(time.Unix(1e9, 0).Add(-hours * time.Hour))}}
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, LastTransitionTime: metav1.NewTime(time.Unix(1e9-hours*3600, 0))}}
 		}
 	}
 	all := []Waiting{
