@@ -84,7 +84,7 @@ func New(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the manager: %w", err)
 	}
-	if err := addChecks(mgr); err != nil {
+	if err := errors.Join(addChecks(mgr), warm(mgr.GetCache())); err != nil {
 		return nil, err
 	}
 	for _, c := range controllers() {
@@ -189,6 +189,19 @@ func stripUnread(in any) (any, error) {
 		obj.SetAnnotations(annotations)
 	}
 	return obj, nil
+}
+
+// warm lets the cache have from the start what admission reads of every Pod: the first
+// Pod would wait for it otherwise.
+func warm(c cache.Cache) error {
+	for _, object := range []client.Object{
+		&corev1.Namespace{}, &corev1.ServiceAccount{}, &keelsonv1.LimitRange{}, &schedulingv1.PriorityClass{}, &nodev1.RuntimeClass{},
+	} {
+		if _, err := c.GetInformer(context.Background(), object, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watch %T: %w", object, err)
+		}
+	}
+	return nil
 }
 
 // addChecks makes /readyz true when the caches that every replica needs are filled;
