@@ -353,11 +353,11 @@ func TestRefusedPod(t *testing.T) {
 func TestUnsupportedPodNeverRuns(t *testing.T) {
 	m := newMachine(t, "unsupported")
 	m.join()
-	pod := m.makePod("gated")
-	pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}}
+	pod := m.makePod("cloned")
+	pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{Repository: "r"}}}}
 
 	got := m.eventuallyShows(m.create(pod), "PodFeatureUnsupported")
-	want := "Pod was rejected: spec.schedulingGates: Forbidden: not supported by Keelson yet: the scheduler has no gates"
+	want := "Pod was rejected: spec.volumes[0].gitRepo: Forbidden: not supported by Keelson yet: upstream has switched it off for good; clone in an init container into an emptyDir"
 	if got.Status.Phase != corev1.PodFailed || got.Status.Message != want {
 		t.Errorf("phase %s, message %q", got.Status.Phase, got.Status.Message)
 	}
