@@ -40,7 +40,9 @@ func checkAppArmor(pod *keelsonv1.Pod, enabled bool) *refusal {
 }
 
 func wantsAppArmor(spec *corev1.PodSpec) bool {
-	wants := func(p *corev1.AppArmorProfile) bool { return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined }
+	wants := func(p *corev1.AppArmorProfile) bool {
+		return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined
+	}
 	if spec.SecurityContext != nil && wants(spec.SecurityContext.AppArmorProfile) {
 		return true
 	}

@@ -20,7 +20,7 @@ func (a *agent) newCertificates(ctx context.Context) *podcerts.Manager {
 		Node: func() (types.NodeName, types.UID) {
 			return types.NodeName(a.settings.name), a.nodeAnyway().UID
 		},
-		Jitter: rand.N[time.Duration],
+		Jitter: rand.N[time.Duration], //nolint:forbidigo // the source that is injected outside of tests
 		Record: func(pod *keelsonv1.Pod, eventType, reason, message string) {
 			a.manager.Recorder.Record(pod, lifecycle.Note{Type: eventType, Reason: reason, Message: message})
 		},

@@ -48,7 +48,7 @@ type Cache struct {
 type watch struct {
 	bundles toolscache.Store
 	synced  toolscache.DoneChecker
-	stop    context.CancelFunc
+	stop    func()
 }
 
 // NewCache returns an empty Cache whose watch ends with ctx. changed is called, from any
@@ -106,7 +106,6 @@ func (c *Cache) Forget(uid types.UID) {
 }
 
 func (c *Cache) beginLocked() {
-	ctx, stop := context.WithCancel(c.ctx)
 	store, controller := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
 		ListerWatcher: c.source, ObjectType: &certificatesv1.ClusterTrustBundle{},
 		Transform: withoutManagedFields,
@@ -116,8 +115,23 @@ func (c *Cache) beginLocked() {
 			DeleteFunc: func(o any) { c.wake(bundleOf(o), nil) },
 		},
 	})
-	c.watch = &watch{bundles: store, synced: controller.HasSyncedChecker(), stop: stop}
-	c.group.Go(func() { controller.RunWithContext(ctx) })
+	stopped := make(chan struct{})
+	c.watch = &watch{bundles: store, synced: controller.HasSyncedChecker(), stop: sync.OnceFunc(func() { close(stopped) })}
+	c.group.Go(func() { c.run(controller, stopped) })
+}
+
+// run watches until stopped, or the end of the Cache.
+func (c *Cache) run(controller toolscache.Controller, stopped <-chan struct{}) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	c.group.Go(func() {
+		select {
+		case <-stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	controller.RunWithContext(ctx)
 }
 
 func withoutManagedFields(object any) (any, error) {
