@@ -54,41 +54,12 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	if old != nil && c.answer != nil {
-		returnEphemeral(&pod.Spec, &user.Spec)
-		restoreLabelKeys(&pod.Spec, &user.Spec)
+	pod.Namespace = c.namespace
+	completePod(c, pod, user, old)
+	if refusal, err := p.byNamespace(ctx, c, pod, old); refusal != nil || err != nil {
+		return outcome{refusal: refusal}, err
 	}
-	pod.Name, pod.Finalizers = user.Name, user.Finalizers
-	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
-	if old != nil {
-		keepPriority(&pod.Spec, &user.Spec, &old.Spec)
-	}
-	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
-	podadmission.Default(pod)
-	if old != nil {
-		podadmission.KeepToken(&pod.Spec, &old.Spec)
-	}
-	if c.isCreate() && c.answer != nil {
-		pod.Namespace = c.namespace
-		if refusal, err := p.complete(ctx, pod); refusal != nil || err != nil {
-			return outcome{refusal: refusal}, err
-		}
-	}
-
-	if old != nil && c.answer != nil {
-		pod.Namespace = c.namespace
-		if refusal, err := p.recheck(ctx, pod, old); refusal != nil || err != nil {
-			return outcome{refusal: refusal}, err
-		}
-	}
-	errs := support.CheckPod(&pod.Spec, specPath)
-	errs = append(errs, checkAccountName(pod.Spec.ServiceAccountName)...)
-	if old != nil {
-		errs = ratchet(errs, support.CheckPod(&old.Spec, specPath))
-		errs = append(errs, ratchet(checkEphemeralFields(&user.Spec), checkEphemeralFields(&old.Spec))...)
-		// Removing the finalizer of a bound Pod is how a person forces its deletion.
-		pod.Finalizers = user.Finalizers
-	}
+	errs := checkPod(user, pod, old)
 	if old != nil && c.answer != nil {
 		changed, refusal, err := p.reviewChange(ctx, pod, old)
 		errs = append(errs, changed...)
@@ -101,6 +72,49 @@ func (p podPolicy) review(ctx context.Context, c change) (outcome, error) {
 		errors:   errs,
 		warnings: p.warnings(ctx, c.namespace, &corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}),
 	}, nil
+}
+
+// completePod gives pod, which is upstream's answer if there is one, what was set aside,
+// and what every Pod gets.
+func completePod(c change, pod, user, old *keelsonv1.Pod) {
+	if old != nil && c.answer != nil {
+		returnEphemeral(&pod.Spec, &user.Spec)
+		restoreLabelKeys(&pod.Spec, &user.Spec)
+	}
+	pod.Name, pod.Finalizers = user.Name, user.Finalizers
+	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = user.Spec.ServiceAccountName, user.Spec.DeprecatedServiceAccount
+	pod.Spec.AutomountServiceAccountToken = user.Spec.AutomountServiceAccountToken
+	if old != nil {
+		keepPriority(&pod.Spec, &user.Spec, &old.Spec)
+	}
+	podadmission.Default(pod)
+	if old != nil {
+		podadmission.KeepToken(&pod.Spec, &old.Spec)
+		// Removing the finalizer of a bound Pod is how a person forces its deletion.
+		pod.Finalizers = user.Finalizers
+	}
+}
+
+// byNamespace completes a new Pod, and judges a changed one, by what its Namespace says.
+// One that upstream refused gets its errors instead.
+func (p podPolicy) byNamespace(ctx context.Context, c change, pod, old *keelsonv1.Pod) (*metav1.Status, error) {
+	switch {
+	case c.answer == nil:
+		return nil, nil //nolint:nilnil // nothing to say
+	case old == nil:
+		return p.complete(ctx, pod)
+	}
+	return p.recheck(ctx, pod, old)
+}
+
+// checkPod lists what Keelson does not have, as far as it was not stored before.
+func checkPod(user, pod, old *keelsonv1.Pod) field.ErrorList {
+	errs := append(support.CheckPod(&pod.Spec, specPath), checkAccountName(pod.Spec.ServiceAccountName)...)
+	if old == nil {
+		return errs
+	}
+	errs = ratchet(errs, support.CheckPod(&old.Spec, specPath))
+	return append(errs, ratchet(checkEphemeralFields(&user.Spec), checkEphemeralFields(&old.Spec))...)
 }
 
 // reviewChange judges what an update changes. The refusal counts where there are no
