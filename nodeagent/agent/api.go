@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/downward"
 )
 
 // api is how the agent reaches the API server: a client that always asks it, and a
@@ -117,13 +118,17 @@ func newMapper() meta.RESTMapper {
 	return mapper
 }
 
-// stripForCache drops what this program never reads.
+// stripForCache drops what this program never reads: of kubectl's copy of the manifest
+// all but what Pods ask to be told.
 func stripForCache(object any) (any, error) {
 	o, ok := object.(metav1.Object)
 	if !ok {
 		return object, nil // a tombstone
 	}
 	o.SetManagedFields(nil)
+	if pod, ok := object.(*keelsonv1.Pod); ok && downward.AsksForAnnotations(&pod.Spec) {
+		return object, nil
+	}
 	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
 		kept := make(map[string]string, len(annotations))
 		for key, value := range annotations {

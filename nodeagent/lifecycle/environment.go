@@ -25,7 +25,7 @@ func (m *Manager) environment(ctx context.Context, pod *keelsonv1.Pod, c *corev1
 		return env.Environment{}, err
 	}
 	return env.Compute(env.Input{
-		Pod: pod, Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod)),
+		Pod: m.withOrigin(pod), Container: c, Services: env.Services(services, pod.Namespace, env.WantsLinks(pod)),
 		Sources: sources, Facts: m.facts(pod, attachment), Allocatable: m.Allocatable(),
 	})
 }

@@ -42,7 +42,7 @@ const staleRetry = time.Minute
 // setUpVolumes makes or updates the Pod's volumes and says when to look again. Files that
 // are merely old stop nothing: the Pod runs on with them, as upstream.
 func (m *Manager) setUpVolumes(ctx context.Context, pod *keelsonv1.Pod) (time.Time, error) {
-	again, err := m.Volumes.SetUp(ctx, pod)
+	again, err := m.Volumes.SetUp(ctx, m.withOrigin(pod))
 	if err == nil {
 		return again, nil
 	}
