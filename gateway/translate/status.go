@@ -8,9 +8,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// denial is how the API server begins the message of a refusal by Keelson's own
-// webhook, whose words are upstream's already.
-const denial = `admission webhook "admission.keelson.dev" denied the request: `
+// withoutDenial takes away how the API server begins the message of a refusal by one of
+// Keelson's own webhooks (config/webhook), whose words are upstream's already.
+func withoutDenial(text string) string {
+	for _, webhook := range []string{"admission", "quota", "certificates"} {
+		text = strings.ReplaceAll(text, `admission webhook "`+webhook+`.keelson.dev" denied the request: `, "")
+	}
+	return text
+}
 
 // Status puts an error of the API server into upstream's words, in place.
 func (t *Translator) Status(status *metav1.Status) {
@@ -29,7 +34,7 @@ func (t *Translator) Status(status *metav1.Status) {
 }
 
 func (t *Translator) message(text string) string {
-	return t.names.toUpstream.Replace(strings.ReplaceAll(text, denial, ""))
+	return t.names.toUpstream.Replace(withoutDenial(text))
 }
 
 // appendStatus appends a Status in JSON. What is none after all stays as it is.

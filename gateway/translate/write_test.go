@@ -238,6 +238,10 @@ func TestStatus(t *testing.T) {
 			metav1.Status{Message: `admission webhook "admission.keelson.dev" denied the request: Pod "x" is invalid: a`},
 			metav1.Status{Message: `Pod "x" is invalid: a`},
 		},
+		"over a quota": {
+			metav1.Status{Message: `admission webhook "quota.keelson.dev" denied the request: pods "x" is forbidden: exceeded quota: q`},
+			metav1.Status{Message: `pods "x" is forbidden: exceeded quota: q`},
+		},
 		"refused by another webhook": {
 			metav1.Status{Message: `admission webhook "policy.example.com" denied the request: no`},
 			metav1.Status{Message: `admission webhook "policy.example.com" denied the request: no`},

@@ -70,7 +70,7 @@ func For(c client.Client, live client.Reader, recorder events.EventRecorder) Con
 func (c Control) Create(ctx context.Context, owner Owner, pod *keelsonv1.Pod) error {
 	err := c.Admit(ctx, pod)
 	if err == nil {
-		err = c.Client.Create(ctx, pod)
+		err = withoutDenial(c.Client.Create(ctx, pod))
 	}
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
