@@ -7,8 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -57,5 +59,41 @@ func TestOutOfServiceReleasesWhatWasDeleted(t *testing.T) {
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	if isOutOfService(node) {
 		t.Error("a node whose agent is well counts as out of service")
+	}
+}
+
+func TestTheOldestEndedPodsGo(t *testing.T) {
+	at := func(name string, age time.Duration, phase corev1.PodPhase) *keelsonv1.Pod {
+		return &keelsonv1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(time.Unix(1_000_000, 0).Add(-age))},
+			Status:     keelsonv1.PodStatus{PodStatus: corev1.PodStatus{Phase: phase}},
+		}
+	}
+	scheme := runtime.NewScheme()
+	if err := keelsonv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder().WithScheme(scheme).WithIndex(&keelsonv1.Pod{}, ended, indexEnded).WithObjects(
+		at("done-long-ago", 3*time.Hour, corev1.PodSucceeded), at("failed", 2*time.Hour, corev1.PodFailed), at("done", time.Hour, corev1.PodSucceeded),
+		at("runs", 4*time.Hour, corev1.PodRunning), at("waits", 4*time.Hour, corev1.PodPending)).Build()
+	left := func() string {
+		t.Helper()
+		var list keelsonv1.PodList
+		if err := api.List(t.Context(), &list); err != nil {
+			t.Fatal(err)
+		}
+		names := ""
+		for i := range list.Items {
+			names += list.Items[i].Name + " "
+		}
+		return names
+	}
+	for _, tt := range []struct {
+		threshold int
+		want      string
+	}{{3, "done done-long-ago failed runs waits "}, {1, "done runs waits "}} {
+		if _, err := (&terminatedReconciler{client: api, threshold: tt.threshold}).Reconcile(t.Context(), ctrl.Request{}); err != nil || left() != tt.want {
+			t.Errorf("above %d: left %s, want %s: %v", tt.threshold, left(), tt.want, err)
+		}
 	}
 }
