@@ -43,6 +43,28 @@ type fixture struct {
 	reconciler *node.Reconciler
 }
 
+// indexed answers by the one index that a manager's cache has of Pods.
+type indexed struct{ client.Client }
+
+func (c indexed) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	var asked client.ListOptions
+	asked.ApplyOptions(options)
+	if asked.FieldSelector == nil {
+		return c.Client.List(ctx, list, options...)
+	}
+	name, byNode := asked.FieldSelector.RequiresExactMatch("node.spec.nodeName")
+	pods, ofPods := list.(*keelsonv1.PodList)
+	if !byNode || !ofPods {
+		return fmt.Errorf("no index of %T by %s", list, asked.FieldSelector)
+	}
+	asked.FieldSelector = nil
+	if err := c.Client.List(ctx, pods, &asked); err != nil {
+		return err
+	}
+	pods.Items = slices.DeleteFunc(pods.Items, func(pod keelsonv1.Pod) bool { return pod.Spec.NodeName != name })
+	return nil
+}
+
 func setup(t *testing.T, cluster string, maskSize int) *fixture {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: keelsonv1.NodeLeaseNamespace}}
@@ -50,7 +72,7 @@ func setup(t *testing.T, cluster string, maskSize int) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{t: t, clock: clocktesting.NewFakePassiveClock(time.Now()), recorder: events.NewFakeRecorder(100)}
-	f.reconciler = node.NewReconciler(testEnv.Client, f.recorder, node.Options{
+	f.reconciler = node.NewReconciler(indexed{testEnv.Client}, f.recorder, node.Options{
 		ClusterCIDR: netip.MustParsePrefix(cluster), MaskSize: maskSize, GracePeriod: grace, Clock: f.clock,
 	})
 	return f
