@@ -48,6 +48,7 @@ type options struct {
 	json   string
 	starts int
 	pods   int
+	create int
 	idle   time.Duration
 }
 
@@ -57,6 +58,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "also write the result to this file as JSON")
 	flag.IntVar(&o.starts, "starts", 20, "how many single Pods to start, one after another; 0 leaves this out")
 	flag.IntVar(&o.pods, "pods", 100, "replicas of the large ReplicationController; 0 leaves this out")
+	flag.IntVar(&o.create, "create", 0, "replicas of a ReplicationController whose Pods no node takes, to see how fast they are created; 0 leaves this out")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "for how long to watch what idle processes cost; 0 leaves this out")
 	flag.Parse()
 	if err := o.validate(); err != nil {
@@ -87,6 +89,9 @@ func (o options) validate() error {
 	}
 	if o.pods < 0 || o.pods > maxPods {
 		errs = append(errs, fmt.Errorf("--pods is %d: one node takes 0 to %d", o.pods, maxPods))
+	}
+	if o.create < 0 {
+		errs = append(errs, fmt.Errorf("--create is %d: give 0 or more", o.create))
 	}
 	if o.idle < 0 {
 		errs = append(errs, fmt.Errorf("--idle is %s: give 0 or more", o.idle))
@@ -142,6 +147,13 @@ func measure(ctx context.Context, t target, o options, into *Result) error {
 	if o.starts > 0 {
 		progress("Starting %d Pods one after another", o.starts)
 		if into.Starts, err = w.startPods(ctx, o.starts); err != nil {
+			return err
+		}
+	}
+	if o.create > 0 {
+		progress("Creating %d Pods that no node takes", o.create)
+		into.Creation = &Creation{Pods: o.create}
+		if err := w.createOnly(ctx, into.Creation); err != nil {
 			return err
 		}
 	}

@@ -19,10 +19,12 @@ type Result struct {
 	Time    time.Time `json:"time"`
 	Machine string    `json:"machine"`
 	// Up is how long the cluster took until its node was ready.
-	Up     float64    `json:"upSeconds"`
-	Starts *Starts    `json:"starts,omitempty"`
-	Scale  *Scale     `json:"scale,omitempty"`
-	Costs  []Interval `json:"costs,omitempty"`
+	Up     float64 `json:"upSeconds"`
+	Starts *Starts `json:"starts,omitempty"`
+	Scale  *Scale  `json:"scale,omitempty"`
+	// Creation is there when --create asks for it.
+	Creation *Creation  `json:"creation,omitempty"`
+	Costs    []Interval `json:"costs,omitempty"`
 }
 
 // Interval is what the processes cost in one part of the run.
@@ -99,6 +101,9 @@ func (r *Result) print(w io.Writer) error {
 		row("Running", s.Running)
 		row("Ready", s.Ready)
 		row("deleted", s.Gone)
+	}
+	if c := r.Creation; c != nil {
+		fmt.Fprintf(t, "%d Pods no node takes: created\t%.2f\t\t\t\n", c.Pods, c.Seconds)
 	}
 	if s := r.Scale; s != nil {
 		fmt.Fprintf(t, "%d Pods: created\t%.2f\t\t\t\n", s.Pods, s.Created)
