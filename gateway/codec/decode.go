@@ -72,6 +72,21 @@ func (c *Codec) DecodeObject(contentType string, body []byte, kind schema.GroupV
 	return obj, duplicates, nil
 }
 
+// StrictError is all that strict decoding has against a body of kind: members that
+// occur twice and members that the kind does not have, in their order, worded as the
+// API server does. It is nil if there are none, and for a body that says it is of a kind
+// that nobody knows.
+func (c *Codec) StrictError(contentType string, body []byte, kind schema.GroupVersionKind) error {
+	info, err := negotiation.NegotiateInputSerializerForMediaType(contentType, false, c.serializers)
+	if err != nil {
+		return err
+	}
+	if _, _, err := info.StrictSerializer.Decode(body, &kind, nil); runtime.IsStrictDecodingError(err) {
+		return err
+	}
+	return nil
+}
+
 // DecodeInto decodes a request body into an object of a built-in type, such as
 // DeleteOptions, Binding, Eviction or Scale, whose kind is given for bodies that name
 // none. Errors are upstream's: 415, 400.

@@ -82,6 +82,27 @@ func TestDecodeObject(t *testing.T) {
 	}
 }
 
+func TestStrictError(t *testing.T) {
+	for name, test := range map[string]struct{ contentType, body, want string }{
+		"nothing wrong":             {"", `{"spec":{"priority":7}}`, ""},
+		"an unknown and a double":   {"", `{"spec":{"colour":"x","priority":7,"priority":8}}`, `strict decoding error: unknown field "spec.colour", duplicate field "spec.priority"`},
+		"in the order of the body":  {"", `{"spec":{"priority":7,"priority":8,"colour":"x"}}`, `strict decoding error: duplicate field "spec.priority", unknown field "spec.colour"`},
+		"YAML":                      {"application/yaml", "spec: {priority: 7}\ncolour: 1\nspec: {priority: 8}\n", "strict decoding error: yaml: unmarshal errors:\n  line 3: key \"spec\" already set in map, unknown field \"colour\""},
+		"a kind that nobody knows":  {"", `{"apiVersion":"v2","kind":"Other","a":1,"a":2}`, ""},
+		"what is no object of ours": {"", `[]`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if err := newCodec().StrictError(test.contentType, []byte(test.body), podKind); err != nil {
+				got = err.Error()
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestDecodeInto(t *testing.T) {
 	optionsKind := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
 	grace := &metav1.DeleteOptions{GracePeriodSeconds: new(int64(3))}

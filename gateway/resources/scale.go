@@ -48,7 +48,7 @@ func (c *call) updateScale() error {
 	if err != nil {
 		return err
 	}
-	if err := c.reportDuplicates(duplicates); err != nil {
+	if err := c.reportDuplicates(body, kind, duplicates); err != nil {
 		return err
 	}
 	if scale["apiVersion"] != kind.GroupVersion().String() || scale["kind"] != kind.Kind {

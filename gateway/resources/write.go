@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
@@ -201,7 +202,7 @@ func (c *call) readStored() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.reportDuplicates(duplicates); err != nil {
+	if err := c.reportDuplicates(body, kind, duplicates); err != nil {
 		return nil, err
 	}
 	if err := c.translator.ToStored(c.row, obj); err != nil {
@@ -210,17 +211,21 @@ func (c *call) readStored() (map[string]any, error) {
 	return obj, nil
 }
 
-// reportDuplicates does about members that occur twice what fieldValidation says;
-// about unknown ones the API server does.
-func (c *call) reportDuplicates(duplicates []error) error {
+// reportDuplicates does about members of a body that occur twice what fieldValidation
+// says; about unknown ones the API server does. A refusal names both, because the API
+// server does not get to see what is refused here.
+func (c *call) reportDuplicates(body []byte, kind schema.GroupVersionKind, duplicates []error) error {
 	if len(duplicates) == 0 {
 		return nil
 	}
 	switch c.r.URL.Query().Get("fieldValidation") {
 	case metav1.FieldValidationIgnore:
 	case metav1.FieldValidationStrict:
-		kind := c.row.Kind
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind, c.row.Upstream.Version, kind, runtime.NewStrictDecodingError(duplicates)))
+		problem := c.codec.StrictError(c.r.Header.Get("Content-Type"), body, kind)
+		if problem == nil {
+			problem = runtime.NewStrictDecodingError(duplicates)
+		}
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind.Kind, kind.Version, kind.Kind, problem))
 	default:
 		for _, duplicate := range duplicates {
 			if header, err := utilnet.NewWarningHeader(299, "-", duplicate.Error()); err == nil {

@@ -86,6 +86,7 @@ func TestErrorsAreInUpstreamsWords(t *testing.T) {
 		"a resize of nothing there":   {"PATCH", f.pods("none", "resize"), "{}", []string{"Content-Type: application/merge-patch+json"}, 404, `pods "none" not found`},
 		"a creation by resize":        {"POST", f.pods("there", "resize"), "{}", nil, 405, "the server does not allow this method on the requested resource"},
 		"a duplicate member, strict":  {"POST", f.pods() + "?fieldValidation=Strict", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"d","name":"e"}}`, nil, 400, ""},
+		"both of them, strict":        {"POST", f.pods() + "?fieldValidation=Strict", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"d","colour":"x","name":"e"}}`, nil, 400, `Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "metadata.colour", duplicate field "metadata.name"`},
 		"an unknown field, strict":    {"POST", f.pods() + "?fieldValidation=Strict", pod(`,"colour":"blue"`), nil, 400, ""},
 		"two propagation policies":    {"DELETE", f.pods("there"), `{"propagationPolicy":"Orphan","orphanDependents":true}`, nil, 422, ""},
 		"a dry run of something else": {"DELETE", f.pods("there") + "?dryRun=Some", "", nil, 422, ""},
