@@ -72,6 +72,7 @@ func controllers() []controller {
 		{name: "ttlafterfinished", add: func(mgr ctrl.Manager, _ Options) error {
 			return ttlafterfinished.Add(mgr, ttlafterfinished.Options{})
 		}},
+		{name: "horizontalpodautoscaling", add: addAutoscaler},
 		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpoints.Add(mgr, endpoints.Options{})
 		}},

@@ -72,6 +72,10 @@ type Options struct {
 	SecondaryNodeEvictionRate float64 `json:"secondaryNodeEvictionRate,omitempty"`
 	UnhealthyZoneThreshold    float64 `json:"unhealthyZoneThreshold,omitempty"`
 	LargeClusterSizeThreshold int     `json:"largeClusterSizeThreshold,omitempty"`
+
+	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
+	NodeAgent  NodeAgent  `json:"nodeAgent,omitempty"`
+
 	// SchedulerName is the value of spec.schedulerName of the Pods to schedule.
 	SchedulerName string `json:"schedulerName,omitempty"`
 	// SchedulerConfig is the path of a KubeSchedulerConfiguration, whose profiles take the
@@ -140,6 +144,7 @@ func NewOptions() *Options {
 		TerminatedPodGCThreshold: 12500,
 		NodeEvictionRate:         rates.Eviction, SecondaryNodeEvictionRate: rates.Secondary,
 		UnhealthyZoneThreshold: rates.UnhealthyZone, LargeClusterSizeThreshold: rates.LargeCluster,
+		Autoscaler:            newAutoscaler(),
 		SchedulerName:         keelsonv1.DefaultSchedulerName,
 		Webhook:               Webhook{BindAddress: "0.0.0.0", Port: 9443},
 		MetricsBindAddress:    "127.0.0.1:8080",
@@ -153,6 +158,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	o.addGenericFlags(fss)
 	o.addLeaderElectionFlags(fss)
 	o.addClusterFlags(fss)
+	o.addAutoscalerFlags(fss)
 	o.addServingFlags(fss)
 }
 
@@ -217,6 +223,7 @@ func (o *Options) Validate() error {
 		positive("--reconciliation-timeout", o.ReconciliationTimeout),
 		notEmpty("--scheduler-name", o.SchedulerName),
 		o.validateScheduler(),
+		o.validateAutoscaler(),
 	)
 }
 

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,10 +23,8 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/upstream"
+	"github.com/keelson-dev/keelson/internal/agentmetrics"
 )
-
-// maxRefusal bounds what is read of an answer that tells of a failure.
-const maxRefusal = 64 << 10
 
 // The names that stock metrics servers use in NotFound errors.
 var (
@@ -53,7 +50,7 @@ func (h *handler) getNode(ctx context.Context, name string) (*metricsv1beta1.Nod
 		logSilent(ctx, name, err)
 		return nil, notFound
 	}
-	if metrics := nodeMetrics(node.ObjectMeta, summary, h.Clock.Now()); metrics != nil {
+	if metrics := agentmetrics.Node(node.ObjectMeta, summary, h.Clock.Now()); metrics != nil {
 		return metrics, nil
 	}
 	return nil, notFound
@@ -65,13 +62,13 @@ func (h *handler) listNodes(ctx context.Context, wanted selection) (*metricsv1be
 		return nil, err
 	}
 	summaries := h.askAll(ctx, all.Items)
-	list := &metricsv1beta1.NodeMetricsList{TypeMeta: typeMeta("NodeMetricsList"), Items: []metricsv1beta1.NodeMetrics{}}
+	list := &metricsv1beta1.NodeMetricsList{TypeMeta: agentmetrics.TypeMeta("NodeMetricsList"), Items: []metricsv1beta1.NodeMetrics{}}
 	now := h.Clock.Now()
 	for i := range all.Items {
 		if summaries[i] == nil {
 			continue
 		}
-		if metrics := nodeMetrics(all.Items[i].ObjectMeta, summaries[i], now); metrics != nil {
+		if metrics := agentmetrics.Node(all.Items[i].ObjectMeta, summaries[i], now); metrics != nil {
 			list.Items = append(list.Items, *metrics)
 		}
 	}
@@ -105,7 +102,7 @@ func (h *handler) getPod(ctx context.Context, namespace, name string) (*metricsv
 		logSilent(ctx, pod.Spec.NodeName, err)
 		return nil, notFound
 	}
-	list := podsMetrics([]metav1.ObjectMeta{pod.ObjectMeta}, []*statsv1alpha1.Summary{summary}, h.Clock.Now())
+	list := agentmetrics.Pods([]metav1.ObjectMeta{pod.ObjectMeta}, []*statsv1alpha1.Summary{summary}, h.Clock.Now())
 	if len(list.Items) == 0 {
 		return nil, notFound
 	}
@@ -134,7 +131,7 @@ func (h *handler) listPods(ctx context.Context, namespace string, wanted selecti
 		}
 		answered = slices.DeleteFunc(h.askAll(ctx, all.Items), func(s *statsv1alpha1.Summary) bool { return s == nil })
 	}
-	return podsMetrics(metas, answered, h.Clock.Now()), nil
+	return agentmetrics.Pods(metas, answered, h.Clock.Now()), nil
 }
 
 // askAll asks the agents of all nodes at once, within bounds. A node that did not answer
@@ -176,24 +173,7 @@ func (h *handler) askNode(ctx context.Context, node *corev1.Node) (*statsv1alpha
 func (h *handler) ask(ctx context.Context, agent *nodes.Agent) (*statsv1alpha1.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
-	location := agent.URL("/stats/summary", url.Values{"only_cpu_and_memory": {"true"}})
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("make the request for %s: %w", location, err)
-	}
-	response, err := agent.Transport().RoundTrip(request)
-	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", location, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get %s: %w", location, refusal(response))
-	}
-	summary := &statsv1alpha1.Summary{}
-	if err := json.NewDecoder(response.Body).Decode(summary); err != nil {
-		return nil, fmt.Errorf("get %s: decode the answer: %w", location, err)
-	}
-	return summary, nil
+	return agentmetrics.Summary(ctx, agent.Transport(), agentmetrics.Location(net.JoinHostPort(agent.Host, agent.Port)))
 }
 
 // read decodes what the API server has at where, below the group of Keelson's core
@@ -218,25 +198,12 @@ func (h *handler) read(ctx context.Context, where string, query url.Values, into
 	case http.StatusNotFound:
 		return apierrors.NewNotFound(nodeResource, where)
 	case http.StatusBadRequest:
-		return apierrors.NewBadRequest(refusal(response).Error())
+		return apierrors.NewBadRequest(agentmetrics.Refusal(response).Error())
 	default:
-		return apierrors.NewInternalError(fmt.Errorf("read %s: %w", where, refusal(response)))
+		return apierrors.NewInternalError(fmt.Errorf("read %s: %w", where, agentmetrics.Refusal(response)))
 	}
 	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("read %s: decode the API server's answer: %w", where, err))
 	}
 	return nil
-}
-
-// refusal is the message of an answer that is a Status, or what else it says.
-func refusal(response *http.Response) error {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
-	if err != nil {
-		return fmt.Errorf("the answer was %s", response.Status)
-	}
-	status := metav1.Status{}
-	if json.Unmarshal(body, &status) == nil && status.Message != "" {
-		return errors.New(status.Message)
-	}
-	return fmt.Errorf("the answer was %s: %s", response.Status, body)
 }

@@ -21,9 +21,6 @@ import (
 const (
 	defaultTimeout  = 5 * time.Second
 	defaultParallel = 32
-	// defaultWindow is the time between two samples of an agent, over which it computes
-	// the use of CPU.
-	defaultWindow = 10 * time.Second
 )
 
 // Options are what the metrics need.
