@@ -265,11 +265,11 @@ data: {username: dmFsdWUtMQ0K, password: dmFsdWUtMg0KDQo=}
 	s.refused([]string{"create", "-f", s.file("bad.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: bad}\ndata: {a: '%%'}\n")}, "illegal base64 data")
 	s.refused([]string{"create", "-f", s.file("dockercfg.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: bad}\ntype: kubernetes.io/dockercfg\n")},
 		`data[.dockercfg]: Required value`)
+	const token = "apiVersion: v1\nkind: Secret\nmetadata: {name: robot%s}\ntype: kubernetes.io/service-account-token\n"
+	s.refused([]string{"create", "-f", s.file("nobody.yaml", fmt.Sprintf(token, ""))}, "metadata.annotations[kubernetes.io/service-account.name]: Required value")
 	s.run("create", "serviceaccount", "robot")
-	s.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: robot, annotations: {kubernetes.io/service-account.name: robot}}\ntype: kubernetes.io/service-account-token\n")
-	s.eventually(soon, "a token in the Secret", func() error {
-		return wantIn(s.run("describe", "secret", "robot"), "kubernetes.io/service-account-token", "token:", "ca.crt:")
-	})
+	s.apply(fmt.Sprintf(token, ", annotations: {kubernetes.io/service-account.name: robot}"))
+	s.want([]string{"get", "secret", "robot"}, "kubernetes.io/service-account-token")
 }
 
 // TestServerByItsAddress gives kubectl the server's address, and nothing else.
