@@ -148,7 +148,7 @@ generate: bin/controller-gen ## Write the generated Go code and documents again.
 
 # Whose markers (rbac.go) make which role: the hygiene controllers run in standalone
 # mode only.
-HYGIENE := garbagecollector namespace rootca serviceaccount servicemirror
+HYGIENE := clusterroleaggregation csrcleaner garbagecollector namespace rootca serviceaccount servicemirror storageprotection tokens
 semicolon := ;
 space := $(subst ,, )
 role_paths = $(subst $(space),$(semicolon),$(addprefix ./controllers/,$(1)))

@@ -104,12 +104,15 @@ func (p plan) apiServerArgs() []string {
 
 func (p plan) managerArgs() []string {
 	ports := p.settings.Ports
+	signingKey, _ := p.store.SigningKeyFiles(serviceAccount)
 	return []string{
 		"--kubeconfig=" + p.layout.kubeconfig(certManager),
 		"--mode=standalone",
 		"--service-cidr=" + p.settings.ServiceCIDR,
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
 		"--root-ca-file=" + p.store.AuthorityFile(clusterCA),
+		"--cluster-signing-cert-file=" + p.store.AuthorityFile(clusterCA), "--cluster-signing-key-file=" + p.store.AuthorityKeyFile(clusterCA),
+		"--service-account-private-key-file=" + signingKey,
 		"--kubernetes-service-endpoints=" + p.settings.kubernetesServiceAddress(),
 		"--webhook-bind-address=127.0.0.1",
 		"--webhook-port=" + strconv.Itoa(ports.Webhook),

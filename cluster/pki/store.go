@@ -46,7 +46,8 @@ func (s *Store) LeafFile(name string) string { return filepath.Join(s.dir, name+
 // AuthorityFile is the path of an authority's certificate; its key is beside it.
 func (s *Store) AuthorityFile(name string) string { return filepath.Join(s.dir, name+".crt") }
 
-func (s *Store) authorityKeyFile(name string) string { return filepath.Join(s.dir, name+".key") }
+// AuthorityKeyFile is the path of an authority's private key.
+func (s *Store) AuthorityKeyFile(name string) string { return filepath.Join(s.dir, name+".key") }
 
 // SigningKeyFiles are the paths of a key pair that signs tokens.
 func (s *Store) SigningKeyFiles(name string) (private, public string) {
@@ -103,7 +104,7 @@ type signer struct {
 }
 
 func (s *Store) ensureAuthority(name string) (*signer, bool, error) {
-	keyPEM, keyErr := os.ReadFile(s.authorityKeyFile(name))
+	keyPEM, keyErr := os.ReadFile(s.AuthorityKeyFile(name))
 	certPEM, certErr := os.ReadFile(s.AuthorityFile(name))
 	switch {
 	case keyErr == nil && certErr == nil:
@@ -143,7 +144,7 @@ func (s *Store) createAuthority(name string) (*signer, error) {
 		return nil, err
 	}
 	// The certificate comes last: its presence says that the pair is complete.
-	if err := files.Replace(s.authorityKeyFile(name), keyPEM, 0o600); err != nil {
+	if err := files.Replace(s.AuthorityKeyFile(name), keyPEM, 0o600); err != nil {
 		return nil, err
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: der})

@@ -109,7 +109,7 @@ func TestEnsureAgain(t *testing.T) {
 		},
 		"after the authority was replaced by hand issues again": {
 			change: func(f *fixture) {
-				for _, file := range []string{f.AuthorityFile("cluster-ca"), f.authorityKeyFile("cluster-ca")} {
+				for _, file := range []string{f.AuthorityFile("cluster-ca"), f.AuthorityKeyFile("cluster-ca")} {
 					if err := os.Remove(file); err != nil {
 						f.t.Fatal(err)
 					}
@@ -149,7 +149,7 @@ func TestInterruptedFirstRunStartsOver(t *testing.T) {
 func TestLostAuthorityKeyIsAnErrorThatSaysSo(t *testing.T) {
 	f := newFixture(t)
 	f.ensure()
-	if err := os.Remove(f.authorityKeyFile("cluster-ca")); err != nil {
+	if err := os.Remove(f.AuthorityKeyFile("cluster-ca")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Ensure([]string{"cluster-ca"}, nil, nil); err == nil || !strings.Contains(err.Error(), "cluster-ca.key") {
@@ -161,7 +161,7 @@ func TestKeysArePrivateAndKeptOverRenewal(t *testing.T) {
 	f := newFixture(t)
 	f.ensure(server(), admin())
 	private, public := f.SigningKeyFiles("service-account")
-	for _, file := range []string{f.LeafFile("apiserver"), f.LeafFile("admin"), f.authorityKeyFile("cluster-ca"), private} {
+	for _, file := range []string{f.LeafFile("apiserver"), f.LeafFile("admin"), f.AuthorityKeyFile("cluster-ca"), private} {
 		info, err := os.Stat(file)
 		if err != nil {
 			t.Fatal(err)

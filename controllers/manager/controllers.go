@@ -6,7 +6,10 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/keelson-dev/keelson/controllers/admission"
+	"github.com/keelson-dev/keelson/controllers/clusterroleaggregation"
 	"github.com/keelson-dev/keelson/controllers/cronjob"
+	"github.com/keelson-dev/keelson/controllers/csr"
+	"github.com/keelson-dev/keelson/controllers/csrcleaner"
 	"github.com/keelson-dev/keelson/controllers/daemonset"
 	"github.com/keelson-dev/keelson/controllers/deployment"
 	"github.com/keelson-dev/keelson/controllers/disruption"
@@ -26,7 +29,9 @@ import (
 	"github.com/keelson-dev/keelson/controllers/serviceaccount"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
 	"github.com/keelson-dev/keelson/controllers/statefulset"
+	"github.com/keelson-dev/keelson/controllers/storageprotection"
 	"github.com/keelson-dev/keelson/controllers/tainteviction"
+	"github.com/keelson-dev/keelson/controllers/tokens"
 	"github.com/keelson-dev/keelson/controllers/ttlafterfinished"
 )
 
@@ -101,6 +106,12 @@ func controllers() []controller {
 		{name: "podgc", add: func(mgr ctrl.Manager, o Options) error {
 			return podgc.Add(mgr, podgc.Options{TerminatedThreshold: o.TerminatedPodGCThreshold})
 		}},
+		// Its signers are Keelson's own, which no other controller manager signs for.
+		{name: "csr", add: func(mgr ctrl.Manager, o Options) error {
+			return csr.Add(mgr, csr.Options{
+				CertFile: o.ClusterSigningCertFile, KeyFile: o.ClusterSigningKeyFile, Duration: o.ClusterSigningDuration.Duration,
+			})
+		}},
 		{name: "garbagecollector", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
 			return garbagecollector.Add(mgr, garbagecollector.Options{})
 		}},
@@ -117,7 +128,29 @@ func controllers() []controller {
 		{name: "servicemirror", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
 			return servicemirror.Add(mgr)
 		}},
+		{name: "clusterroleaggregation", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return clusterroleaggregation.Add(mgr)
+		}},
+		{name: "storageprotection", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return storageprotection.Add(mgr)
+		}},
+		{name: "csrcleaner", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
+			return csrcleaner.Add(mgr, csrcleaner.Options{})
+		}},
+		{name: "tokens", hygiene: true, add: addTokens},
 	}
+}
+
+func addTokens(mgr ctrl.Manager, o Options) error {
+	options := tokens.Options{KeyFile: o.ServiceAccountPrivateKeyFile, UnusedFor: o.LegacyTokenCleanUpPeriod.Duration}
+	if options.KeyFile != "" {
+		bundle, err := rootca.LoadBundle(o.RootCAFile, mgr.GetConfig())
+		if err != nil {
+			return err
+		}
+		options.RootCA = []byte(bundle)
+	}
+	return tokens.Add(mgr, options)
 }
 
 func addNode(mgr ctrl.Manager, o Options) error {

@@ -59,6 +59,19 @@ type Options struct {
 	// the one of the manager's own credentials.
 	RootCAFile string `json:"rootCAFile,omitempty"`
 
+	// ClusterSigningCertFile and ClusterSigningKeyFile are the PEM files of the authority
+	// that signs the certificates of nodes; both empty means that none are signed.
+	ClusterSigningCertFile string `json:"clusterSigningCertFile,omitempty"`
+	ClusterSigningKeyFile  string `json:"clusterSigningKeyFile,omitempty"`
+	// ClusterSigningDuration is the longest life of such a certificate.
+	ClusterSigningDuration metav1.Duration `json:"clusterSigningDuration,omitempty"`
+	// ServiceAccountPrivateKeyFile is the private key (PEM) that the API server trusts
+	// tokens of; empty means that Secrets of accounts are not filled.
+	ServiceAccountPrivateKeyFile string `json:"serviceAccountPrivateKeyFile,omitempty"`
+	// LegacyTokenCleanUpPeriod is how long a token that a cluster of old made must be
+	// unused before it is marked invalid, and as long again before it is deleted.
+	LegacyTokenCleanUpPeriod metav1.Duration `json:"legacyTokenCleanUpPeriod,omitempty"`
+
 	// NodeMonitorGracePeriod is how long a Node may be silent before its Ready
 	// condition becomes Unknown.
 	NodeMonitorGracePeriod metav1.Duration `json:"nodeMonitorGracePeriod,omitempty"`
@@ -122,6 +135,8 @@ type Webhook struct {
 	URL string `json:"url,omitempty"`
 }
 
+const year = 365 * 24 * time.Hour
+
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	rates := node.DefaultRates()
@@ -142,6 +157,8 @@ func NewOptions() *Options {
 		NodePortRange:            "30000-32767",
 		NodeMonitorGracePeriod:   metav1.Duration{Duration: 40 * time.Second},
 		TerminatedPodGCThreshold: 12500,
+		ClusterSigningDuration:   metav1.Duration{Duration: year},
+		LegacyTokenCleanUpPeriod: metav1.Duration{Duration: year},
 		NodeEvictionRate:         rates.Eviction, SecondaryNodeEvictionRate: rates.Secondary,
 		UnhealthyZoneThreshold: rates.UnhealthyZone, LargeClusterSizeThreshold: rates.LargeCluster,
 		Autoscaler:            newAutoscaler(),
@@ -159,6 +176,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	o.addLeaderElectionFlags(fss)
 	o.addClusterFlags(fss)
 	o.addAutoscalerFlags(fss)
+	o.addKeyFlags(fss)
 	o.addServingFlags(fss)
 }
 
@@ -200,6 +218,15 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.SchedulerConfig, "scheduler-config", o.SchedulerConfig, "Path of a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, plug-ins with their weights and arguments, backoff. Empty: upstream's defaults.")
 }
 
+func (o *Options) addKeyFlags(fss *cliflag.NamedFlagSets) {
+	fs := fss.FlagSet("keys")
+	fs.StringVar(&o.ClusterSigningCertFile, "cluster-signing-cert-file", o.ClusterSigningCertFile, "PEM file of the authority that signs certificates of nodes (signers keelson.dev/node-client and keelson.dev/node-serving). Empty: none are signed.")
+	fs.StringVar(&o.ClusterSigningKeyFile, "cluster-signing-key-file", o.ClusterSigningKeyFile, "PEM file of its private key.")
+	fs.DurationVar(&o.ClusterSigningDuration.Duration, "cluster-signing-duration", o.ClusterSigningDuration.Duration, "Longest life of such a certificate; a request may ask for less.")
+	fs.StringVar(&o.ServiceAccountPrivateKeyFile, "service-account-private-key-file", o.ServiceAccountPrivateKeyFile, "PEM file of the key (RSA or ECDSA) that signs the tokens in Secrets of type kubernetes.io/service-account-token; the API server knows its public half. Empty: such Secrets are not filled.")
+	fs.DurationVar(&o.LegacyTokenCleanUpPeriod.Duration, "legacy-service-account-token-clean-up-period", o.LegacyTokenCleanUpPeriod.Duration, "How long a token that a cluster of old made for every account must be unused before it is marked invalid, and as long again before it is deleted.")
+}
+
 func (o *Options) addServingFlags(fss *cliflag.NamedFlagSets) {
 	fs := fss.FlagSet("serving")
 	fs.StringVar(&o.Webhook.BindAddress, "webhook-bind-address", o.Webhook.BindAddress, "Address on which admission is served.")
@@ -220,6 +247,7 @@ func (o *Options) Validate() error {
 		o.validateServing(),
 		positive("--node-monitor-grace-period", o.NodeMonitorGracePeriod),
 		o.validateEviction(),
+		o.validateKeys(),
 		positive("--reconciliation-timeout", o.ReconciliationTimeout),
 		notEmpty("--scheduler-name", o.SchedulerName),
 		o.validateScheduler(),
@@ -241,6 +269,20 @@ func (o *Options) validateEviction() error {
 		problems = append(problems, fmt.Errorf("--large-cluster-size-threshold: %d is negative", o.LargeClusterSizeThreshold))
 	}
 	return errors.Join(problems...)
+}
+
+func (o *Options) validateKeys() error {
+	errs := []error{
+		positive("--cluster-signing-duration", o.ClusterSigningDuration),
+		positive("--legacy-service-account-token-clean-up-period", o.LegacyTokenCleanUpPeriod),
+	}
+	switch {
+	case o.ClusterSigningCertFile != "" && o.ClusterSigningKeyFile == "":
+		errs = append(errs, errors.New("--cluster-signing-key-file: must be set with --cluster-signing-cert-file"))
+	case o.ClusterSigningCertFile == "" && o.ClusterSigningKeyFile != "":
+		errs = append(errs, errors.New("--cluster-signing-cert-file: must be set with --cluster-signing-key-file"))
+	}
+	return errors.Join(errs...)
 }
 
 func (o *Options) validateScheduler() error {

@@ -10,9 +10,9 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-// loadBundle reads file, or the authorities of cfg when file is empty, and checks that
+// LoadBundle reads file, or the authorities of cfg when file is empty, and checks that
 // it holds certificates.
-func loadBundle(file string, cfg *rest.Config) (string, error) {
+func LoadBundle(file string, cfg *rest.Config) (string, error) {
 	content, origin, err := readBundle(file, cfg)
 	if err != nil {
 		return "", err

@@ -43,7 +43,7 @@ func TestLoadBundle(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := loadBundle(tc.file, tc.cfg)
+			got, err := LoadBundle(tc.file, tc.cfg)
 			if len(tc.wantErr) == 0 {
 				if err != nil || got != string(cert) {
 					t.Errorf("got %q, %v", got, err)

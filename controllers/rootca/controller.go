@@ -58,7 +58,7 @@ type Reconciler struct {
 // Add registers the controller with mgr. An unusable bundle is an error now: what is
 // published would break every Pod that talks to the API server.
 func Add(mgr ctrl.Manager, o Options) error {
-	bundle, err := loadBundle(o.File, mgr.GetConfig())
+	bundle, err := LoadBundle(o.File, mgr.GetConfig())
 	if err != nil {
 		return err
 	}
