@@ -106,6 +106,8 @@ func TestDownwardVariables(t *testing.T) {
     - {name: MY_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
     - {name: MY_POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
     - {name: MY_POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    volumeMounts: [{name: about, mountPath: /about}]
+  volumes: [{name: about, downwardAPI: {items: [{path: annotations, fieldRef: {fieldPath: metadata.annotations}}]}}]
 `))
 	s.columns("downwardapi-env", `1/1 +Running +0 `)
 	ip := s.run("get", "pod", "downwardapi-env", "--template={{.status.podIP}}")
@@ -115,6 +117,10 @@ func TestDownwardVariables(t *testing.T) {
 	out := s.run("exec", "downwardapi-env", "--", "sh", "-c", "env | grep MY_POD | sort")
 	if want := "MY_POD_IP=" + ip + "\nMY_POD_NAME=downwardapi-env\nMY_POD_NAMESPACE=" + s.Name + "\n"; out != want {
 		t.Errorf("the Pod says %q, want %q", out, want)
+	}
+	if err := inOrder(s.run("exec", "downwardapi-env", "--", "cat", "/about/annotations"), `^kubectl.kubernetes.io/last-applied-configuration="\{`,
+		`^kubernetes.io/config.seen="20\d\d-\d\d-\d\dT\S+"$`, `^kubernetes.io/config.source="api"$`); err != nil {
+		t.Error(err)
 	}
 	s.want([]string{"exec", "downwardapi-env", "--", "date"}, " 20")
 	term := openTerminal(t, s.command("exec", "-ti", "downwardapi-env", "--", "/bin/sh"))
@@ -188,10 +194,10 @@ func TestLogPod(t *testing.T) {
 	for _, args := range [][]string{{"logs", "log-pod", "container2"}, {"logs", "log-pod", "container2", "--previous"}} {
 		s.eventually(soon, strings.Join(args, " "), func() error {
 			out, err := s.try(args...)
-			if err != nil || out != "container2: it failed\n" {
-				return fmt.Errorf("%v: %q", err, out)
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
 			}
-			return nil
+			return matches(out, `^container2: it failed\n$`)
 		})
 	}
 	s.columns("waiting", `0/1 +ErrImageNeverPull +0 `)
@@ -309,8 +315,9 @@ func TestStatisticsOfContainers(t *testing.T) {
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
-		if err := json.Unmarshal([]byte(out), &summary); err != nil || summary.Node.NodeName != nodeName(t) {
-			return fmt.Errorf("node %q, %v", summary.Node.NodeName, err)
+		must(t, json.Unmarshal([]byte(out), &summary))
+		if summary.Node.NodeName != nodeName(t) {
+			return fmt.Errorf("node %q", summary.Node.NodeName)
 		}
 		for _, pod := range summary.Pods {
 			if pod.PodRef.Name != "measured" || pod.PodRef.Namespace != s.Name || len(pod.Containers) != 1 {
