@@ -174,9 +174,13 @@ func TestReasonOf(t *testing.T) {
 			message: `ReplicationController "a" is invalid: [spec.template.spec.containers[0].resources.limits[example.com/x]: Forbidden: not supported by Keelson yet: no]`,
 			want:    refusedFields + "resources.limits",
 		},
-		"a kind without a controller": {
-			message: `error waiting for deployment "x" status to match expectation: deployment status: v1.DeploymentStatus{}`,
-			want:    "Deployments have no controller.",
+		"a Service without slices": {
+			message: `waiting for service webhook-4711/e2e-test-webhook have 1 endpoint: context deadline exceeded`,
+			want:    "Nobody writes EndpointSlices.",
+		},
+		"a webhook that was not asked": {
+			message: `create pod disallowed-pod in namespace webhook-9810 should have been denied by webhook`,
+			want:    "Webhooks whose rules name Pods are not called: the API server stores Pods as another kind.",
 		},
 		"what changes from run to run": {
 			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
@@ -196,5 +200,20 @@ func TestReasonOf(t *testing.T) {
 				t.Errorf("%s counts as a person's reason", tc.want)
 			}
 		})
+	}
+}
+
+func TestReasonsThatAreNoLongerTrueAreReplaced(t *testing.T) {
+	l := lists{passing: map[string]bool{}, slow: map[string]bool{}, notApplicable: map[string]string{}, failing: map[string]string{
+		"once":     "Deployments have no controller.",
+		"a person": "Needs a clock that runs backwards.",
+	}}
+	after, _ := l.record([]result{
+		{Name: "once", Outcome: failed, Message: "waiting for service a/b have 1 endpoint"},
+		{Name: "a person", Outcome: failed, Message: "timed out"},
+	}, false)
+	want := map[string]string{"once": "Nobody writes EndpointSlices.", "a person": "Needs a clock that runs backwards."}
+	if diff := cmp.Diff(want, after.failing); diff != "" {
+		t.Errorf("failing (-want +got):\n%s", diff)
 	}
 }
