@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/url"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,9 +20,9 @@ import (
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
 
-// referrers are the kinds outside the table whose very content is a reference: Events
-// say what they are about, autoscalers what they scale. All others may bear a stored
-// name in their owners only, where clients know it by its UID.
+// referrer is for Events, the kinds outside the table whose very content is a reference:
+// what they are about. All others may bear a stored name in their owners only, where
+// clients know it by its UID.
 func referrer(resource schema.GroupVersionResource) (table.Row, bool) {
 	row := table.Row{Upstream: resource, Stored: resource, Namespaced: true}
 	switch resource {
@@ -32,10 +30,6 @@ func referrer(resource schema.GroupVersionResource) (table.Row, bool) {
 		row.Kind, row.New, row.NewList = "Event", newObject[corev1.Event], newObject[corev1.EventList]
 	case eventsv1.SchemeGroupVersion.WithResource("events"):
 		row.Kind, row.New, row.NewList = "Event", newObject[eventsv1.Event], newObject[eventsv1.EventList]
-	case autoscalingv1.SchemeGroupVersion.WithResource("horizontalpodautoscalers"):
-		row.Kind, row.New, row.NewList = "HorizontalPodAutoscaler", newObject[autoscalingv1.HorizontalPodAutoscaler], newObject[autoscalingv1.HorizontalPodAutoscalerList]
-	case autoscalingv2.SchemeGroupVersion.WithResource("horizontalpodautoscalers"):
-		row.Kind, row.New, row.NewList = "HorizontalPodAutoscaler", newObject[autoscalingv2.HorizontalPodAutoscaler], newObject[autoscalingv2.HorizontalPodAutoscalerList]
 	default:
 		return row, false
 	}

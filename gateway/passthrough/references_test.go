@@ -12,7 +12,7 @@ import (
 // TestReferencesAreTranslatedBothWays: an API server stores what it is sent and answers
 // with it.
 func TestReferencesAreTranslatedBothWays(t *testing.T) {
-	const events, scalers = "/api/v1/namespaces/n/events", "/apis/autoscaling/v2/namespaces/n/horizontalpodautoscalers"
+	const events = "/api/v1/namespaces/n/events"
 	for what, tc := range map[string]struct {
 		method, path, contentType, sent, stored string
 	}{
@@ -22,12 +22,6 @@ func TestReferencesAreTranslatedBothWays(t *testing.T) {
 		"an Event about a ConfigMap": {http.MethodPost, events, "application/json",
 			`{"apiVersion":"v1","involvedObject":{"apiVersion":"v1","kind":"ConfigMap","name":"c"},"kind":"Event","metadata":{"name":"e"}}`,
 			`{"apiVersion":"v1","involvedObject":{"apiVersion":"v1","kind":"ConfigMap","name":"c"},"kind":"Event","metadata":{"name":"e"}}`},
-		"an autoscaler of a controller": {http.MethodPut, scalers + "/a", "application/json",
-			`{"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"a"},"spec":{"maxReplicas":3,"scaleTargetRef":{"apiVersion":"v1","kind":"ReplicationController","name":"web"}}}`,
-			`{"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"a"},"spec":{"maxReplicas":3,"scaleTargetRef":{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","name":"web"}}}`},
-		"an autoscaler of a kind that Keelson does not have": {http.MethodPut, scalers + "/a", "application/json",
-			`{"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"a"},"spec":{"maxReplicas":3,"scaleTargetRef":{"apiVersion":"example.com/v1","kind":"Thing","name":"web"}}}`,
-			`{"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"a"},"spec":{"maxReplicas":3,"scaleTargetRef":{"apiVersion":"example.com/v1","kind":"Thing","name":"web"}}}`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			var stored string
@@ -52,17 +46,5 @@ func TestReferencesAreTranslatedBothWays(t *testing.T) {
 				t.Errorf("answered (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-// TestPatchOfAnAutoscalerNeedNotNameItsKind: the references are found by the resource.
-func TestPatchOfAnAutoscalerNeedNotNameItsKind(t *testing.T) {
-	base, last := recorder(t)
-	send(t, http.MethodPatch, relay(t, base)+"/apis/autoscaling/v1/namespaces/n/horizontalpodautoscalers/a",
-		strings.NewReader(`{"spec":{"scaleTargetRef":{"apiVersion":"v1","kind":"ReplicationController","name":"web"}}}`),
-		map[string]string{"Content-Type": "application/merge-patch+json"})
-	want := `{"spec":{"scaleTargetRef":{"apiVersion":"core.keelson.dev/v1","kind":"ReplicationController","name":"web"}}}`
-	if last.Body != want {
-		t.Errorf("sent %s, want %s", last.Body, want)
 	}
 }

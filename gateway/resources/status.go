@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 )
 
@@ -22,6 +24,7 @@ func (c *call) replaceStatus(live, next map[string]any) (map[string]any, int, er
 		}
 		metadataOf(next)["resourceVersion"] = resourceVersionOf(stored)
 	}
+	keepSummary(live, next)
 	if err := summarize(c.row.Kind, next); err != nil {
 		return nil, 0, err
 	}
@@ -45,13 +48,46 @@ func withLabels(live, next map[string]any) map[string]any {
 	return labelled
 }
 
+// keepSummary gives next what live has besides upstream's status: a summary may hold more
+// than columns.
+func keepSummary(live, next map[string]any) {
+	before, _ := live["status"].(map[string]any)
+	kept, ok := before["summary"]
+	if !ok {
+		return
+	}
+	status, ok := next["status"].(map[string]any)
+	if !ok {
+		status = map[string]any{}
+		next["status"] = status
+	}
+	if _, has := status["summary"]; !has {
+		status["summary"] = runtime.DeepCopyJSONValue(kept)
+	}
+}
+
 // summarize computes status.summary, which whoever writes the status writes.
 func summarize(kind string, obj map[string]any) error {
 	compute, ok := map[string]func(map[string]any) (any, error){
-		"Pod":                   columns(summary.Pod),
-		"Node":                  columns(summary.Node),
-		"ReplicationController": columns(summary.ReplicationController),
-		"Service":               columns(summary.Service),
+		"Pod":                     columns(summary.Pod),
+		"Node":                    columns(summary.Node),
+		"ReplicationController":   columns(summary.ReplicationController),
+		"Service":                 columns(summary.Service),
+		"ReplicaSet":              columns(summary.ReplicaSet),
+		"Deployment":              columns(summary.Deployment),
+		"DaemonSet":               columns(summary.DaemonSet),
+		"StatefulSet":             columns(summary.StatefulSet),
+		"Job":                     columns(summary.Job),
+		"CronJob":                 columns(summary.CronJob),
+		"HorizontalPodAutoscaler": columns(summary.HorizontalPodAutoscaler),
+		"PodDisruptionBudget": columns(func(budget *policyv1.PodDisruptionBudget) policyv1.PodDisruptionBudgetSummary {
+			return summary.PodDisruptionBudget(&budget.Spec)
+		}),
+		"ResourceQuota": columns(func(quota *keelsonv1.ResourceQuota) keelsonv1.ResourceQuotaSummary {
+			columns := quota.Status.Summary // holds reservations, too
+			columns.Request, columns.Limit = summary.Quota(&quota.Status.ResourceQuotaStatus)
+			return columns
+		}),
 	}[kind]
 	if !ok {
 		return nil
