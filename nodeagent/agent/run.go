@@ -214,7 +214,8 @@ func (g *group) wait() error {
 	return errors.Join(g.errs...)
 }
 
-// eventSource names this program in events.
+// eventSource is who events say they come from: clients and tests of upstream select the
+// node's events by this name.
 func eventSource(nodeName string) corev1.EventSource {
-	return corev1.EventSource{Component: "keelson-node", Host: nodeName}
+	return corev1.EventSource{Component: "kubelet", Host: nodeName}
 }

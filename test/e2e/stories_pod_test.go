@@ -232,7 +232,7 @@ func TestLivenessStory(t *testing.T) {
 	s.columns("liveness-exec-pod", `1/1 +Running +1 `)
 	s.eventually(soon, "the event", func() error {
 		return matches(s.run("describe", "pod", "liveness-exec-pod"),
-			`(?m)^  Warning +Unhealthy +.*keelson-node +spec\.containers\{liveness\}: Liveness probe failed: cat: can't open '/tmp/health': No such file or directory$`)
+			`(?m)^  Warning +Unhealthy +.*kubelet +spec\.containers\{liveness\}: Liveness probe failed: cat: can't open '/tmp/health': No such file or directory$`)
 	})
 }
 
@@ -249,9 +249,10 @@ func TestReadinessStory(t *testing.T) {
 	s.columns("readiness-exec-pod", `0/1 +Running +0 `)
 	s.eventually(soon, "the event", func() error {
 		return matches(s.run("describe", "pod", "readiness-exec-pod"),
-			`(?m)^  Warning +Unhealthy +.*keelson-node +spec\.containers\{readiness\}: Readiness probe failed: cat: can't open '/tmp/ready': No such file or directory$`)
+			`(?m)^  Warning +Unhealthy +.*kubelet +spec\.containers\{readiness\}: Readiness probe failed: cat: can't open '/tmp/ready': No such file or directory$`)
 	})
 	s.columns("readiness-exec-pod", `0/1 +Running +0 `)
+	s.want([]string{"get", "events", "--field-selector", "involvedObject.name=readiness-exec-pod,source=kubelet"}, "Unhealthy", "Started")
 }
 
 // TestSecretsAreShownBySizeOnly: what a Secret says is not in its description.
