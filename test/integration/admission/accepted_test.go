@@ -69,7 +69,7 @@ func podChanges(t *testing.T, k kubectl) {
 	k.create(t, pod("p", "  tolerations: [{key: a, operator: Exists}]\n  containers: [{name: c, image: i:1}]\n"))
 	k.must(t, "", "patch", "kpo/p", "--type=json", "-p", `[{"op": "replace", "path": "/spec/containers/0/image", "value": "i:2"},
 		{"op": "add", "path": "/spec/tolerations/-", "value": {"key": "b", "operator": "Exists"}}]`)
-	expect(t, "image and tolerations", "i:2 a b", k.show(t, "kpo/p", "{.spec.containers[0].image} {.spec.tolerations[*].key}"))
+	expect(t, "image and tolerations", "i:2 a node.kubernetes.io/not-ready node.kubernetes.io/unreachable b", k.show(t, "kpo/p", "{.spec.containers[0].image} {.spec.tolerations[*].key}"))
 	k.refused(t, "", []string{`The Pod "p" is invalid: spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds`},
 		"patch", "kpo/p", "--type=json", "-p", `[{"op": "remove", "path": "/spec/tolerations/0"}]`)
 }

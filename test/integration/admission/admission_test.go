@@ -152,12 +152,9 @@ func testBadInput(t *testing.T) {
 				`* subsets[0].addresses[0].ip: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`,
 				`* subsets[0].ports[0].protocol: Forbidden: not supported by Keelson yet: SCTP is refused, only TCP, UDP is allowed`,
 			}},
-		"a taint that evicts": {
-			manifest("Node", "a", "spec: {taints: [{key: a, effect: NoExecute}]}\n"),
-			[]string{`The Node "a" is invalid: spec.taints[0].effect: Forbidden: not supported by Keelson yet: nothing evicts Pods (NoExecute is refused, only NoSchedule, PreferNoSchedule is allowed)`}},
 		"a priority class that the host does not have either": {
 			pod("a", "  priorityClassName: high\n  containers: [{name: c, image: i}]\n"),
-			[]string{`The Pod "a" is invalid: spec.priorityClassName: Forbidden: not supported by Keelson yet: the scheduler has no priorities`}},
+			[]string{`Error from server (Forbidden): error when creating "STDIN": ` + denied + `pods "a" is forbidden: no PriorityClass with name high was found`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k.refused(t, tc.object, tc.want, "create", "-f", "-")
