@@ -55,10 +55,9 @@ func reviewJob(_ context.Context, c change) (outcome, error) {
 	}
 	errs := support.CheckJob(&job.Spec, specPath)
 	set := map[string]any{"spec": job.Spec}
-	switch {
-	case old == nil:
+	if old == nil {
 		set["metadata"] = setMetadata(job.Labels, nil, nil)
-	default:
+	} else {
 		errs = ratchet(errs, support.CheckJob(&old.Spec, specPath))
 		if c.answer != nil {
 			errs = append(errs, checkJobUpdate(&job.Spec, old)...)

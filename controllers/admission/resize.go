@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 )
 
 // reasonNodeCapacity is the type of the cause in a refusal for want of room.

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"net/netip"
+	"slices"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -44,8 +45,24 @@ type controller struct {
 	add     func(ctrl.Manager, Options) error
 }
 
+// plain is a controller that takes nothing from the manager's options.
+func plain[O any](add func(ctrl.Manager, O) error) func(ctrl.Manager, Options) error {
+	return func(mgr ctrl.Manager, _ Options) error {
+		var defaults O
+		return add(mgr, defaults)
+	}
+}
+
+// bare is one that has no options at all.
+func bare(add func(ctrl.Manager) error) func(ctrl.Manager, Options) error {
+	return func(mgr ctrl.Manager, _ Options) error { return add(mgr) }
+}
+
 // controllers is everything that the manager runs.
-func controllers() []controller {
+func controllers() []controller { return slices.Concat(ownControllers(), hygieneControllers()) }
+
+// ownControllers look after Keelson's own kinds.
+func ownControllers() []controller {
 	return []controller{
 		// Serves on every replica; all others work on the leader only.
 		{name: "admission", add: func(mgr ctrl.Manager, o Options) error {
@@ -53,34 +70,16 @@ func controllers() []controller {
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange, URL: o.Webhook.URL,
 			})
 		}},
-		{name: "replication", add: func(mgr ctrl.Manager, _ Options) error {
-			return replication.Add(mgr, replication.Options{})
-		}},
-		{name: "replicaset", add: func(mgr ctrl.Manager, _ Options) error {
-			return replicaset.Add(mgr, replicaset.Options{})
-		}},
-		{name: "daemonset", add: func(mgr ctrl.Manager, _ Options) error {
-			return daemonset.Add(mgr, daemonset.Options{})
-		}},
-		{name: "statefulset", add: func(mgr ctrl.Manager, _ Options) error {
-			return statefulset.Add(mgr, statefulset.Options{})
-		}},
-		{name: "deployment", add: func(mgr ctrl.Manager, _ Options) error {
-			return deployment.Add(mgr, deployment.Options{})
-		}},
-		{name: "job", add: func(mgr ctrl.Manager, _ Options) error {
-			return job.Add(mgr, job.Options{})
-		}},
-		{name: "cronjob", add: func(mgr ctrl.Manager, _ Options) error {
-			return cronjob.Add(mgr, cronjob.Options{})
-		}},
-		{name: "ttlafterfinished", add: func(mgr ctrl.Manager, _ Options) error {
-			return ttlafterfinished.Add(mgr, ttlafterfinished.Options{})
-		}},
+		{name: "replication", add: plain(replication.Add)},
+		{name: "replicaset", add: plain(replicaset.Add)},
+		{name: "daemonset", add: plain(daemonset.Add)},
+		{name: "statefulset", add: plain(statefulset.Add)},
+		{name: "deployment", add: plain(deployment.Add)},
+		{name: "job", add: plain(job.Add)},
+		{name: "cronjob", add: plain(cronjob.Add)},
+		{name: "ttlafterfinished", add: plain(ttlafterfinished.Add)},
 		{name: "horizontalpodautoscaling", add: addAutoscaler},
-		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
-			return endpoints.Add(mgr, endpoints.Options{})
-		}},
+		{name: "endpoints", add: plain(endpoints.Add)},
 		{name: "service", add: func(mgr ctrl.Manager, o Options) error {
 			return service.Add(mgr, service.Options{
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,
@@ -91,18 +90,10 @@ func controllers() []controller {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName, ConfigFile: o.SchedulerConfig})
 		}},
 		{name: "node", add: addNode},
-		{name: "tainteviction", add: func(mgr ctrl.Manager, _ Options) error {
-			return tainteviction.Add(mgr, tainteviction.Options{})
-		}},
-		{name: "nodeaccess", add: func(mgr ctrl.Manager, _ Options) error {
-			return nodeaccess.Add(mgr, nodeaccess.Options{})
-		}},
-		{name: "disruption", add: func(mgr ctrl.Manager, _ Options) error {
-			return disruption.Add(mgr, disruption.Options{})
-		}},
-		{name: "resourcequota", add: func(mgr ctrl.Manager, _ Options) error {
-			return resourcequota.Add(mgr, resourcequota.Options{})
-		}},
+		{name: "tainteviction", add: plain(tainteviction.Add)},
+		{name: "nodeaccess", add: plain(nodeaccess.Add)},
+		{name: "disruption", add: plain(disruption.Add)},
+		{name: "resourcequota", add: plain(resourcequota.Add)},
 		{name: "podgc", add: func(mgr ctrl.Manager, o Options) error {
 			return podgc.Add(mgr, podgc.Options{TerminatedThreshold: o.TerminatedPodGCThreshold})
 		}},
@@ -112,31 +103,23 @@ func controllers() []controller {
 				CertFile: o.ClusterSigningCertFile, KeyFile: o.ClusterSigningKeyFile, Duration: o.ClusterSigningDuration.Duration,
 			})
 		}},
-		{name: "garbagecollector", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return garbagecollector.Add(mgr, garbagecollector.Options{})
-		}},
-		{name: "namespace", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return namespace.Add(mgr, namespace.Options{})
-		}},
-		{name: "serviceaccount", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return serviceaccount.Add(mgr)
-		}},
+	}
+}
+
+// hygieneControllers look after the kinds of a bare API server.
+func hygieneControllers() []controller {
+	return []controller{
+		{name: "garbagecollector", hygiene: true, add: plain(garbagecollector.Add)},
+		{name: "namespace", hygiene: true, add: plain(namespace.Add)},
+		{name: "serviceaccount", hygiene: true, add: bare(serviceaccount.Add)},
 		{name: "rootca", hygiene: true, add: func(mgr ctrl.Manager, o Options) error {
 			return rootca.Add(mgr, rootca.Options{File: o.RootCAFile})
 		}},
 		// An API server elsewhere cannot reach our Services, and has its own.
-		{name: "servicemirror", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return servicemirror.Add(mgr)
-		}},
-		{name: "clusterroleaggregation", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return clusterroleaggregation.Add(mgr)
-		}},
-		{name: "storageprotection", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return storageprotection.Add(mgr)
-		}},
-		{name: "csrcleaner", hygiene: true, add: func(mgr ctrl.Manager, _ Options) error {
-			return csrcleaner.Add(mgr, csrcleaner.Options{})
-		}},
+		{name: "servicemirror", hygiene: true, add: bare(servicemirror.Add)},
+		{name: "clusterroleaggregation", hygiene: true, add: bare(clusterroleaggregation.Add)},
+		{name: "storageprotection", hygiene: true, add: bare(storageprotection.Add)},
+		{name: "csrcleaner", hygiene: true, add: plain(csrcleaner.Add)},
 		{name: "tokens", hygiene: true, add: addTokens},
 	}
 }

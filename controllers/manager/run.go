@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	apidial.Patient(cfg, logger)
-	mgr, err := New(cfg, o)
+	mgr, err := New(cfg, o) //nolint:contextcheck // its informers live as long as the process
 	if err != nil {
 		return err
 	}

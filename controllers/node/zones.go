@@ -50,18 +50,8 @@ type taintPlan struct {
 // not faster than the rates, and takes it off nodes that are back. When no node at all is
 // ready, the fault is more likely here: nobody is sent away.
 func planNoExecute(nodes []*keelsonv1.Node, last map[string]time.Time, rates Rates, now time.Time) taintPlan {
-	plan := taintPlan{set: map[string][]corev1.Taint{}, last: map[string]time.Time{}}
 	zones, anyReady := zonesOf(nodes)
-	for _, node := range nodes {
-		want := wantedNoExecute(node)
-		has := slices.ContainsFunc(node.Spec.Taints, isOurNoExecute)
-		switch {
-		case has && (want == "" || !anyReady):
-			plan.set[node.Name] = withNoExecute(node.Spec.Taints, "", now)
-		case has && !hasNoExecute(node, want):
-			plan.set[node.Name] = withNoExecute(node.Spec.Taints, want, now)
-		}
-	}
+	plan := taintPlan{set: corrections(nodes, anyReady, now), last: map[string]time.Time{}}
 	for _, z := range zones {
 		if at, ok := last[z.name]; ok {
 			plan.last[z.name] = at
@@ -86,6 +76,25 @@ func planNoExecute(nodes []*keelsonv1.Node, last map[string]time.Time, rates Rat
 		}
 	}
 	return plan
+}
+
+// corrections are the changes of nodes that have the taint: those that are back, or that
+// nobody shall leave, lose it, and it says the right thing.
+func corrections(nodes []*keelsonv1.Node, anyReady bool, now time.Time) map[string][]corev1.Taint {
+	set := map[string][]corev1.Taint{}
+	for _, node := range nodes {
+		if !slices.ContainsFunc(node.Spec.Taints, isOurNoExecute) {
+			continue
+		}
+		want := wantedNoExecute(node)
+		if !anyReady {
+			want = ""
+		}
+		if want == "" || !hasNoExecute(node, want) {
+			set[node.Name] = withNoExecute(node.Spec.Taints, want, now)
+		}
+	}
+	return set
 }
 
 // zonesOf sorts the nodes into their zones; those that wait come in the order in which

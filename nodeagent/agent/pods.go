@@ -43,7 +43,7 @@ func (a *agent) followPods(ctx context.Context) error {
 	a.startWeighing(ctx)
 	a.startResizing(ctx)
 	for _, pod := range ours {
-		a.hand(pod)
+		a.hand(pod) //nolint:contextcheck // what is watched for a Pod outlives this call
 	}
 	registration, err := pods.AddEventHandler(a.podHandler(ctx))
 	if err != nil {
@@ -115,7 +115,7 @@ func (a *agent) podHandler(ctx context.Context) toolscache.ResourceEventHandler 
 func (a *agent) observe(ctx context.Context, pod *keelsonv1.Pod) {
 	if a.learn(ctx, pod) {
 		a.retryResizes(ctx)
-		a.hand(pod)
+		a.hand(pod) //nolint:contextcheck // what is watched for a Pod outlives this call
 	}
 }
 

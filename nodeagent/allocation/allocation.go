@@ -16,7 +16,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 )
 

@@ -9,7 +9,7 @@ import (
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 )
 
 // systemCritical is the priority from which on a Pod is critical, as upstream.

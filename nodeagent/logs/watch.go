@@ -18,15 +18,15 @@ type changes struct {
 }
 
 func watch(path string) (*changes, error) {
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) { // it was renamed, and is made again in the same folder
-		real, err = filepath.EvalSymlinks(filepath.Dir(path))
-		real = filepath.Join(real, filepath.Base(path))
+		target, err = filepath.EvalSymlinks(filepath.Dir(path))
+		target = filepath.Join(target, filepath.Base(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open container log: %w", err)
 	}
-	path = real
+	path = target
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watch container log %s: %w", path, err)

@@ -102,7 +102,7 @@ func (s *Sampler) podStats(pod runtime.PodState, onlyCPUAndMemory bool) (statsv1
 		if c.State != runtime.Running {
 			continue
 		}
-		container, err := s.containerStats(pod, c, onlyCPUAndMemory)
+		container, err := s.containerStats(c, onlyCPUAndMemory)
 		if gone(err) {
 			continue
 		}
@@ -123,7 +123,7 @@ func (s *Sampler) podStats(pod runtime.PodState, onlyCPUAndMemory bool) (statsv1
 	return stats, err
 }
 
-func (s *Sampler) containerStats(pod runtime.PodState, c runtime.Container, onlyCPUAndMemory bool) (statsv1alpha1.ContainerStats, error) {
+func (s *Sampler) containerStats(c runtime.Container, onlyCPUAndMemory bool) (statsv1alpha1.ContainerStats, error) {
 	stats := statsv1alpha1.ContainerStats{Name: c.Name, StartTime: metav1.NewTime(c.StartedAt)}
 	var err error
 	if stats.CPU, stats.Memory, err = s.cgroupStats(c.CgroupPath, c.StartedAt); err != nil || onlyCPUAndMemory {

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 

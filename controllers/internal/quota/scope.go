@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 )
 
 // Matches says whether the quota concerns the object: it limits something that the

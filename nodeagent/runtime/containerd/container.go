@@ -67,9 +67,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	o.busy.Lock()
 	defer o.busy.Unlock()
 	// The object first: it protects the file system from containerd's collector.
-	err = r.createObject(ctx, o, spec, containers.Container{
-		Image: image.Ref, Snapshotter: r.options.Snapshotter, SnapshotKey: o.id,
-	})
+	err = r.createObject(ctx, o, spec, containers.Container{Image: image.Ref, Snapshotter: r.options.Snapshotter, SnapshotKey: o.id})
 	if err == nil {
 		err = r.prepareRootfs(ctx, o)
 	}

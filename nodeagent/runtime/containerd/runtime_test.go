@@ -37,7 +37,7 @@ func TestContainerEnds(t *testing.T) {
 			config := p.config(strings.ReplaceAll(name, " ", "-"), test.command...)
 			config.Resources.MemoryLimit = test.memory
 			got := p.waitExited(p.run(config))
-			want := runtime.Container{State: runtime.Exited, ExitCode: test.wantCode, Reason: test.wantReason}
+			want := runtime.Container{State: runtime.Exited, ExitCode: test.wantCode, Reason: test.wantReason, User: &runtime.User{Groups: []int64{0}}}
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(runtime.Container{},
 				"ID", "Name", "SandboxID", "Image", "ImageID", "SpecHash", "LogPath", "CreatedAt", "StartedAt", "FinishedAt", "CgroupPath", "Resources")); diff != "" {
 				t.Errorf("container (-want +got):\n%s", diff)

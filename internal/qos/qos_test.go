@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/keelson-dev/keelson/apis/qos"
+	"github.com/keelson-dev/keelson/internal/qos"
 )
 
 func TestClass(t *testing.T) {
