@@ -280,7 +280,9 @@ func allOf(selector labels.Selector, given *metav1.LabelSelector) labels.Selecto
 	return selector
 }
 
-func milli(value int64) *resource.Quantity { return resource.NewMilliQuantity(value, resource.DecimalSI) }
+func milli(value int64) *resource.Quantity {
+	return resource.NewMilliQuantity(value, resource.DecimalSI)
+}
 
 // sumOf stays at the largest number instead of running over.
 func sumOf(values []int64) int64 {

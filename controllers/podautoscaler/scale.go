@@ -10,14 +10,16 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
-// storedGroups are the groups whose kinds Keelson stores under another name: manifests
-// that were written for the plain API may name either.
+// storedGroup is where Keelson stores the kinds of a group: manifests that were written
+// for the plain API may name either.
 func storedGroup(group string) string {
 	switch group {
 	case "":
@@ -56,8 +58,8 @@ func (r *Reconciler) readScale(ctx context.Context, namespace string, ref upstre
 			first = errors.Join(first, fmt.Errorf("%s is not in a namespace: an autoscaler scales what is in its own", mapping.Resource.Resource))
 			continue
 		}
-		scale := &autoscalingv1.Scale{}
-		if err := r.client.SubResource("scale").Get(ctx, object, scale); err != nil {
+		scale, err := r.getScale(ctx, object)
+		if err != nil {
 			if first == nil {
 				first = err
 			}
@@ -80,14 +82,41 @@ func (r *Reconciler) writeScale(ctx context.Context, f *found, replicas int32) e
 	var err error
 	for range maxConflicts {
 		f.scale.Spec.Replicas = replicas
-		if err = r.client.SubResource("scale").Update(ctx, f.object.DeepCopy(), withScale(f.scale)); !apierrors.IsConflict(err) {
+		if err = r.updateScale(ctx, f); !apierrors.IsConflict(err) {
 			return err
 		}
-		latest := &autoscalingv1.Scale{}
-		if again := r.client.SubResource("scale").Get(ctx, f.object, latest); again != nil {
+		latest, again := r.getScale(ctx, f.object)
+		if again != nil {
 			return again
 		}
 		f.scale = latest
 	}
 	return err
 }
+
+// getScale reads the scale of an object of any kind. The client takes an untyped scale
+// for an untyped object alone.
+func (r *Reconciler) getScale(ctx context.Context, object *unstructured.Unstructured) (*autoscalingv1.Scale, error) {
+	untyped := &unstructured.Unstructured{}
+	untyped.SetGroupVersionKind(scaleKind())
+	if err := r.client.SubResource("scale").Get(ctx, object, untyped); err != nil {
+		return nil, err
+	}
+	scale := &autoscalingv1.Scale{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(untyped.Object, scale); err != nil {
+		return nil, fmt.Errorf("read the scale of %s %s: %w", object.GetKind(), object.GetName(), err)
+	}
+	return scale, nil
+}
+
+func (r *Reconciler) updateScale(ctx context.Context, f *found) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(f.scale)
+	if err != nil {
+		return fmt.Errorf("write the scale of %s %s: %w", f.object.GetKind(), f.object.GetName(), err)
+	}
+	body := &unstructured.Unstructured{Object: content}
+	body.SetGroupVersionKind(scaleKind())
+	return r.client.SubResource("scale").Update(ctx, f.object.DeepCopy(), client.WithSubResourceBody(body))
+}
+
+func scaleKind() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersion.WithKind("Scale") }

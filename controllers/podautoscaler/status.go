@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -70,8 +69,4 @@ func (r *Reconciler) writeStatus(ctx context.Context, s *scope) error {
 		return fmt.Errorf("failed to update status for %s: %w", s.hpa.Name, err)
 	}
 	return nil
-}
-
-func withScale(scale *autoscalingv1.Scale) client.SubResourceUpdateOption {
-	return client.WithSubResourceBody(scale)
 }
