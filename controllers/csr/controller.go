@@ -20,6 +20,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -139,12 +140,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 // approve approves request if RBAC lets its author ask for it; else a person decides.
 func (r *Reconciler) approve(ctx context.Context, request *certificatesv1.CertificateSigningRequest, asked *x509.CertificateRequest) error {
-	if validate(request.Spec.SignerName, asked, request.Spec.Usages) != nil {
-		return nil
+	if err := validate(request.Spec.SignerName, asked, request.Spec.Usages); err != nil {
+		// Left open, as upstream: if a person approves it, signing says what is wrong.
+		klog.FromContext(ctx).V(2).Info("A certificate signing request is not for a node", "user", request.Spec.Username, "reason", err.Error())
+		return nil //nolint:nilerr // no retry makes it another request
 	}
 	for _, permission := range permissions(request, asked) {
-		if permission.addresses && !r.ownAddresses(ctx, asked) {
-			continue
+		if permission.addresses {
+			if own, err := r.ownAddresses(ctx, asked); err != nil {
+				return err
+			} else if !own {
+				continue
+			}
 		}
 		allowed, err := r.allowed(ctx, request, permission.subresource)
 		if err != nil {
@@ -187,12 +194,14 @@ func (r *Reconciler) allowed(ctx context.Context, request *certificatesv1.Certif
 }
 
 // ownAddresses tells whether every name that asked wants is one that its Node has.
-func (r *Reconciler) ownAddresses(ctx context.Context, asked *x509.CertificateRequest) bool {
+func (r *Reconciler) ownAddresses(ctx context.Context, asked *x509.CertificateRequest) (bool, error) {
 	node := &keelsonv1.Node{}
-	if err := r.client.Get(ctx, client.ObjectKey{Name: nodeName(asked)}, node); err != nil {
-		return false
+	if err := r.client.Get(ctx, client.ObjectKey{Name: nodeName(asked)}, node); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("read Node %s: %w", nodeName(asked), err)
 	}
-	return covers(node.Status.Addresses, asked)
+	return covers(node.Status.Addresses, asked), nil
 }
 
 // sign signs what was approved, or says why it never will.

@@ -43,7 +43,7 @@ func validate(signer string, asked *x509.CertificateRequest, usages []certificat
 		return fmt.Errorf("subject common name: %q is not the name of a node: %s", name, strings.Join(problems, ", "))
 	}
 	if len(asked.EmailAddresses) > 0 {
-		return errors.New("Email subjectAltNames are not allowed") //nolint:staticcheck,revive // upstream's words
+		return errors.New("Email subjectAltNames are not allowed") //nolint:revive // upstream's words
 	}
 	if len(asked.URIs) > 0 {
 		return errors.New("URI subjectAltNames are not allowed")

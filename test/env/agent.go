@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -29,6 +30,16 @@ type FakeAgent struct {
 // StartFakeAgent runs one until the test ends.
 func (e *Environment) StartFakeAgent(t testing.TB) *FakeAgent {
 	t.Helper()
+	return e.StartFakeAgentIn(t)
+}
+
+// StartFakeAgentIn runs one for the Pods of some namespaces; none means all.
+func (e *Environment) StartFakeAgentIn(t testing.TB, namespaces ...string) *FakeAgent {
+	t.Helper()
+	within := map[string]cache.Config{}
+	for _, ns := range namespaces {
+		within[ns] = cache.Config{}
+	}
 	agent := &FakeAgent{seen: map[string]map[types.UID]string{}}
 	e.StartManager(t, func(mgr ctrl.Manager) error {
 		agent.client = mgr.GetClient()
@@ -37,7 +48,7 @@ func (e *Environment) StartFakeAgent(t testing.TB) *FakeAgent {
 			For(&keelsonv1.Pod{}).
 			WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
 			Complete(agent)
-	})
+	}, func(o *ctrl.Options) { o.Cache.DefaultNamespaces = within })
 	return agent
 }
 

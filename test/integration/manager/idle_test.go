@@ -14,11 +14,16 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -46,10 +51,14 @@ func TestIdleManagerWritesNothingButItsLease(t *testing.T) {
 	hopeless.Spec.NodeSelector = map[string]string{"disk": "none"}
 	create(t, hopeless)
 	hangingNamespace(t)
+	workloads := oneOfEach(t)
+	testEnv.StartFakeAgentIn(t, workloads)
 	leader := startReplica(t, "--node-monitor-grace-period=1h", "--kubernetes-service-endpoints=192.0.2.1:6443")
 	leader.becomesReady(t)
 	becomesLeader(t, leader)
 	env.Eventually(t, func() string { return runAll(t, ns, 3) })
+	// Those of a Deployment, a ReplicaSet, a DaemonSet, a StatefulSet and a Job.
+	env.Eventually(t, func() string { return count(t, workloads, 5) })
 	ending := create(t, builders.MakePod("ending").Namespace(ns).Node("idle").Finalizer(keelsonv1.PodFinalizer).Obj())
 	if err := testEnv.Client.Delete(t.Context(), ending); err != nil {
 		t.Fatal(err)
@@ -61,6 +70,52 @@ func TestIdleManagerWritesNothingButItsLease(t *testing.T) {
 	if written := difference(writes(t), settled); len(written) > 0 {
 		t.Errorf("written in %s:\n%s", idleWindow, strings.Join(written, "\n"))
 	}
+}
+
+// oneOfEach makes an object of every kind that has a controller, and returns the namespace
+// of those that have one.
+func oneOfEach(t *testing.T) string {
+	t.Helper()
+	ns := testEnv.Namespace(t)
+	t.Cleanup(func() { release(t, ns) })
+	create(t, builders.MakeDeployment("deployment", 1).Namespace(ns).Obj())
+	create(t, builders.MakeReplicaSet("replicaset", 1).Namespace(ns).Obj())
+	create(t, builders.MakeDaemonSet("daemonset").Namespace(ns).Obj())
+	create(t, builders.MakeStatefulSet("statefulset", 1).Namespace(ns).Obj())
+	create(t, builders.MakeJob("job").Namespace(ns).Completions(1).Obj())
+	cron := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cronjob"}}
+	cron.Spec.Schedule, cron.Spec.JobTemplate.Spec = "0 0 29 2 *", builders.MakeJob("x").Obj().Spec
+	create(t, cron)
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "budget"}}
+	budget.Spec.MinAvailable, budget.Spec.Selector = new(intstr.FromInt32(1)), &metav1.LabelSelector{MatchLabels: map[string]string{"app": "statefulset"}}
+	create(t, budget)
+	hard := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("10")}
+	create(t, &keelsonv1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "quota"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}})
+	hygieneObjects(t, ns)
+	return ns
+}
+
+// hygieneObjects are of the kinds that a stock controller manager looks after.
+func hygieneObjects(t *testing.T, ns string) {
+	t.Helper()
+	create(t, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "idle"}, AggregationRule: &rbacv1.AggregationRule{
+		ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"rbac.authorization.k8s.io/aggregate-to-view": "true"}}},
+	}})
+	create(t, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "token", Annotations: map[string]string{corev1.ServiceAccountNameKey: "default"}},
+		Type:       corev1.SecretTypeServiceAccountToken,
+	})
+	create(t, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "bootstrap-token-abcdef"}, Type: "bootstrap.kubernetes.io/token",
+		StringData: map[string]string{"expiration": "2999-01-01T00:00:00Z"},
+	})
+	create(t, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "claim"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		},
+	})
 }
 
 // settle waits until nothing is written for a while and returns the counts.
