@@ -143,7 +143,7 @@ func (r *Reconciler) approve(ctx context.Context, request *certificatesv1.Certif
 	if err := validate(request.Spec.SignerName, asked, request.Spec.Usages); err != nil {
 		// Left open, as upstream: if a person approves it, signing says what is wrong.
 		klog.FromContext(ctx).V(2).Info("A certificate signing request is not for a node", "user", request.Spec.Username, "reason", err.Error())
-		return nil //nolint:nilerr // no retry makes it another request
+		return nil
 	}
 	for _, permission := range permissions(request, asked) {
 		if permission.addresses {
