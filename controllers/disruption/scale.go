@@ -85,9 +85,14 @@ func (r *Reconciler) scaleOfAny(ctx context.Context, namespace string, owner *me
 	object.SetKind(owner.Kind)
 	object.SetNamespace(namespace)
 	object.SetName(owner.Name)
-	scale := &autoscalingv1.Scale{}
-	err := r.client.SubResource("scale").Get(ctx, object, scale)
-	return checked(scale.UID, scale.Spec.Replicas, owner, err)
+	// The client takes an untyped scale for an untyped object alone.
+	scale := &unstructured.Unstructured{}
+	scale.SetGroupVersionKind(autoscalingv1.SchemeGroupVersion.WithKind("Scale"))
+	if err := r.client.SubResource("scale").Get(ctx, object, scale); err != nil {
+		return checked("", 0, owner, err)
+	}
+	replicas, _, err := unstructured.NestedInt64(scale.Object, "spec", "replicas")
+	return checked(scale.GetUID(), int32(replicas), owner, err)
 }
 
 // checked leaves out an owner that is gone, or that is another one of the same name.
