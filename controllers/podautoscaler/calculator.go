@@ -101,26 +101,12 @@ func (c calculator) propose(current int32, ratio float64, t tolerances, counted 
 		}
 		return ceil(ratio * float64(counted.ready)), nil
 	}
-	switch {
-	case ratio < 1:
-		for pod := range counted.missing {
-			counted.metrics[pod] = sample{value: fallback(pod)}
-		}
-	case ratio > 1:
-		for pod := range counted.missing {
-			counted.metrics[pod] = sample{}
-		}
-	}
-	if upWithUnready {
-		for pod := range counted.unready {
-			counted.metrics[pod] = sample{}
-		}
-	}
+	counted.fill(ratio, upWithUnready, fallback)
 	again, err := ratioOf(counted.metrics)
 	if err != nil {
 		return 0, err
 	}
-	if t.within(again) || ratio < 1 && again > 1 || ratio > 1 && again < 1 {
+	if t.within(again) || (ratio-1)*(again-1) < 0 {
 		return current, nil
 	}
 	replicas := ceil(again * float64(len(counted.metrics)))
@@ -128,6 +114,25 @@ func (c calculator) propose(current int32, ratio float64, t tolerances, counted 
 		return current, nil
 	}
 	return replicas, nil
+}
+
+// fill gives the Pods that have no sample that counts one.
+func (g groups) fill(ratio float64, upWithUnready bool, fallback func(pod string) int64) {
+	switch {
+	case ratio < 1:
+		for pod := range g.missing {
+			g.metrics[pod] = sample{value: fallback(pod)}
+		}
+	case ratio > 1:
+		for pod := range g.missing {
+			g.metrics[pod] = sample{}
+		}
+	}
+	if upWithUnready {
+		for pod := range g.unready {
+			g.metrics[pod] = sample{}
+		}
+	}
 }
 
 // whole is how many replicas a metric of all Pods together asks for, by the ratio of

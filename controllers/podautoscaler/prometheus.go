@@ -154,16 +154,16 @@ func matcherOf(requirement labels.Requirement) string {
 	for _, value := range requirement.Values().List() {
 		values = append(values, regexp.QuoteMeta(value))
 	}
-	any := strings.Join(values, "|")
+	anyOf := strings.Join(values, "|")
 	switch requirement.Operator() {
 	case selection.NotIn, selection.NotEquals:
-		return matcher(requirement.Key(), "!~", any)
+		return matcher(requirement.Key(), "!~", anyOf)
 	case selection.Exists:
 		return matcher(requirement.Key(), "!=", "")
 	case selection.DoesNotExist:
 		return matcher(requirement.Key(), "=", "")
 	default:
-		return matcher(requirement.Key(), "=~", any)
+		return matcher(requirement.Key(), "=~", anyOf)
 	}
 }
 

@@ -45,7 +45,7 @@ func serve(t *testing.T, body string) (http.Handler, *string) {
 	}
 	h, err := New(Options{Upstream: upstream.New(base, http.DefaultTransport), Codec: codec.New(translate.New(table.Keelson())), Added: added(),
 		Withdrawn: schema.GroupVersion{Group: "autoscaling", Version: "v1"},
-		Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+		Next:      http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	if err != nil {
 		t.Fatal(err)
 	}
