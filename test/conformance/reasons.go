@@ -27,7 +27,7 @@ var causes = []struct {
 	reason string
 }{
 	{regexp.MustCompile(`authentication\.kubernetes\.io/pod-name`), "Tokens are bound to a Pod's account, not to the Pod."},
-	{regexp.MustCompile(`(?i)endpointslice|have \d+ endpoint`), "Nobody writes EndpointSlices."},
+	{regexp.MustCompile(`(?i)endpointslice|have \d+ endpoint|no subset of available IP address`), "Nobody writes EndpointSlices."},
 	{regexp.MustCompile(`pod to have 1 init container|disallowed-pod in namespace|to-be-attached-pod`), "Webhooks whose rules name Pods are not called: the API server stores Pods as another kind."},
 	{regexp.MustCompile(`Frontend service did not start serving|client logs did not contain expected success`), "No DNS server runs in the cluster."},
 }
