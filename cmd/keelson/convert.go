@@ -20,7 +20,8 @@ func newConvert() *cobra.Command {
 		Use:   "convert [flags] FILE|DIRECTORY|- ...",
 		Short: "Rewrite manifests between the Kubernetes form and Keelson's.",
 		Long: `Rewrite manifests, the output of Helm and kustomizations between the two forms of
-Keelson's kinds: apiVersion v1 and core.keelson.dev/v1. Only those names change, also
+Keelson's kinds: apiVersion v1 and core.keelson.dev/v1, apps/v1 and apps.keelson.dev/v1,
+and so on for batch/v1, autoscaling/v2 and policy/v1. Only those names change, also
 in references to objects (owners, scale targets, the objects of Events), in the targets
 and patches of a kustomization, and in what kubectl remembers as last applied; comments
 and formatting stay. Other kinds stay as they are, and so do rules of roles, which name
