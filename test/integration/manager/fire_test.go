@@ -110,7 +110,12 @@ func TestManagerUnderFire(t *testing.T) {
 // last, which lives.
 func underFire(t *testing.T, kills int, random *rand.Rand) *replica {
 	t.Helper()
-	flags := []string{"--leader-elect-identity=under-fire", "--node-monitor-grace-period=1h", "-v=0"}
+	flags := []string{
+		"--leader-elect-identity=under-fire", "--node-monitor-grace-period=1h", "-v=0",
+		// A leader that cannot renew its Lease in time ends by itself, and nobody starts it
+		// again here: a busy machine must not look like a lost Pod.
+		"--leader-elect-lease-duration=10m", "--leader-elect-renew-deadline=9m",
+	}
 	for range kills {
 		victim := startReplica(t, flags...)
 		// Half of them die before or while they begin to lead.
