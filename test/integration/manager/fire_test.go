@@ -115,6 +115,8 @@ func underFire(t *testing.T, kills int, random *rand.Rand) *replica {
 		// A leader that cannot renew its Lease in time ends by itself, and nobody starts it
 		// again here: a busy machine must not look like a lost Pod.
 		"--leader-elect-lease-duration=10m", "--leader-elect-renew-deadline=9m",
+		// The Lease is held for longer than the other tests wait, so it is one of its own.
+		"--leader-elect-resource-name=under-fire",
 	}
 	for range kills {
 		victim := startReplica(t, flags...)
