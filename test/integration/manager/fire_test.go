@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,12 +10,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -53,6 +56,9 @@ func TestManagerUnderFire(t *testing.T) {
 	agent := testEnv.StartFakeAgent(t)
 	bigNode(t)
 	rcs, rollouts, jobs := testEnv.Namespace(t), testEnv.Namespace(t), testEnv.Namespace(t)
+	// What a node may read is taken back a minute after its last Pod, which would be during
+	// another test.
+	t.Cleanup(func() { takeBack(t, rcs, jobs) })
 	doomed := full(t, power.objects)
 
 	rc := create(t, web(rcs, power.replicas))
@@ -103,6 +109,19 @@ func TestManagerUnderFire(t *testing.T) {
 	}
 	if len(sets.Items) != 2 {
 		t.Errorf("%d ReplicaSets, want 2", len(sets.Items))
+	}
+}
+
+// takeBack removes what the node may read in the namespaces.
+func takeBack(t *testing.T, namespaces ...string) {
+	ctx := context.WithoutCancel(t.Context())
+	for _, ns := range namespaces {
+		for _, kind := range []client.Object{&rbacv1.RoleBinding{}, &rbacv1.Role{}} {
+			err := testEnv.Client.DeleteAllOf(ctx, kind, client.InNamespace(ns), client.MatchingLabelsSelector{Selector: nodeaccess.Selector()})
+			if err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 
