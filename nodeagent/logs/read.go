@@ -61,6 +61,8 @@ func Read(ctx context.Context, path string, o Options, out Output) error {
 			return err
 		}
 		defer r.changes.close()
+	} else if r.until, err = sizeOf(file); err != nil {
+		return fmt.Errorf("look at container log %s: %w", path, err)
 	}
 	if o.TailLines != nil {
 		if r.offset, err = tailOffset(file, *o.TailLines, r.writer.wants); err != nil {
@@ -82,9 +84,12 @@ func Follow(ctx context.Context, path string, ended <-chan struct{}, out Output)
 
 // reader goes through one log file and its successors.
 type reader struct {
-	path    string
-	file    *os.File
-	offset  int64 // of the first byte that was not written out
+	path   string
+	file   *os.File
+	offset int64 // of the first byte that was not written out
+	// until is where the file ended when it was opened, for a reader that does not follow:
+	// who asks for the last line gets one, however fast the container writes.
+	until   int64
 	writer  entryWriter
 	changes *changes
 }
@@ -120,7 +125,18 @@ func (r *reader) drain(ctx context.Context) error {
 	if _, err := r.file.Seek(r.offset, io.SeekStart); err != nil {
 		return fmt.Errorf("read container log %s: %w", r.path, err)
 	}
+	if r.until > 0 {
+		return r.drainFrom(ctx, io.LimitReader(r.file, r.until-r.offset))
+	}
 	return r.drainFrom(ctx, r.file)
+}
+
+func sizeOf(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // drainFrom writes every whole entry of from, and moves the offset on.

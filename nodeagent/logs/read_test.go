@@ -124,6 +124,48 @@ func TestTailIsTheEndOfTheWhole(t *testing.T) {
 
 // TestFollowThroughRotation writes, rotates and cuts a log at random moments, and expects
 // every line once and in order.
+// growing lets the log grow whenever something of it is read.
+type growing struct {
+	t    *testing.T
+	path string
+	got  strings.Builder
+}
+
+func (g *growing) Write(p []byte) (int, error) {
+	file, err := os.OpenFile(g.path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteString("2026-01-02T03:04:05Z stdout F more\n"); err != nil {
+		g.t.Fatal(err)
+	}
+	return g.got.Write(p)
+}
+
+func TestReadEndsWhereTheLogEndedWhenItBegan(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	line := "2026-01-02T03:04:05Z stdout F line\n"
+	if err := os.WriteFile(path, []byte(strings.Repeat(line, 3)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, tc := range map[string]struct {
+		tail *int64
+		want string
+	}{"the last line": {new(int64(1)), "line\n"}, "all": {nil, "line\nline\nline\n"}} {
+		if err := os.WriteFile(path, []byte(strings.Repeat(line, 3)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := &growing{t: t, path: path}
+		if err := Read(t.Context(), path, Options{TailLines: tc.tail}, Output{Stdout: out}); err != nil {
+			t.Fatal(err)
+		}
+		if out.got.String() != tc.want {
+			t.Errorf("%s: %q, want %q", what, out.got.String(), tc.want)
+		}
+	}
+}
+
 func TestFollowThroughRotation(t *testing.T) {
 	path := writeLog(t, logLine(0, "stdout", "F", "before"))
 	ended := make(chan struct{})

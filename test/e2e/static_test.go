@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -161,6 +162,13 @@ func commandOf(t *testing.T, program string) []string {
 func startAgain(t *testing.T, args []string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s that was started again said:\n%s", args[0], said.String())
+		}
+	})
 	must(t, cmd.Start())
 	return cmd
 }
