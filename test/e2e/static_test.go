@@ -159,6 +159,23 @@ func commandOf(t *testing.T, program string) []string {
 	return append([]string{path}, strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")[1:]...)
 }
 
+// unlocked says that no agent holds the root folder that is named in args.
+func unlocked(args []string) error {
+	for _, arg := range args {
+		root, is := strings.CutPrefix(arg, "--root-dir=")
+		if !is {
+			continue
+		}
+		file, err := os.Open(filepath.Join(root, "keelson-node.lock"))
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	return fmt.Errorf("no --root-dir in %q", args)
+}
+
 func startAgain(t *testing.T, args []string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
@@ -185,6 +202,7 @@ func TestStaticPodStartsWhileTheAPIIsAway(t *testing.T) {
 		// An agent that starts now knows nothing but its manifests.
 		args := commandOf(t, "keelson-node")
 		kill(t, "keelson-node", syscall.SIGKILL)
+		eventually(t, soon, "the agent that was killed lets go of its lock", func() error { return unlocked(args) })
 		alone := startAgain(t, args)
 		s.manifest("alone.yaml", strings.Replace(staticPod(s.Name, "alone", folder, "one"), "spec:\n", "spec:\n  hostNetwork: true\n", 1))
 		eventually(t, eventual, "it starts", func() error {
