@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/clock"
@@ -17,6 +18,9 @@ import (
 // maxQuotaConflicts is how often a batch is judged again because somebody else wrote to
 // a quota meanwhile: another replica, or the controller that counts.
 const maxQuotaConflicts = 20
+
+// quotaTimeout bounds the work on one batch: the API server waits no longer for the answer.
+const quotaTimeout = 10 * time.Second
 
 // quotaLedger reserves in the quotas of a Namespace what objects take that are about to
 // be stored. The requests that wait for one Namespace are served together, with one
@@ -77,7 +81,10 @@ func (l *quotaLedger) serve(ctx context.Context, namespace string) {
 		}
 		l.waiting[namespace] = nil
 		l.mu.Unlock()
-		for i, err := range l.judge(ctx, namespace, batch) {
+		limited, cancel := context.WithTimeout(ctx, quotaTimeout)
+		answers := l.judge(limited, namespace, batch)
+		cancel()
+		for i, err := range answers {
 			batch[i].answer <- err
 		}
 	}

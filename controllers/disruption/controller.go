@@ -83,10 +83,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		recordFailed(r.recorder, budget, err)
 		return ctrl.Result{}, errors.Join(err, r.writeStatus(ctx, budget, failedStatus(budget, err)))
 	}
-	r.recordFindings(budget, seen)
 	status, next := computeStatus(budget, seen, r.clock.Now())
 	if err := r.writeStatus(ctx, budget, status); err != nil {
 		return ctrl.Result{}, err
+	}
+	if !statusEqual(&budget.Status, &status) {
+		r.recordFindings(budget, seen)
 	}
 	return ctrl.Result{RequeueAfter: next}, nil
 }
@@ -112,10 +114,8 @@ func (r *Reconciler) gather(ctx context.Context, budget *policyv1.PodDisruptionB
 	return seen, err
 }
 
+// recordFindings tells what is odd about the Pods, once for each status.
 func (r *Reconciler) recordFindings(budget *policyv1.PodDisruptionBudget, seen observed) {
-	if budget.Status.ObservedGeneration == budget.Generation && int(budget.Status.ExpectedPods) == len(seen.pods) {
-		return // said before
-	}
 	if len(seen.pods) == 0 {
 		recordNoPods(r.recorder, budget)
 	}

@@ -128,6 +128,25 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// What is odd is said when the status changes, not at every look.
+func TestUnmanagedPodsAreToldOfOnce(t *testing.T) {
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: meta1("budget"), Spec: atMost("1")}
+	all := pods(2, 0)
+	recorder := events.NewFakeRecorder(10)
+	r := NewReconciler(store(t, budget, all[0], all[1]), recorder, Options{Clock: clocktesting.NewFakePassiveClock(now)})
+	for range 3 {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(budget)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(recorder.Events) != 1 {
+		t.Fatalf("%d events, want 1", len(recorder.Events))
+	}
+	if event := <-recorder.Events; !strings.Contains(event, "UnmanagedPods") {
+		t.Errorf("event %q", event)
+	}
+}
+
 func TestStaleTarget(t *testing.T) {
 	set := func(reason string, age time.Duration) *keelsonv1.Pod {
 		pod := pods(1, 0)[0]

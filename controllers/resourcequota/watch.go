@@ -20,8 +20,8 @@ import (
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// quotaChanged passes new limits, and a status that somebody else has written but for
-// reservations: their objects come as events.
+// quotaChanged passes new limits, a use that somebody else has written, and reservations:
+// of those whose object never comes, no other event tells.
 func quotaChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, wasQuota := e.ObjectOld.(*keelsonv1.ResourceQuota)

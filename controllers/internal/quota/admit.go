@@ -33,10 +33,13 @@ type Request struct {
 func Admit(quotas []*keelsonv1.ResourceQuota, r Request, now time.Time) (changed []*keelsonv1.ResourceQuota, err error) {
 	usage := r.Object.Usage(now)
 	for _, quota := range quotas {
-		if !Matches(quota, r.Object) || reserved(quota, r) {
+		if !Matches(quota, r.Object) {
 			continue
 		}
 		names := r.Object.names(quota.Status.Hard)
+		if reserved(quota, r.Object, apiquota.Mask(usage, names)) {
+			continue
+		}
 		if missing := unspecified(names, r.Object.Pod); missing != "" {
 			return nil, fmt.Errorf("failed quota: %s: must specify %s", quota.Name, missing)
 		}
@@ -70,9 +73,11 @@ func reservation(o Object, usage corev1.ResourceList, now time.Time) keelsonv1.R
 	}
 }
 
-func reserved(quota *keelsonv1.ResourceQuota, r Request) bool {
+// reserved says whether the quota has this very reservation. An update that was admitted
+// and not stored may be followed by another one of the same generation, for more.
+func reserved(quota *keelsonv1.ResourceQuota, o Object, usage corev1.ResourceList) bool {
 	return slices.ContainsFunc(quota.Status.Summary.Pending, func(p keelsonv1.ResourceQuotaReservation) bool {
-		return p.UID == r.Object.Meta.GetUID() && p.Generation == r.Object.Meta.GetGeneration()
+		return p.UID == o.Meta.GetUID() && p.Generation == o.Meta.GetGeneration() && apiquota.Equals(p.Usage, usage)
 	})
 }
 

@@ -170,6 +170,22 @@ func TestAdmitReservesInAllQuotasOrInNone(t *testing.T) {
 	}
 }
 
+// An update that was admitted and never stored must not open the door for a larger one.
+func TestReservationIsForOneUseOnly(t *testing.T) {
+	resized := func(cpu string) Request {
+		now, old := pod("a", "cpu="+cpu, ""), ofPod(pod("a", "cpu=1", ""))
+		now.Generation = 2
+		return Request{Object: ofPod(now), Old: &old}
+	}
+	changed, err := Admit([]*keelsonv1.ResourceQuota{quotaOf("cpu=3", "cpu=1")}, resized("2"), now)
+	if err != nil || len(changed) != 1 {
+		t.Fatalf("%d changed, %v", len(changed), err)
+	}
+	if _, err := Admit(changed, resized("50"), now); err == nil || !strings.HasPrefix(err.Error(), "exceeded quota: q, requested: cpu=49") {
+		t.Errorf("a larger update of the same generation: %v", err)
+	}
+}
+
 func TestCountKnowsWhatIsReserved(t *testing.T) {
 	q := quotaOf("pods=9 cpu=9", "pods=1 cpu=1")
 	changed, err := Admit([]*keelsonv1.ResourceQuota{q}, Request{Object: ofPod(pod("new", "cpu=2", ""))}, now)
