@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -195,6 +194,7 @@ func (c *collector) judgeOwner(ctx context.Context, o *object, ref metav1.OwnerR
 		}
 		return solid, nil
 	}
+	c.reportNamespace(o, ref)
 	resource, err := c.resourceOf(ref)
 	if err != nil {
 		return solid, err
@@ -249,47 +249,4 @@ func (c *collector) at(resource *resources.Resource, namespace string) metadata.
 
 func describe(o *object) string {
 	return fmt.Sprintf("%s %s", o.resource.GroupResource(), klog.KRef(o.namespace, o.name))
-}
-
-// absentOwnersKept bounds the memory of absent owners. A thousand Pods of one
-// deleted owner ask for it once.
-const absentOwnersKept = 500
-
-// ownerKey is one reference as seen from one namespace.
-type ownerKey struct {
-	resource        schema.GroupResource
-	namespace, name string
-	uid             types.UID
-}
-
-// absentOwners remembers the last owners found absent. A UID never comes back, so
-// an entry never becomes wrong.
-type absentOwners struct {
-	mu    sync.Mutex
-	known map[ownerKey]struct{}
-	order []ownerKey
-	next  int
-}
-
-func newAbsentOwners(size int) *absentOwners {
-	return &absentOwners{known: map[ownerKey]struct{}{}, order: make([]ownerKey, size)}
-}
-
-func (a *absentOwners) has(key ownerKey) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, known := a.known[key]
-	return known
-}
-
-func (a *absentOwners) add(key ownerKey) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := a.known[key]; known {
-		return
-	}
-	delete(a.known, a.order[a.next])
-	a.order[a.next] = key
-	a.known[key] = struct{}{}
-	a.next = (a.next + 1) % len(a.order)
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2/ktesting"
 )
 
@@ -27,7 +28,7 @@ func newTestCollector(t *testing.T, objects ...*object) (*collector, *fake.FakeM
 		stored = append(stored, storedAs(o))
 	}
 	client := fake.NewSimpleMetadataClient(scheme, stored...)
-	c := newCollector(client, nil, Options{})
+	c := newCollector(client, nil, events.NewFakeRecorder(10), Options{})
 	c.kinds[things.GroupKind()] = things
 	for _, o := range objects {
 		c.graph.set(o)
@@ -110,6 +111,46 @@ func TestOnlyAnOwnerThatIsKnownToBeGoneCostsAnObjectItsLife(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, writes(client)); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAReferenceToAnotherNamespaceIsToldOnce(t *testing.T) {
+	tests := map[string]struct {
+		owner *objectMaker
+		want  []string
+	}{
+		"the owner lives in another namespace": {
+			owner: thing("owner").in("far"),
+			want:  []string{`Warning OwnerRefInvalidNamespace ownerRef [v1/Thing, namespace: ns, name: owner, uid: owner] does not exist in namespace "ns"`},
+		},
+		"the owner has another name":        {owner: thing("owner").renamed("other")},
+		"the owner is there":                {owner: thing("owner")},
+		"the owner belongs to no namespace": {owner: rack("owner")},
+		"nobody has heard of the owner":     {owner: thing("unrelated")},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, ctx := ktesting.NewTestContext(t)
+			dependent := thing("dependent").ownedBy("owner").obj()
+			c, _ := newTestCollector(t, tc.owner.obj(), dependent)
+			recorder := events.NewFakeRecorder(10)
+			c.recorder = recorder
+
+			for range 2 {
+				if _, err := c.judgeOwners(ctx, dependent, dependent.owners); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			close(recorder.Events)
+			var told []string
+			for event := range recorder.Events {
+				told = append(told, event)
+			}
+			if diff := cmp.Diff(tc.want, told); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
 	}

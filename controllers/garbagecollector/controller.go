@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -20,6 +21,9 @@ import (
 )
 
 const (
+	// recorderName is who events say they are from; upstream's name.
+	recorderName = "garbage-collector-controller"
+
 	defaultWorkers = 8
 	// defaultDiscoveryPeriod finds kinds that come without a CRD (aggregated APIs).
 	defaultDiscoveryPeriod = 30 * time.Second
@@ -59,7 +63,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("build a discovery client: %w", err)
 	}
-	return mgr.Add(newCollector(client, discovery.ToDiscoveryInterfaceWithContext(server), o))
+	return mgr.Add(newCollector(client, discovery.ToDiscoveryInterfaceWithContext(server), mgr.GetEventRecorder(recorderName), o))
 }
 
 type collector struct {
@@ -68,8 +72,11 @@ type collector struct {
 	server  discovery.DiscoveryInterfaceWithContext
 
 	graph  *graph
-	absent *absentOwners
-	queue  workqueue.TypedRateLimitingInterface[types.UID]
+	absent *recent[ownerKey]
+	// reported are the references that an event has named.
+	reported *recent[report]
+	recorder events.EventRecorder
+	queue    workqueue.TypedRateLimitingInterface[types.UID]
 	// rediscover asks for a look at the kinds.
 	rediscover chan struct{}
 
@@ -86,13 +93,15 @@ type collector struct {
 	watching  sync.WaitGroup
 }
 
-func newCollector(client metadata.Interface, server discovery.DiscoveryInterfaceWithContext, o Options) *collector {
+func newCollector(client metadata.Interface, server discovery.DiscoveryInterfaceWithContext, recorder events.EventRecorder, o Options) *collector {
 	return &collector{
 		options:    o,
 		client:     client,
 		server:     server,
 		graph:      newGraph(),
-		absent:     newAbsentOwners(absentOwnersKept),
+		absent:     newRecent[ownerKey](absentOwnersKept),
+		reported:   newRecent[report](reportsKept),
+		recorder:   recorder,
 		rediscover: make(chan struct{}, 1),
 		monitors:   map[schema.GroupVersionResource]*monitor{},
 		kinds:      map[schema.GroupKind]resources.Resource{},

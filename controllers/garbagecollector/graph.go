@@ -226,6 +226,15 @@ func (g *graph) owner(ref metav1.OwnerReference, dependent *object) (*object, bo
 	return o, true
 }
 
+// elsewhere tells whether the UID that ref of dependent names is known, of an object in
+// another namespace.
+func (g *graph) elsewhere(ref metav1.OwnerReference, dependent *object) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	o, known := g.objects[ref.UID]
+	return known && o.resource.Namespaced && o.namespace != dependent.namespace
+}
+
 func add[K comparable](sets map[K]map[types.UID]struct{}, key K, uid types.UID) {
 	set, ok := sets[key]
 	if !ok {

@@ -25,6 +25,13 @@ func thing(name string) *objectMaker {
 	return &objectMaker{object{resource: &things, namespace: "ns", name: name, uid: types.UID(name)}}
 }
 
+// rack belongs to no namespace.
+func rack(name string) *objectMaker {
+	return &objectMaker{object{resource: &racks, name: name, uid: types.UID(name)}}
+}
+
+func (m *objectMaker) renamed(name string) *objectMaker { m.name = name; return m }
+
 func (m *objectMaker) in(namespace string) *objectMaker { m.namespace = namespace; return m }
 
 func (m *objectMaker) ownedBy(names ...string) *objectMaker {
@@ -236,7 +243,7 @@ func TestUnblockedLeavesTheOriginalAlone(t *testing.T) {
 }
 
 func TestAbsentOwnersAreBounded(t *testing.T) {
-	known := newAbsentOwners(2)
+	known := newRecent[ownerKey](2)
 	key := func(uid types.UID) ownerKey { return ownerKey{uid: uid} }
 	for _, uid := range []types.UID{"a", "b", "b", "c"} {
 		known.add(key(uid))

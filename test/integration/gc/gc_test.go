@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -277,6 +278,21 @@ func TestOneOfTwoOwnersGone(t *testing.T) {
 	stays(t, "there", dependent)
 }
 
+// noEvent complains when nobody has told note about object.
+func noEvent(t *testing.T, object client.Object, reason, note string) (complaint string) {
+	t.Helper()
+	var list eventsv1.EventList
+	if err := testEnv.Client.List(t.Context(), &list, client.InNamespace(object.GetNamespace())); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list.Items {
+		if e.Regarding.Name == object.GetName() && e.Reason == reason && e.Note == note {
+			return ""
+		}
+	}
+	return fmt.Sprintf("no event %s %q about %s among %d", reason, note, object.GetName(), len(list.Items))
+}
+
 func TestOwnersThatDoNotExist(t *testing.T) {
 	startCollector(t)
 	ns, elsewhere := testEnv.Namespace(t), testEnv.Namespace(t)
@@ -290,7 +306,12 @@ func TestOwnersThatDoNotExist(t *testing.T) {
 		becomes(t, "gone", create(t, secret(ns, "wrong-uid", wrongUID)))
 	})
 	t.Run("an owner in another namespace is no owner", func(t *testing.T) {
-		becomes(t, "gone", create(t, secret(ns, "far-owner", byConfigMap(otherNamespace, false))))
+		becomes(t, "there", otherNamespace)
+		env.Eventually(t, func() string { // until the collector has seen the owner
+			far := create(t, secret(ns, "far-owner", byConfigMap(otherNamespace, false)))
+			becomes(t, "gone", far)
+			return noEvent(t, far, "OwnerRefInvalidNamespace", fmt.Sprintf("ownerRef [v1/ConfigMap, namespace: %s, name: far, uid: %s] does not exist in namespace %q", ns, otherNamespace.UID, ns))
+		})
 	})
 	t.Run("an owner of a kind nobody serves is not judged", func(t *testing.T) {
 		stays(t, "there", create(t, secret(ns, "ghost", unknownKind)))
