@@ -69,7 +69,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 }
 
 func (o Options) servicePolicy(mgr ctrl.Manager) (servicePolicy, error) {
-	addresses, err := svcranges.ParseServiceCIDR(o.ServiceCIDR)
+	addresses, err := svcranges.ParseServiceCIDRs(o.ServiceCIDR)
 	if err != nil {
 		return servicePolicy{}, fmt.Errorf("--service-cidr: %w", err)
 	}
@@ -77,7 +77,7 @@ func (o Options) servicePolicy(mgr ctrl.Manager) (servicePolicy, error) {
 	if err != nil {
 		return servicePolicy{}, fmt.Errorf("--node-port-range: %w", err)
 	}
-	return servicePolicy{services: mgr.GetClient(), addresses: addresses, nodePorts: ports}, nil
+	return servicePolicy{services: mgr.GetClient(), addresses: addresses.Family(true), nodePorts: ports}, nil
 }
 
 // serverNames are the names that the certificate is for.

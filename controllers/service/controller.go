@@ -105,10 +105,11 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) (*
 		o.IntN = rand.IntN //nolint:forbidigo // the source that is injected outside of tests
 	}
 	r := &Reconciler{client: c, recorder: recorder, ranges: ranges{intN: o.IntN}}
-	var err error
-	if r.ranges.addresses, err = svcranges.ParseServiceCIDR(o.ServiceCIDR); err != nil {
+	addresses, err := svcranges.ParseServiceCIDRs(o.ServiceCIDR)
+	if err != nil {
 		return nil, fmt.Errorf("--service-cidr: %w", err)
 	}
+	r.ranges.addresses = addresses.Family(true)
 	if r.ranges.ports, err = svcranges.ParseNodePortRange(o.NodePortRange); err != nil {
 		return nil, fmt.Errorf("--node-port-range: %w", err)
 	}

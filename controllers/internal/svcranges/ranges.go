@@ -11,8 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 const (
@@ -21,48 +24,99 @@ const (
 	// DefaultNodePortRange is the range of node ports when nothing else is said.
 	DefaultNodePortRange = "30000-32767"
 
-	// maxPrefixBits leaves room for the tenth address, which the cluster DNS uses.
-	maxPrefixBits = 28
-	// minPrefixBits is upstream's limit for IPv4 (20 bits of hosts).
-	minPrefixBits = 12
+	// minHostBits leaves room for the tenth address, which the cluster DNS uses.
+	minHostBits = 4
+	// maxHostBits4 is upstream's limit for IPv4, maxHostBits6 that for IPv6.
+	maxHostBits4 = 20
+	maxHostBits6 = 64
+	// drawnBits6 is how much of an IPv6 range addresses are drawn from, as upstream
+	// does: any other address of it can be asked for.
+	drawnBits6 = 16
 
 	dnsOffset = 10
 )
 
-// AddressRange is an IPv4 range of cluster addresses. The zero value contains
-// nothing.
+// AddressRange is a range of cluster addresses of one family. The zero value
+// contains nothing.
 type AddressRange struct {
 	prefix netip.Prefix
 }
 
-// ParseServiceCIDR reads a range such as 10.254.0.0/16.
-func ParseServiceCIDR(cidr string) (AddressRange, error) {
-	prefix, err := netip.ParsePrefix(cidr)
+// AddressRanges are the ranges of a cluster, at most one of each family. The first
+// is that of Services which do not ask for a family.
+type AddressRanges []AddressRange
+
+// ParseServiceCIDRs reads the value of --service-cidr: one range, or two of different
+// families, separated by a comma.
+func ParseServiceCIDRs(cidrs string) (AddressRanges, error) {
+	list, err := ranges.ParseList(cidrs)
 	if err != nil {
-		return AddressRange{}, fmt.Errorf("%q is not a CIDR such as %s: %w", cidr, DefaultServiceCIDR, err)
+		return nil, err
 	}
-	if !prefix.Addr().Is4() {
-		return AddressRange{}, fmt.Errorf("%q is not an IPv4 CIDR: Services are single-stack IPv4", cidr)
+	var all AddressRanges
+	for _, prefix := range list {
+		r := AddressRange{prefix: prefix}
+		least, most := r.bits()-maxHostBits4, r.bits()-minHostBits
+		if !r.Is4() {
+			least = r.bits() - maxHostBits6
+		}
+		if prefix.Bits() < least || prefix.Bits() > most {
+			return nil, fmt.Errorf("%q has the wrong size: the prefix length must be between /%d and /%d", prefix, least, most)
+		}
+		all = append(all, r)
 	}
-	if prefix.Masked() != prefix {
-		return AddressRange{}, fmt.Errorf("%q has bits set beyond its mask: did you mean %s?", cidr, prefix.Masked())
-	}
-	if prefix.Bits() < minPrefixBits || prefix.Bits() > maxPrefixBits {
-		return AddressRange{}, fmt.Errorf("%q has the wrong size: the prefix length must be between /%d and /%d", cidr, minPrefixBits, maxPrefixBits)
-	}
-	return AddressRange{prefix: prefix}, nil
+	return all, nil
 }
+
+// Family returns the range of IPv4 or IPv6, the zero value if there is none.
+func (a AddressRanges) Family(is4 bool) AddressRange {
+	i := slices.IndexFunc(a, func(r AddressRange) bool { return r.Is4() == is4 })
+	if i < 0 {
+		return AddressRange{}
+	}
+	return a[i]
+}
+
+// Contains says whether a Service may have addr.
+func (a AddressRanges) Contains(addr netip.Addr) bool {
+	return slices.ContainsFunc(a, func(r AddressRange) bool { return r.Contains(addr) })
+}
+
+// ParseServiceCIDR reads one IPv4 range, such as 10.254.0.0/16.
+func ParseServiceCIDR(cidr string) (AddressRange, error) {
+	all, err := ParseServiceCIDRs(cidr)
+	if err != nil {
+		return AddressRange{}, err
+	}
+	if len(all) > 1 {
+		return AddressRange{}, fmt.Errorf("%q has two ranges where one is expected", cidr)
+	}
+	return all[0], nil
+}
+
+// Is4 says whether the range is one of IPv4.
+func (r AddressRange) Is4() bool { return r.prefix.Addr().Is4() }
+
+// IsValid says whether there is a range.
+func (r AddressRange) IsValid() bool { return r.prefix.IsValid() }
+
+func (r AddressRange) bits() int { return r.prefix.Addr().BitLen() }
 
 // String returns the range in CIDR form.
 func (r AddressRange) String() string { return r.prefix.String() }
 
-// Size returns how many addresses can be given to Services: the network and the
-// broadcast address are left out, as upstream does.
+// Size returns how many addresses are given to Services that ask for none. As
+// upstream does, the first address is left out, the last one of an IPv4 range too,
+// and of an IPv6 range all but the first 65,535.
 func (r AddressRange) Size() int {
 	if !r.prefix.IsValid() {
 		return 0
 	}
-	return 1<<(32-r.prefix.Bits()) - 2
+	host := r.bits() - r.prefix.Bits()
+	if r.Is4() {
+		return 1<<host - 2
+	}
+	return 1<<min(host, drawnBits6) - 1
 }
 
 // At returns the address with the given offset, from 1 to Size. Any other offset is
@@ -71,18 +125,19 @@ func (r AddressRange) At(offset int) netip.Addr {
 	if offset < 1 || offset > r.Size() {
 		return netip.Addr{}
 	}
-	base := r.prefix.Addr().As4()
-	var out [4]byte
-	binary.BigEndian.PutUint32(out[:], binary.BigEndian.Uint32(base[:])+uint32(offset))
-	return netip.AddrFrom4(out)
+	raw := r.prefix.Addr().AsSlice()
+	low := raw[len(raw)-4:]
+	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+uint32(offset))
+	addr, _ := netip.AddrFromSlice(raw)
+	return addr
 }
 
 // Contains says whether a Service may have addr.
 func (r AddressRange) Contains(addr netip.Addr) bool {
-	if !r.prefix.IsValid() || !r.prefix.Contains(addr) {
+	if !r.prefix.IsValid() || !r.prefix.Contains(addr) || addr == r.prefix.Addr() {
 		return false
 	}
-	return addr != r.prefix.Addr() && addr.Prev() != r.At(r.Size())
+	return !r.Is4() || addr.Prev() != r.At(r.Size())
 }
 
 // KubernetesAddress is the first address, which belongs to Service default/kubernetes.
@@ -95,8 +150,15 @@ func (r AddressRange) DNSAddress() netip.Addr { return r.At(dnsOffset) }
 // only, so that a fixed address in a manifest seldom meets one given at random
 // (KEP-3070). They are used at random only when the rest is full.
 func (r AddressRange) StaticBand() int {
-	size := 1 << (32 - r.prefix.Bits())
-	if !r.prefix.IsValid() || size <= 16 {
+	if !r.prefix.IsValid() {
+		return 0
+	}
+	host := r.bits() - r.prefix.Bits()
+	if !r.Is4() {
+		host = min(host, drawnBits6)
+	}
+	size := 1 << host
+	if size <= 16 {
 		return 0
 	}
 	return min(max(16, size/16), 256)

@@ -17,10 +17,11 @@ func TestParseServiceCIDR(t *testing.T) {
 		"the smallest range that has a DNS address":   {cidr: "10.0.0.0/28"},
 		"a range too small for the DNS address":       {cidr: "10.0.0.0/29", wantErr: "between /12 and /28"},
 		"a range larger than upstream allows":         {cidr: "10.0.0.0/8", wantErr: "between /12 and /28"},
-		"host bits are set: the fix is named":         {cidr: "10.254.1.0/16", wantErr: "did you mean 10.254.0.0/16"},
-		"IPv6 is refused":                             {cidr: "fd00::/112", wantErr: "not an IPv4 CIDR"},
-		"text that is no CIDR":                        {cidr: "10.254.0.0", wantErr: "not a CIDR"},
-		"an empty string":                             {cidr: "", wantErr: "not a CIDR"},
+		"host bits are set: the fix is named":         {cidr: "10.254.1.0/16", wantErr: "write 10.254.0.0/16"},
+		"IPv6 alone is refused":                       {cidr: "fd00::/112", wantErr: "no IPv4 range"},
+		"two ranges are one too many":                 {cidr: "10.254.0.0/16,fd00::/112", wantErr: "two ranges"},
+		"text that is no CIDR":                        {cidr: "10.254.0.0", wantErr: "not an address range"},
+		"an empty string":                             {cidr: "", wantErr: "not an address range"},
 		"an IPv4-mapped IPv6 range is not read as v4": {cidr: "::ffff:10.0.0.0/112", wantErr: "IPv4"},
 	}
 	for name, tc := range tests {
@@ -28,6 +29,52 @@ func TestParseServiceCIDR(t *testing.T) {
 			_, err := ParseServiceCIDR(tc.cidr)
 			checkErr(t, err, tc.wantErr)
 		})
+	}
+}
+
+func TestParseServiceCIDRs(t *testing.T) {
+	tests := map[string]struct{ cidrs, wantErr string }{
+		"IPv6 second":                     {cidrs: "10.254.0.0/16,fd00::/112"},
+		"IPv6 first":                      {cidrs: "fd00::/108,10.254.0.0/16"},
+		"the largest IPv6 range":          {cidrs: "10.254.0.0/16,fd00::/64"},
+		"a larger IPv6 range":             {cidrs: "10.254.0.0/16,fd00::/63", wantErr: "between /64 and /124"},
+		"too small for the DNS address":   {cidrs: "10.254.0.0/16,fd00::/125", wantErr: "between /64 and /124"},
+		"two ranges of one family":        {cidrs: "10.254.0.0/16,10.253.0.0/16", wantErr: "one family"},
+		"an IPv4 range that is too large": {cidrs: "fd00::/112,10.0.0.0/8", wantErr: "between /12 and /28"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := ParseServiceCIDRs(tc.cidrs)
+			checkErr(t, err, tc.wantErr)
+		})
+	}
+}
+
+func TestAddressRangeOfIPv6(t *testing.T) {
+	all, err := ParseServiceCIDRs("10.254.0.0/16,fd00:10:96::/64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := all.Family(false)
+	if all.Family(true).String() != "10.254.0.0/16" || r.Is4() || (AddressRanges{}).Family(false).IsValid() {
+		t.Errorf("families: %v", all)
+	}
+	if got, want := r.KubernetesAddress().String(), "fd00:10:96::1"; got != want {
+		t.Errorf("KubernetesAddress() = %s, want %s", got, want)
+	}
+	if got, want := r.At(r.Size()).String(), "fd00:10:96::ffff"; got != want {
+		t.Errorf("last drawn address = %s, want %s", got, want)
+	}
+	for addr, want := range map[string]bool{
+		"fd00:10:96::": false, "fd00:10:96::1": true, "fd00:10:96::ffff": true, "fd00:10:96::1:0": true,
+		"fd00:10:96:0:ffff:ffff:ffff:ffff": true, "fd00:10:96:1::1": false, "10.254.0.1": false,
+	} {
+		if got := r.Contains(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("Contains(%s) = %t, want %t", addr, got, want)
+		}
+	}
+	if !all.Contains(netip.MustParseAddr("10.254.0.1")) || all.Contains(netip.MustParseAddr("10.253.0.1")) {
+		t.Error("Contains of both ranges is wrong")
 	}
 }
 
@@ -61,7 +108,7 @@ func TestAddressRange(t *testing.T) {
 
 func TestEveryOffsetIsContainedOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		bits := rapid.IntRange(20, maxPrefixBits).Draw(t, "bits")
+		bits := rapid.IntRange(20, 32-minHostBits).Draw(t, "bits")
 		base := netip.AddrFrom4([4]byte{10, byte(rapid.IntRange(0, 255).Draw(t, "b")), byte(rapid.IntRange(0, 255).Draw(t, "c")), 0})
 		r, err := ParseServiceCIDR(netip.PrefixFrom(base, bits).Masked().String())
 		if err != nil {
