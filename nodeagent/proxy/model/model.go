@@ -6,9 +6,7 @@ package model
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -82,53 +80,3 @@ func (h HostPort) Compare(o HostPort) int {
 	)
 }
 
-// NodeFacts is what the proxy knows of the node it runs on. The zero PodCIDR means
-// that it is not known yet.
-type NodeFacts struct {
-	// ClusterCIDR is the range of all Pods of the cluster. Traffic to a ClusterIP from
-	// outside of it is masqueraded.
-	ClusterCIDR netip.Prefix
-	// PodCIDR is this node's part of ClusterCIDR.
-	PodCIDR netip.Prefix
-	// ServiceCIDR is the range of ClusterIPs. What is sent to an address of it that no
-	// Service has is rejected on the node.
-	ServiceCIDR netip.Prefix
-	// NodeIPs are this node's addresses.
-	NodeIPs []netip.Addr
-}
-
-// Validate returns an error that names the field when the facts cannot be used.
-func (f NodeFacts) Validate() error {
-	for _, p := range []struct {
-		field    string
-		prefix   netip.Prefix
-		required bool
-	}{
-		{"ClusterCIDR", f.ClusterCIDR, true},
-		{"ServiceCIDR", f.ServiceCIDR, true},
-		{"PodCIDR", f.PodCIDR, false},
-	} {
-		switch {
-		case !p.prefix.IsValid() && !p.required:
-		case !p.prefix.IsValid():
-			return fmt.Errorf("%s is required: give the range in CIDR form, such as 10.244.0.0/16", p.field)
-		case !p.prefix.Addr().Is4():
-			return fmt.Errorf("%s %s is not an IPv4 range: the proxy handles IPv4 only", p.field, p.prefix)
-		case p.prefix != p.prefix.Masked():
-			return fmt.Errorf("%s %s has bits set beyond its prefix: write %s", p.field, p.prefix, p.prefix.Masked())
-		}
-	}
-	if f.ClusterCIDR.Overlaps(f.ServiceCIDR) {
-		return fmt.Errorf("ServiceCIDR %s overlaps ClusterCIDR %s: choose separate ranges", f.ServiceCIDR, f.ClusterCIDR)
-	}
-	if f.PodCIDR.IsValid() && (f.PodCIDR.Bits() < f.ClusterCIDR.Bits() || !f.ClusterCIDR.Contains(f.PodCIDR.Addr())) {
-		return fmt.Errorf("PodCIDR %s is not part of ClusterCIDR %s", f.PodCIDR, f.ClusterCIDR)
-	}
-	return nil
-}
-
-// Equal reports whether two facts lead to the same rules.
-func (f NodeFacts) Equal(o NodeFacts) bool {
-	return f.ClusterCIDR == o.ClusterCIDR && f.PodCIDR == o.PodCIDR && f.ServiceCIDR == o.ServiceCIDR &&
-		slices.Equal(f.NodeIPs, o.NodeIPs)
-}
