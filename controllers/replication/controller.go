@@ -10,7 +10,6 @@
 package replication
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,7 +51,7 @@ func Kind() replicas.Kind[*keelsonv1.ReplicationController] {
 func ownerOf(rc *keelsonv1.ReplicationController) replicas.Owner {
 	owner := replicas.Owner{
 		Owner:           podcontrol.Owner{Object: rc, Kind: kind},
-		Selector:        labels.SelectorFromSet(selectorOf(rc)),
+		Selector:        labels.SelectorFromSet(replicas.ReplicationControllerSelector(rc)),
 		Replicas:        1,
 		Template:        rc.Spec.Template,
 		MinReadySeconds: rc.Spec.MinReadySeconds,
@@ -61,18 +60,4 @@ func ownerOf(rc *keelsonv1.ReplicationController) replicas.Owner {
 		owner.Replicas = *rc.Spec.Replicas
 	}
 	return owner
-}
-
-func selectorOf(rc *keelsonv1.ReplicationController) map[string]string {
-	if len(rc.Spec.Selector) == 0 {
-		return templateLabels(rc.Spec.Template)
-	}
-	return rc.Spec.Selector
-}
-
-func templateLabels(template *corev1.PodTemplateSpec) map[string]string {
-	if template == nil {
-		return nil
-	}
-	return template.Labels
 }

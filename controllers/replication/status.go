@@ -48,7 +48,7 @@ func setStatus(rc *keelsonv1.ReplicationController, status replicas.Status) {
 	// The columns are computed from the object as it will be, with the selector that
 	// is in force: kubectl scale selects by it.
 	after := &keelsonv1.ReplicationController{ObjectMeta: rc.ObjectMeta, Spec: rc.Spec, Status: rc.Status}
-	after.Spec.Selector = selectorOf(rc)
+	after.Spec.Selector = replicas.ReplicationControllerSelector(rc)
 	rc.Status.Summary = summary.ReplicationController(after)
 }
 

@@ -70,10 +70,13 @@ func Add[T client.Object](mgr ctrl.Manager, kind Kind[T], o Options) error {
 	if o.Concurrency == 0 {
 		o.Concurrency = defaultConcurrency
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	build := ctrl.NewControllerManagedBy(mgr).
 		Named(kind.Name).
-		For(kind.New(), builder.WithPredicates(kind.ownChanges())).
-		Watches(kind.New(), kind.rivalHandler(mgr.GetClient())).
+		For(kind.New(), builder.WithPredicates(kind.ownChanges()))
+	for _, rival := range rivalKinds() {
+		build = build.Watches(rival.object(), kind.rivalHandler(mgr.GetClient()))
+	}
+	err := build.
 		Watches(&keelsonv1.Pod{}, kind.podHandler(mgr.GetClient())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency, RateLimiter: backoff.RateLimiter()}).
 		Complete(NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(kind.Name), kind, o))

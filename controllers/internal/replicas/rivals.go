@@ -8,9 +8,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
 // Two owners with one selector do not fight: each counts the Pods that it controls, and
@@ -18,43 +24,101 @@ import (
 // on either side hands Pods to the other. So both say it.
 
 const (
-	// selectorIndex finds the owners of one kind with one selector.
-	selectorIndex = "replicas.selector"
 	// maxRivals is how many of them are named.
 	maxRivals = 5
 
 	actionShare = "ClaimPods"
 )
 
+// rivalKind is a kind whose objects claim Pods by the same selector that another may have.
+type rivalKind struct {
+	schema.GroupVersionKind
+	object func() client.Object
+	list   func() client.ObjectList
+}
+
+// rivalKinds are those that the replica engine serves. A Pod does not tell which of them
+// it was meant for.
+func rivalKinds() []rivalKind {
+	return []rivalKind{{
+		GroupVersionKind: keelsonv1.GroupVersion.WithKind("ReplicationController"),
+		object:           func() client.Object { return &keelsonv1.ReplicationController{} },
+		list:             func() client.ObjectList { return &keelsonv1.ReplicationControllerList{} },
+	}, {
+		GroupVersionKind: appsv1.GroupVersion.WithKind("ReplicaSet"),
+		object:           func() client.Object { return &appsv1.ReplicaSet{} },
+		list:             func() client.ObjectList { return &appsv1.ReplicaSetList{} },
+	}}
+}
+
+// selectorIndex finds the objects of one kind with one selector. Every controller has its
+// own on every kind, because each runs without the other.
+func (k Kind[T]) selectorIndex() string { return k.Name + ".selector" }
+
 func (k Kind[T]) indexSelectors(ctx context.Context, indexer client.FieldIndexer) error {
-	err := indexer.IndexField(ctx, k.New(), selectorIndex, func(obj client.Object) []string {
-		object, ok := obj.(T)
-		if !ok {
-			return nil
+	for _, rival := range rivalKinds() {
+		if err := indexer.IndexField(ctx, rival.object(), k.selectorIndex(), selectorKeys); err != nil {
+			return fmt.Errorf("failed to index %s by selector: %w", rival.Kind, err)
 		}
-		return k.selectorKeys(object)
-	})
-	if err != nil {
-		return fmt.Errorf("failed to index %s by selector: %w", k.GroupVersionKind.Kind, err)
 	}
 	return nil
 }
 
-// selectorKeys is the selector in its canonical form, if it is one that claims Pods.
-func (k Kind[T]) selectorKeys(object T) []string {
-	owner := k.Owner(object)
-	if owner.Invalid != nil || owner.Selector == nil || owner.Selector.Empty() || owner.Deleting() {
-		return nil
+// ReplicationControllerSelector is the selector of rc: without one its template's labels.
+func ReplicationControllerSelector(rc *keelsonv1.ReplicationController) map[string]string {
+	if len(rc.Spec.Selector) == 0 && rc.Spec.Template != nil {
+		return rc.Spec.Template.Labels
 	}
-	return []string{owner.Selector.String()}
+	return rc.Spec.Selector
 }
 
-// listRivals returns the names of the other owners with the selector of object, sorted.
-func (k Kind[T]) listRivals(ctx context.Context, reader client.Reader, object T) ([]string, error) {
+// selectorKeys is the selector of an object of a rival kind in its canonical form, if it
+// is one that claims Pods.
+func selectorKeys(object client.Object) []string {
+	var selector labels.Selector
+	switch o := object.(type) {
+	case *keelsonv1.ReplicationController:
+		selector = labels.SelectorFromSet(ReplicationControllerSelector(o))
+	case *appsv1.ReplicaSet:
+		var err error
+		if selector, err = metav1.LabelSelectorAsSelector(o.Spec.Selector); err != nil {
+			return nil
+		}
+	default:
+		return nil
+	}
+	if selector.Empty() || selector == labels.Nothing() || object.GetDeletionTimestamp() != nil {
+		return nil
+	}
+	return []string{selector.String()}
+}
+
+// listRivals returns the names of the other owners of any kind with the selector of object,
+// sorted; names of another kind begin with it.
+func (k Kind[T]) listRivals(ctx context.Context, reader client.Reader, object client.Object) ([]string, error) {
 	var names []string
-	for _, key := range k.selectorKeys(object) {
-		list := k.NewList()
-		err := reader.List(ctx, list, client.InNamespace(object.GetNamespace()), client.MatchingFields{selectorIndex: key},
+	for _, rival := range rivalKinds() {
+		of, err := k.listSharing(ctx, reader, rival.list(), object)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range of {
+			if rival.GroupVersionKind != k.GroupVersionKind {
+				name = rival.Kind + " " + name
+			}
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// listSharing returns the names of the objects in a list's kind with the selector of object,
+// but not that of object itself.
+func (k Kind[T]) listSharing(ctx context.Context, reader client.Reader, list client.ObjectList, object client.Object) ([]string, error) {
+	var names []string
+	for _, key := range selectorKeys(object) {
+		err := reader.List(ctx, list, client.InNamespace(object.GetNamespace()), client.MatchingFields{k.selectorIndex(): key},
 			client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
 		if err != nil {
 			return nil, fmt.Errorf("failed to find others with the selector %q: %w", key, err)
@@ -69,7 +133,6 @@ func (k Kind[T]) listRivals(ctx context.Context, reader client.Reader, object T)
 			return nil, err
 		}
 	}
-	slices.Sort(names)
 	return names, nil
 }
 

@@ -16,8 +16,8 @@ const (
 	// name is upstream's, and the same for every kind.
 	ReplicaFailure = upstreamappsv1.ReplicaSetReplicaFailure
 
-	// SelectorShared is the condition of an owner whose selector another owner of the
-	// same kind and namespace has, too. It is Keelson's own.
+	// SelectorShared is the condition of an owner whose selector another ReplicationController
+	// or ReplicaSet of the namespace has, too. It is Keelson's own.
 	SelectorShared upstreamappsv1.ReplicaSetConditionType = "SelectorShared"
 
 	// reasonInvalid is the reason of ReplicaFailure when the spec itself is the cause;

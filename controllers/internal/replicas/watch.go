@@ -33,15 +33,11 @@ func (k Kind[T]) ownChanges() predicate.Predicate {
 	})
 }
 
-// rivalHandler queues the owners whose selector the changed one has or had: the
-// condition that says so is theirs as well.
+// rivalHandler queues the owners whose selector the changed one, of whatever kind, has or
+// had: the condition that says so is theirs as well.
 func (k Kind[T]) rivalHandler(reader client.Reader) handler.EventHandler {
 	add := func(ctx context.Context, q queue, obj client.Object) {
-		object, ok := obj.(T)
-		if !ok {
-			return
-		}
-		names, err := k.listRivals(ctx, reader, object)
+		names, err := k.listSharing(ctx, reader, k.NewList(), obj)
 		if err != nil {
 			// The cache answers from memory; it fails only while the manager stops.
 			klog.FromContext(ctx).Error(err, "Failed to find owners with the same selector", "object", klog.KObj(obj))
@@ -54,11 +50,9 @@ func (k Kind[T]) rivalHandler(reader client.Reader) handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, e.Object) },
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			before, known := e.ObjectOld.(T)
-			after, still := e.ObjectNew.(T)
-			if known && still && !slices.Equal(k.selectorKeys(before), k.selectorKeys(after)) {
-				add(ctx, q, before)
-				add(ctx, q, after)
+			if !slices.Equal(selectorKeys(e.ObjectOld), selectorKeys(e.ObjectNew)) {
+				add(ctx, q, e.ObjectOld)
+				add(ctx, q, e.ObjectNew)
 			}
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object) },

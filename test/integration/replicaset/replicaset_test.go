@@ -239,3 +239,42 @@ func TestTwoReplicationControllersWithOneSelectorSaySo(t *testing.T) {
 		})
 	}
 }
+
+// A ReplicationController and a ReplicaSet with one selector are no better off than two of
+// a kind.
+func TestOwnersOfTwoKindsWithOneSelectorSaySo(t *testing.T) {
+	testEnv.StartManager(t, addControllers)
+	ns := testEnv.Namespace(t)
+	rc := builders.MakeReplicationController("old", 1).Namespace(ns).Selector(map[string]string{"app": "web"}).TemplateLabel("app", "web").Obj()
+	rs := builders.MakeReplicaSet("web", 1).Namespace(ns).Obj()
+	create(t, rc, rs)
+	says := func(owner client.Object, message func() []string, want string) {
+		t.Helper()
+		env.Eventually(t, func() string {
+			get(t, owner)
+			got := message()
+			if want == "" && len(got) == 0 || want != "" && len(got) == 1 && strings.Contains(got[0], want) {
+				return ""
+			}
+			return fmt.Sprintf("%s says %q, want %q", owner.GetName(), got, want)
+		})
+	}
+	ofRC := func() (messages []string) {
+		for _, c := range rc.Status.Conditions {
+			messages = append(messages, string(c.Type)+": "+c.Message)
+		}
+		return messages
+	}
+	ofRS := func() (messages []string) {
+		for _, c := range rs.Status.Conditions {
+			messages = append(messages, string(c.Type)+": "+c.Message)
+		}
+		return messages
+	}
+	says(rc, ofRC, "SelectorShared: The selector is also that of ReplicaSet web:")
+	says(rs, ofRS, "SelectorShared: The selector is also that of ReplicationController old:")
+	if err := testEnv.Client.Delete(t.Context(), rc); err != nil {
+		t.Fatal(err)
+	}
+	says(rs, ofRS, "")
+}
