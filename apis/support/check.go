@@ -60,7 +60,7 @@ func (t Table) checkStruct(v reflect.Value, key string, path *field.Path) field.
 		if isEmpty(value) {
 			continue
 		}
-		fieldKey, fieldPath := key+"."+f.name, path.Child(f.name)
+		fieldKey, fieldPath := strings.TrimPrefix(key+"."+f.name, "."), path.Child(f.name)
 		entry, ok := t.Entries[fieldKey]
 		if !ok {
 			entry = refused("this version of Keelson does not know the field")

@@ -40,7 +40,8 @@ type Entry struct {
 type Table struct {
 	// Kind is the name of the kind.
 	Kind string
-	// Root is the field under which the entries start: spec or subsets[*].
+	// Root is the field under which the entries start: spec or subsets[*]; empty for the
+	// object itself.
 	Root string
 	// Type is the upstream type at Root.
 	Type reflect.Type
@@ -54,7 +55,7 @@ func Tables() []Table {
 	return []Table{
 		podTable(), replicationControllerTable(), serviceTable(), endpointsTable(), nodeTable(), limitRangeTable(), resourceQuotaTable(),
 		replicaSetTable(), deploymentTable(), daemonSetTable(), statefulSetTable(), jobTable(), cronJobTable(),
-		horizontalPodAutoscalerTable(), podDisruptionBudgetTable(),
+		horizontalPodAutoscalerTable(), podDisruptionBudgetTable(), endpointSliceTable(),
 	}
 }
 

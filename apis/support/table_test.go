@@ -9,7 +9,7 @@ import (
 // walkType reports every field below t, down to refused subtrees and scalars.
 func walkType(t reflect.Type, key string, entries map[string]Entry, visit func(key string)) {
 	for _, f := range jsonFields(t) {
-		k := key + "." + f.name
+		k := strings.TrimPrefix(key+"."+f.name, ".")
 		visit(k)
 		below, suffix := structBelow(f.typ)
 		if below == nil || entries[k].Level != Supported || k == "spec.template" || k == "spec.jobTemplate" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -163,7 +164,9 @@ func notOurs(k kind, c change) (bool, error) {
 	if version != "" && version != old.child("metadata").text("resourceVersion") {
 		return true, nil
 	}
-	return reflect.DeepEqual(now[k.section], old[k.section]), nil
+	return !slices.ContainsFunc(k.sections(), func(section string) bool {
+		return !reflect.DeepEqual(now[section], old[section])
+	}), nil
 }
 
 // judgeMetadata judges the metadata of an update, as far as that is left to Keelson.

@@ -10,6 +10,7 @@ import (
 	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	upstreampolicyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,7 @@ import (
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/apis/support"
 )
@@ -36,6 +38,8 @@ type kind struct {
 	// section is the field that upstream defaults and validates: spec, subsets, template
 	// or data.
 	section string
+	// beside are further such fields, of a kind that has no one section.
+	beside []string
 	// template is where the kind has a template of Pods, nil for none.
 	template []string
 	// prepare takes out of probe what the dry run cannot judge in another namespace
@@ -49,6 +53,8 @@ type kind struct {
 	// review completes what upstream answered and lists Keelson's own errors.
 	review func(ctx context.Context, c change) (outcome, error)
 }
+
+func (k kind) sections() []string { return append([]string{k.section}, k.beside...) }
 
 // change is one request as review sees it.
 type change struct {
@@ -130,8 +136,10 @@ func probeOf(k kind, user []byte, old []byte) (tree, error) {
 		}
 	}
 	probe := tree{"apiVersion": k.upstream.String(), "kind": k.name, "metadata": map[string]any(metadata)}
-	if value, ok := object[k.section]; ok {
-		probe[k.section] = value
+	for _, section := range k.sections() {
+		if value, ok := object[section]; ok {
+			probe[section] = value
+		}
 	}
 	if k.prepare != nil {
 		if err := k.prepare(probe, old); err != nil {
@@ -210,6 +218,9 @@ func kinds(services servicePolicy, pods podPolicy) []kind {
 		),
 		of(upstreampolicyv1.SchemeGroupVersion, policyv1.GroupVersion,
 			kind{name: "PodDisruptionBudget", resource: "poddisruptionbudgets", section: "spec", review: specReview(support.CheckPodDisruptionBudget, nil)},
+		),
+		of(upstreamdiscoveryv1.SchemeGroupVersion, discoveryv1.GroupVersion,
+			kind{name: "EndpointSlice", resource: "endpointslices", section: "endpoints", beside: []string{"addressType", "ports"}, review: reviewEndpointSlice},
 		),
 	)
 }

@@ -5,9 +5,11 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/apis/support"
 )
@@ -73,4 +75,31 @@ func checkNodeUpdate(spec, old *corev1.NodeSpec) field.ErrorList {
 		errs = append(errs, field.Forbidden(specPath.Child("providerID"), "may not change once set"))
 	}
 	return errs
+}
+
+// reviewEndpointSlice also writes the columns: no controller looks after slices that a
+// person wrote. What upstream would drop is looked for in the user's object.
+func reviewEndpointSlice(_ context.Context, c change) (outcome, error) {
+	user, slice, old, err := decodeAll[discoveryv1.EndpointSlice](c)
+	if err != nil {
+		return outcome{}, err
+	}
+	errs := support.CheckEndpointSlice(sliceFields(user))
+	if old != nil {
+		errs = ratchet(errs, support.CheckEndpointSlice(sliceFields(old)))
+		errs = append(errs, fixed(slice.AddressType == old.AddressType, field.NewPath("addressType"), slice.AddressType)...)
+	}
+	set := map[string]any{
+		"addressType": slice.AddressType,
+		"endpoints":   append([]upstreamdiscoveryv1.Endpoint{}, slice.Endpoints...),
+		"status":      discoveryv1.EndpointSliceStatus{Summary: summary.EndpointSlice(slice.Ports, slice.Endpoints)},
+	}
+	if slice.Ports != nil {
+		set["ports"] = slice.Ports
+	}
+	return outcome{set: set, errors: errs}, nil
+}
+
+func sliceFields(slice *discoveryv1.EndpointSlice) *support.EndpointSliceFields {
+	return &support.EndpointSliceFields{AddressType: slice.AddressType, Endpoints: slice.Endpoints, Ports: slice.Ports}
 }

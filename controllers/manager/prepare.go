@@ -18,6 +18,7 @@ import (
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
@@ -92,6 +93,7 @@ func kinds() []group {
 		{batchv1.GroupVersion, []string{"jobs", "cronjobs"}},
 		{autoscalingv2.GroupVersion, []string{"horizontalpodautoscalers"}},
 		{policyv1.GroupVersion, []string{"poddisruptionbudgets"}},
+		{discoveryv1.GroupVersion, []string{"endpointslices"}},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	upstreampolicyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -13,6 +14,7 @@ import (
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
@@ -23,6 +25,7 @@ func Keelson() *Table {
 	batch := group{upstreambatchv1.SchemeGroupVersion, batchv1.GroupVersion}
 	autoscaling := group{upstreamautoscalingv2.SchemeGroupVersion, autoscalingv2.GroupVersion}
 	policy := group{upstreampolicyv1.SchemeGroupVersion, policyv1.GroupVersion}
+	discovery := group{upstreamdiscoveryv1.SchemeGroupVersion, discoveryv1.GroupVersion}
 	return New(
 		core.row("pods", newObject[corev1.Pod], newObject[corev1.PodList], Row{Kind: "Pod", Namespaced: true, Status: true, ReturnsDeleted: true}),
 		core.row("nodes", newObject[corev1.Node], newObject[corev1.NodeList], Row{Kind: "Node", Status: true}),
@@ -52,6 +55,8 @@ func Keelson() *Table {
 			Row{Kind: "HorizontalPodAutoscaler", Namespaced: true, Status: true}),
 		policy.row("poddisruptionbudgets", newObject[upstreampolicyv1.PodDisruptionBudget], newObject[upstreampolicyv1.PodDisruptionBudgetList],
 			Row{Kind: "PodDisruptionBudget", Namespaced: true, Status: true}),
+		discovery.row("endpointslices", newObject[upstreamdiscoveryv1.EndpointSlice], newObject[upstreamdiscoveryv1.EndpointSliceList],
+			Row{Kind: "EndpointSlice", Namespaced: true}),
 	)
 }
 

@@ -207,8 +207,12 @@ func (t *Translator) appendArray(dst, value []byte, appendElement func(dst, valu
 	return w.close(tail, ']')
 }
 
+// hasNoStatus names the kinds whose status is there for its summary alone.
+func hasNoStatus(kind string) bool { return kind == "Endpoints" || kind == "EndpointSlice" }
+
 // appendStatusMember writes status without summary, and a Pod's with upstream's
-// generations and a class; a CronJob's active Jobs are references. Endpoints have no status upstream, so theirs disappears.
+// generations and a class; a CronJob's active Jobs are references. Where upstream's kind
+// has no status, ours disappears.
 func (t *Translator) appendStatusMember(w *writer, o *object, m member) {
 	if !isObject(m.value) {
 		w.member(m)
@@ -216,7 +220,7 @@ func (t *Translator) appendStatusMember(w *writer, o *object, m member) {
 	}
 	var few [fewMembers]member
 	members, tail := appendMembers(few[:0], m.value)
-	if len(members) == 1 && string(members[0].name) == "summary" && string(o.kind) == "Endpoints" {
+	if len(members) == 1 && string(members[0].name) == "summary" && hasNoStatus(string(o.kind)) {
 		return
 	}
 	w.next(m.lead)
