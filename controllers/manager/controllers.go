@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"net/netip"
 	"slices"
 
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -34,6 +33,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/tainteviction"
 	"github.com/keelson-dev/keelson/controllers/tokens"
 	"github.com/keelson-dev/keelson/controllers/ttlafterfinished"
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // controller is one line of the list below.
@@ -137,13 +137,13 @@ func addTokens(mgr ctrl.Manager, o Options) error {
 }
 
 func addNode(mgr ctrl.Manager, o Options) error {
-	cluster, err := netip.ParsePrefix(o.ClusterCIDR)
+	cluster, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
 	if err != nil {
 		return err
 	}
+	v4, v6 := o.maskSizes()
 	return node.Add(mgr, node.Options{
-		ClusterCIDR: cluster,
-		MaskSize:    o.NodeCIDRMaskSize,
+		ClusterCIDRs: cluster, MaskSize4: v4, MaskSize6: v6,
 		GracePeriod: o.NodeMonitorGracePeriod.Duration,
 		Rates: node.Rates{
 			Eviction: o.NodeEvictionRate, Secondary: o.SecondaryNodeEvictionRate,

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // Mode says who else looks after the API server.
@@ -43,12 +45,17 @@ type Options struct {
 
 	LeaderElection LeaderElection `json:"leaderElection,omitempty"`
 
-	// ServiceCIDR is the range of cluster addresses of Services.
+	// ServiceCIDR is the range of cluster addresses of Services: one, or one of each
+	// family, separated by a comma, the primary one first.
 	ServiceCIDR string `json:"serviceCIDR,omitempty"`
-	// ClusterCIDR is the range that Nodes get their Pod ranges from.
+	// ClusterCIDR is the range that Nodes get their Pod ranges from, written likewise.
 	ClusterCIDR string `json:"clusterCIDR,omitempty"`
-	// NodeCIDRMaskSize is the prefix length of one Node's Pod range.
-	NodeCIDRMaskSize int `json:"nodeCIDRMaskSize,omitempty"`
+	// NodeCIDRMaskSize is the prefix length of one Node's IPv4 range where that is the
+	// only one; NodeCIDRMaskSizeIPv4 is the same in any cluster, NodeCIDRMaskSizeIPv6
+	// that of its IPv6 range. 0 means 24, and 64 for IPv6.
+	NodeCIDRMaskSize     int `json:"nodeCIDRMaskSize,omitempty"`
+	NodeCIDRMaskSizeIPv4 int `json:"nodeCIDRMaskSizeIPv4,omitempty"`
+	NodeCIDRMaskSizeIPv6 int `json:"nodeCIDRMaskSizeIPv6,omitempty"`
 	// NodePortRange is "first-last", both included.
 	NodePortRange string `json:"nodePortRange,omitempty"`
 	// KubernetesServiceEndpoints are the addresses (ip:port) at which Pods reach the
@@ -153,7 +160,6 @@ func NewOptions() *Options {
 		},
 		ServiceCIDR:              "10.254.0.0/16",
 		ClusterCIDR:              "10.244.0.0/16",
-		NodeCIDRMaskSize:         24,
 		NodePortRange:            "30000-32767",
 		NodeMonitorGracePeriod:   metav1.Duration{Duration: 40 * time.Second},
 		TerminatedPodGCThreshold: 12500,
@@ -202,9 +208,11 @@ func (o *Options) addLeaderElectionFlags(fss *cliflag.NamedFlagSets) {
 
 func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs := fss.FlagSet("cluster")
-	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "IPv4 range of Service addresses.")
-	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "IPv4 range of Pod addresses.")
-	fs.IntVar(&o.NodeCIDRMaskSize, "node-cidr-mask-size", o.NodeCIDRMaskSize, "Prefix length of the Pod range of one Node.")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
+	fs.IntVar(&o.NodeCIDRMaskSize, "node-cidr-mask-size", o.NodeCIDRMaskSize, "Prefix length of the Pod range of one Node, in a cluster of one family. 0: 24.")
+	fs.IntVar(&o.NodeCIDRMaskSizeIPv4, "node-cidr-mask-size-ipv4", o.NodeCIDRMaskSizeIPv4, "Prefix length of the IPv4 Pod range of one Node. 0: 24.")
+	fs.IntVar(&o.NodeCIDRMaskSizeIPv6, "node-cidr-mask-size-ipv6", o.NodeCIDRMaskSizeIPv6, "Prefix length of the IPv6 Pod range of one Node. 0: 64.")
 	fs.StringVar(&o.NodePortRange, "node-port-range", o.NodePortRange, "Ports for NodePort Services, first-last.")
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
@@ -339,25 +347,65 @@ func (o *Options) validateLeaderElection() error {
 
 func (o *Options) validateRanges() error {
 	var errs []error
-	service, err := parseIPv4Range("--service-cidr", o.ServiceCIDR)
+	services, err := ranges.Parse("--service-cidr", o.ServiceCIDR)
 	errs = append(errs, err)
-	if _, err := svcranges.ParseServiceCIDR(o.ServiceCIDR); err != nil && service.IsValid() {
+	if _, err := svcranges.ParseServiceCIDRs(o.ServiceCIDR); err != nil && services != nil {
 		errs = append(errs, fmt.Errorf("--service-cidr: %w", err)) // its size
 	}
-	cluster, err := parseIPv4Range("--cluster-cidr", o.ClusterCIDR)
-	errs = append(errs, err)
-	if service.IsValid() && cluster.IsValid() {
-		if service.Overlaps(cluster) {
-			errs = append(errs, fmt.Errorf("--service-cidr: %s overlaps --cluster-cidr %s", service, cluster))
-		}
-	}
-	if cluster.IsValid() && (o.NodeCIDRMaskSize < cluster.Bits() || o.NodeCIDRMaskSize > 30) {
-		errs = append(errs, fmt.Errorf("--node-cidr-mask-size: %d is outside %d-30 for --cluster-cidr %s", o.NodeCIDRMaskSize, cluster.Bits(), cluster))
+	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
+	errs = append(errs, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods))
+	if pods != nil {
+		errs = append(errs, o.validateMaskSizes(pods))
 	}
 	if _, err := svcranges.ParseNodePortRange(o.NodePortRange); err != nil {
 		errs = append(errs, fmt.Errorf("--node-port-range: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// validateMaskSizes follows upstream: --node-cidr-mask-size is for clusters of one
+// family, and a family that the cluster lacks has no size.
+func (o *Options) validateMaskSizes(pods ranges.List) error {
+	var errs []error
+	if o.NodeCIDRMaskSize != 0 && len(pods) > 1 {
+		errs = append(errs, errors.New("--node-cidr-mask-size: is not allowed in dual-stack clusters: use --node-cidr-mask-size-ipv4 and --node-cidr-mask-size-ipv6"))
+	}
+	if o.NodeCIDRMaskSize != 0 && o.NodeCIDRMaskSizeIPv4 != 0 && o.NodeCIDRMaskSize != o.NodeCIDRMaskSizeIPv4 {
+		errs = append(errs, errors.New("--node-cidr-mask-size-ipv4: contradicts --node-cidr-mask-size: give one of them"))
+	}
+	if o.NodeCIDRMaskSizeIPv6 != 0 && !pods.V6().IsValid() {
+		errs = append(errs, fmt.Errorf("--node-cidr-mask-size-ipv6: --cluster-cidr %s has no IPv6 range", pods))
+	}
+	v4, v6 := o.maskSizes()
+	flag := "--node-cidr-mask-size"
+	if o.NodeCIDRMaskSize == 0 {
+		flag = "--node-cidr-mask-size-ipv4"
+	}
+	errs = append(errs, checkMaskSize(flag, v4, pods.V4(), maxMaskSize4))
+	if pods.V6().IsValid() {
+		errs = append(errs, checkMaskSize("--node-cidr-mask-size-ipv6", v6, pods.V6(), min(maxMaskSize6, pods.V6().Bits()+maxRangeBits6)))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	// A range needs room for a gateway and a Pod.
+	maxMaskSize4 = 30
+	maxMaskSize6 = 126
+	// maxRangeBits6 bounds the number of Nodes, as upstream does.
+	maxRangeBits6 = 16
+)
+
+func checkMaskSize(flag string, size int, cluster netip.Prefix, most int) error {
+	if size < cluster.Bits() || size > most {
+		return fmt.Errorf("%s: %d is outside %d-%d for --cluster-cidr %s", flag, size, cluster.Bits(), most, cluster)
+	}
+	return nil
+}
+
+// maskSizes returns the sizes of a Node's ranges, defaults included.
+func (o *Options) maskSizes() (v4, v6 int) {
+	return cmp.Or(o.NodeCIDRMaskSize, o.NodeCIDRMaskSizeIPv4, 24), cmp.Or(o.NodeCIDRMaskSizeIPv6, 64)
 }
 
 func (o *Options) validateEndpoints() error {
@@ -404,20 +452,6 @@ func (o *Options) enabled(c controller) bool {
 		}
 	}
 	return all && (!c.hygiene || o.Mode != Guest)
-}
-
-func parseIPv4Range(flag, value string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(value)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%s: %q is not a range such as 10.244.0.0/16: %w", flag, value, err)
-	}
-	if !prefix.Addr().Is4() {
-		return netip.Prefix{}, fmt.Errorf("%s: %s is not IPv4, the only family yet", flag, prefix)
-	}
-	if prefix != prefix.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%s: %s has host bits set; did you mean %s?", flag, prefix, prefix.Masked())
-	}
-	return prefix, nil
 }
 
 func validateBindAddress(flag, value string) error {

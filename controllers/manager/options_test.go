@@ -20,6 +20,17 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
+func TestTwoFamiliesAreValid(t *testing.T) {
+	o := NewOptions()
+	o.ClusterCIDR, o.ServiceCIDR = "fd00:10:244::/56,10.244.0.0/16", "10.254.0.0/16,fd00:10:254::/112"
+	if err := o.Validate(); err != nil {
+		t.Error(err)
+	}
+	if v4, v6 := o.maskSizes(); v4 != 24 || v6 != 64 {
+		t.Errorf("mask sizes %d and %d", v4, v6)
+	}
+}
+
 func TestValidateNamesTheFlag(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Options)
@@ -33,6 +44,12 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"a range with host bits":           {func(o *Options) { o.ClusterCIDR = "10.244.0.1/16" }, []string{"--cluster-cidr", "10.244.0.0/16"}},
 		"ranges that overlap":              {func(o *Options) { o.ServiceCIDR = "10.244.8.0/24" }, []string{"--service-cidr", "overlaps --cluster-cidr"}},
 		"a mask shorter than the range":    {func(o *Options) { o.NodeCIDRMaskSize = 15 }, []string{"--node-cidr-mask-size", "16-30"}},
+		"an IPv6 mask without a range":     {func(o *Options) { o.NodeCIDRMaskSizeIPv6 = 64 }, []string{"--node-cidr-mask-size-ipv6", "no IPv6 range"}},
+		"one mask for two families":        {func(o *Options) { o.ClusterCIDR, o.NodeCIDRMaskSize = "10.244.0.0/16,fd00::/56", 24 }, []string{"--node-cidr-mask-size: is not allowed in dual-stack"}},
+		"an IPv4 mask out of range":        {func(o *Options) { o.NodeCIDRMaskSizeIPv4 = 31 }, []string{"--node-cidr-mask-size-ipv4: 31 is outside 16-30"}},
+		"two masks that differ":            {func(o *Options) { o.NodeCIDRMaskSizeIPv4, o.NodeCIDRMaskSize = 25, 24 }, []string{"--node-cidr-mask-size-ipv4", "contradicts"}},
+		"more IPv6 ranges than upstream":   {func(o *Options) { o.ClusterCIDR = "10.244.0.0/16,fd00::/40" }, []string{"--node-cidr-mask-size-ipv6: 64 is outside 40-56"}},
+		"Services of a family of no Pod":   {func(o *Options) { o.ServiceCIDR = "10.254.0.0/16,fd01::/112" }, []string{"--service-cidr", "lacks"}},
 		"no port at all":                   {func(o *Options) { o.NodePortRange = "0-0" }, []string{"--node-port-range"}},
 		"ports that are words":             {func(o *Options) { o.NodePortRange = "a-b" }, []string{"--node-port-range"}},
 		"an endpoint without a port":       {func(o *Options) { o.KubernetesServiceEndpoints = []string{"10.0.0.1"} }, []string{"--kubernetes-service-endpoints"}},

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,14 +40,15 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // Options are what the controller can be told.
 type Options struct {
-	// ClusterCIDR is divided into one range of MaskSize per Node; an invalid one means
-	// that Nodes get none.
-	ClusterCIDR netip.Prefix
-	MaskSize    int
+	// ClusterCIDRs are divided into one range per Node each, the IPv4 one into ranges of
+	// MaskSize4, the IPv6 one into ranges of MaskSize6; none means that Nodes get none.
+	ClusterCIDRs         ranges.List
+	MaskSize4, MaskSize6 int
 	// GracePeriod is how long an agent may be silent.
 	GracePeriod time.Duration
 	// Rates bound how fast Pods are sent away from silent nodes; the zero value means
@@ -63,8 +65,9 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	mu    sync.Mutex
-	heard map[string]heartbeat
+	mu         sync.Mutex
+	heard      map[string]heartbeat
+	seenRanges map[string][]netip.Prefix
 }
 
 // NewReconciler builds a reconciler for tests that call Reconcile themselves.
@@ -75,7 +78,7 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *R
 	if o.Rates == (Rates{}) {
 		o.Rates = DefaultRates()
 	}
-	return &Reconciler{client: c, recorder: recorder, options: o, heard: map[string]heartbeat{}}
+	return &Reconciler{client: c, recorder: recorder, options: o, heard: map[string]heartbeat{}, seenRanges: map[string][]netip.Prefix{}}
 }
 
 // Add registers the controller with mgr.
@@ -123,7 +126,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		markSilent(&updated.Status, metav1.NewTime(r.options.Clock.Now()))
 	}
 	updated.Spec.Taints = computeTaints(updated)
-	rangeErr := r.assignRange(ctx, updated)
+	rangeErr := r.assignRanges(ctx, updated)
 	if err := r.write(ctx, node, updated); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -157,9 +160,14 @@ func (r *Reconciler) listen(node *keelsonv1.Node, lease *coordinationv1.Lease) t
 	return r.options.GracePeriod - now.Sub(last.at)
 }
 
-// assignRange gives the Node a Pod range if it has none.
-func (r *Reconciler) assignRange(ctx context.Context, node *keelsonv1.Node) error {
-	if node.Spec.PodCIDR != "" || !r.options.ClusterCIDR.IsValid() || node.DeletionTimestamp != nil {
+// assignRanges gives the Node a Pod range of each family if it has none, all or
+// nothing. A Node that has some keeps them, whatever the cluster's ranges are now.
+func (r *Reconciler) assignRanges(ctx context.Context, node *keelsonv1.Node) error {
+	if len(r.options.ClusterCIDRs) == 0 || node.DeletionTimestamp != nil {
+		return nil
+	}
+	has := rangesOf(node)
+	if len(has) > 0 && r.judged(node.Name, has) {
 		return nil
 	}
 	nodes := &keelsonv1.NodeList{}
@@ -167,14 +175,34 @@ func (r *Reconciler) assignRange(ctx context.Context, node *keelsonv1.Node) erro
 	if err := r.client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list nodes: %w", err)
 	}
-	assigned, err := planRange(r.options.ClusterCIDR, r.options.MaskSize, usedRanges(nodes.Items))
+	if node.Spec.PodCIDR != "" || len(node.Spec.PodCIDRs) > 0 {
+		if err := judgeRanges(r.options.ClusterCIDRs, node, nodes.Items); err != nil {
+			eventBadRange(r.recorder, node, err)
+		}
+		return nil
+	}
+	planned, err := planRanges(r.options.ClusterCIDRs, r.options.MaskSize4, r.options.MaskSize6, usedRanges(nodes.Items))
 	if err != nil {
 		eventNoRange(r.recorder, node, err)
 		return fmt.Errorf("find a Pod range for node %s: %w", node.Name, err)
 	}
-	node.Spec.PodCIDR = assigned.String()
-	node.Spec.PodCIDRs = []string{assigned.String()}
+	node.Spec.PodCIDR = planned[0].String()
+	node.Spec.PodCIDRs = ranges.List(planned).Strings()
+	r.judged(node.Name, planned)
 	return nil
+}
+
+// judged says whether this process has looked at these ranges of the Node before,
+// and notes that it has: they are compared with all others' once, not at each sign
+// of life.
+func (r *Reconciler) judged(name string, has []netip.Prefix) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Equal(r.seenRanges[name], has) {
+		return true
+	}
+	r.seenRanges[name] = has
+	return false
 }
 
 // write stores what changed: spec, then status.
@@ -209,6 +237,7 @@ func (r *Reconciler) write(ctx context.Context, node, updated *keelsonv1.Node) e
 func (r *Reconciler) forget(ctx context.Context, name string) (ctrl.Result, error) {
 	r.mu.Lock()
 	delete(r.heard, name)
+	delete(r.seenRanges, name)
 	r.mu.Unlock()
 	lease, err := r.lease(ctx, name)
 	if err != nil || lease == nil {

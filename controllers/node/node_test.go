@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -41,6 +43,13 @@ func TestPlanRange(t *testing.T) {
 		"somebody holds more than there is":    {"10.0.0.0/24", 26, prefixes("10.0.0.0/8"), ""},
 		"at the very end of the address space": {"255.255.254.0/23", 24, prefixes("255.255.254.0/24"), "255.255.255.0/24"},
 		"a mask shorter than the range":        {"10.0.0.0/24", 23, nil, ""},
+		"the first of IPv6":                    {"fd00:10:244::/56", 64, nil, "fd00:10:244::/64"},
+		"the first hole of IPv6":               {"fd00:10:244::/56", 64, prefixes("fd00:10:244::/64", "10.244.0.0/24", "fd00:10:244:2::/64"), "fd00:10:244:1::/64"},
+		"the last of IPv6":                     {"fd00::/63", 64, prefixes("fd00::/64"), "fd00:0:0:1::/64"},
+		"none left of IPv6":                    {"fd00::/63", 64, prefixes("fd00::/63"), ""},
+		"small ranges of IPv6":                 {"fd00::/108", 120, prefixes("fd00::/119", "fd00::205/128"), "fd00::300/120"},
+		"ranges across the middle of IPv6":     {"fd00::/56", 68, prefixes("fd00::/64"), "fd00:0:0:1::/68"},
+		"too many":                             {"fd00::/16", 64, nil, ""},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +66,11 @@ func TestRangesNeverOverlap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bits := rapid.IntRange(8, 28).Draw(t, "bits")
 		cluster := netip.PrefixFrom(netip.MustParseAddr("10.0.0.0"), bits)
-		mask := rapid.IntRange(bits, min(bits+4, 30)).Draw(t, "mask")
+		if rapid.Bool().Draw(t, "IPv6") {
+			bits = rapid.IntRange(8, 122).Draw(t, "bits6")
+			cluster = netip.PrefixFrom(netip.MustParseAddr("fd00::"), bits).Masked()
+		}
+		mask := rapid.IntRange(bits, min(bits+4, cluster.Addr().BitLen()-2)).Draw(t, "mask")
 		room := 1 << (mask - bits)
 		used := prefixes()
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -84,6 +97,47 @@ func TestRangesNeverOverlap(t *testing.T) {
 			used = append(used, got)
 		}
 	})
+}
+
+func TestPlanRanges(t *testing.T) {
+	cluster := ranges.MustParse("fd00:10:244::/62,10.244.0.0/22")
+	got, err := planRanges(cluster, 24, 64, prefixes("10.244.0.0/24"))
+	if err != nil || ranges.List(got).String() != "fd00:10:244::/64,10.244.1.0/24" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	got, err = planRanges(cluster, 24, 64, prefixes("10.244.0.0/22"))
+	if err == nil || !strings.Contains(err.Error(), "10.244.0.0/22") || got != nil {
+		t.Errorf("one family without room: got %v, %v", got, err)
+	}
+}
+
+func TestJudgeRanges(t *testing.T) {
+	cluster := ranges.MustParse("10.244.0.0/16,fd00::/56")
+	node := func(name string, cidrs ...string) keelsonv1.Node {
+		n := keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		n.Spec.PodCIDR, n.Spec.PodCIDRs = cidrs[0], cidrs
+		return n
+	}
+	others := []keelsonv1.Node{node("a", "10.244.0.0/24", "fd00::/64"), node("b", "10.244.1.0/24")}
+	tests := map[string]struct {
+		node keelsonv1.Node
+		want string
+	}{
+		"its own, listed with the others":   {others[0], ""},
+		"one family of two":                 {node("c", "10.244.2.0/24"), ""},
+		"outside":                           {node("c", "10.245.2.0/24"), "10.245.2.0/24 is outside of --cluster-cidr"},
+		"larger than the cluster":           {node("c", "10.0.0.0/8"), "10.0.0.0/8 is outside"},
+		"another's":                         {node("c", "10.244.1.0/24"), "10.244.1.0/24 overlaps a range of node b"},
+		"a part of another's second family": {node("c", "10.244.3.0/24", "fd00::/80"), "fd00::/80 overlaps a range of node a"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := judgeRanges(cluster, &tc.node, others)
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
 }
 
 func TestHearing(t *testing.T) {

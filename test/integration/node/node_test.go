@@ -5,7 +5,6 @@ package node_test
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -25,6 +24,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/podgc"
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -73,7 +73,7 @@ func setup(t *testing.T, cluster string, maskSize int) *fixture {
 	}
 	f := &fixture{t: t, clock: clocktesting.NewFakePassiveClock(time.Now()), recorder: events.NewFakeRecorder(100)}
 	f.reconciler = node.NewReconciler(indexed{testEnv.Client}, f.recorder, node.Options{
-		ClusterCIDR: netip.MustParsePrefix(cluster), MaskSize: maskSize, GracePeriod: grace, Clock: f.clock,
+		ClusterCIDRs: ranges.MustParse(cluster), MaskSize4: maskSize, MaskSize6: 64, GracePeriod: grace, Clock: f.clock,
 	})
 	return f
 }
@@ -287,7 +287,7 @@ func TestLeaseOfADeletedNodeGoes(t *testing.T) {
 func TestNodesThatComeTogetherGetDifferentRanges(t *testing.T) {
 	f := setup(t, "10.7.0.0/16", 24)
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error {
-		return node.Add(mgr, node.Options{ClusterCIDR: netip.MustParsePrefix("10.7.0.0/16"), MaskSize: 24, GracePeriod: grace})
+		return node.Add(mgr, node.Options{ClusterCIDRs: ranges.MustParse("10.7.0.0/16"), MaskSize4: 24, GracePeriod: grace})
 	})
 	var names []string
 	for i := range 30 {
