@@ -15,6 +15,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("BadChange", testBadChange)
 	t.Run("Accepted", testAccepted)
 	t.Run("Jobs", testJobs)
+	t.Run("Selectors", testSelectors)
 }
 
 const onePod = `

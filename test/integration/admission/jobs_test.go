@@ -71,6 +71,14 @@ func badJobs(t *testing.T, k kubectl) {
 			batch("CronJob", "a", "  schedule: 0 * * * *\n  timeZone: Nowhere/Land\n  jobTemplate:\n    spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"),
 			[]string{`The CronJob "a" is invalid: spec.timeZone: Invalid value: "Nowhere/Land": unknown time zone Nowhere/Land`},
 		},
+		"a schedule that is none": {
+			batch("CronJob", "a", "  schedule: often\n  jobTemplate:\n    spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"),
+			[]string{`The CronJob "a" is invalid: spec.schedule: Invalid value: "often": expected exactly 5 fields, found 1: [often]`},
+		},
+		"Jobs of a schedule whose Pods never end": {
+			batch("CronJob", "a", "  schedule: 0 * * * *\n  jobTemplate:\n    spec: {template: {spec: {restartPolicy: Always, containers: [{name: c, image: i}]}}}\n"),
+			[]string{`The CronJob "a" is invalid: spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) { k.refusedLike(t, tc.object, tc.want, "create", "-f", "-") })
 	}

@@ -149,6 +149,55 @@ func TestNamespaceWaitsForTheFinalizersOfItsPods(t *testing.T) {
 	becomesGone(t, ns)
 }
 
+// What another holds is named with its holder, on an object of the namespace or on the
+// namespace itself.
+func TestANamespaceSaysWhoHoldsIt(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	held := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "held", Finalizers: []string{"example.com/hold"}}}
+	create(t, held)
+	namespace := &corev1.Namespace{}
+	if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: ns}, namespace); err != nil {
+		t.Fatal(err)
+	}
+	namespace.Finalizers = append(namespace.Finalizers, "example.com/account")
+	if err := testEnv.Client.Update(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+
+	deleteNamespace(t, ns)
+
+	const (
+		content = "Some resources are remaining: configmaps. has 1 resource instances"
+		holders = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
+	)
+	env.Eventually(t, func() string {
+		remaining := condition(t, ns, corev1.NamespaceContentRemaining)
+		finalizers := condition(t, ns, corev1.NamespaceFinalizersRemaining)
+		if remaining.Message != content || finalizers.Message != holders {
+			return fmt.Sprintf("conditions %q and %q", remaining.Message, finalizers.Message)
+		}
+		return ""
+	})
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+	if err := testEnv.Client.Patch(t.Context(), held, patch); err != nil {
+		t.Fatal(err)
+	}
+	env.Eventually(t, func() string {
+		if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: ns}, namespace); err != nil {
+			return err.Error()
+		}
+		if len(namespace.Spec.Finalizers) > 0 || len(namespace.Finalizers) != 1 {
+			return fmt.Sprintf("held by %v and %v", namespace.Spec.Finalizers, namespace.Finalizers)
+		}
+		return ""
+	})
+	if err := testEnv.Client.Patch(t.Context(), namespace, patch); err != nil {
+		t.Fatal(err)
+	}
+	becomesGone(t, ns)
+}
+
 func TestEveryNamespaceHasADefaultServiceAccount(t *testing.T) {
 	start(t)
 	ns := testEnv.Namespace(t)

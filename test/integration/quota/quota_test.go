@@ -26,6 +26,7 @@ func TestQuota(t *testing.T) {
 	t.Run("ExactlyAsManyAsFit", func(t *testing.T) { exactlyAsManyAsFit(t, replicas) })
 	t.Run("WhatIsGivenBack", whatIsGivenBack)
 	t.Run("OtherKinds", otherKinds)
+	t.Run("BelowTheUse", belowTheUse)
 	t.Run("DryRun", dryRun)
 	t.Run("TheMarkFollowsTheQuotas", theMarkFollowsTheQuotas)
 }
@@ -96,6 +97,41 @@ func eventuallyUsed(t *testing.T, q *keelsonv1.ResourceQuota, want string) {
 		}
 		return ""
 	})
+}
+
+// belowTheUse: a quota may be less than what is there. Nothing goes for it, and nothing
+// more comes.
+func belowTheUse(t *testing.T) {
+	namespace := testEnv.Namespace(t)
+	q := limit(t, namespace, "pods=3 cpu=100")
+	for range 3 {
+		if err := testEnv.Client.Create(t.Context(), pod(namespace)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventuallyUsed(t, q, "cpu=30m pods=3")
+	before := q.DeepCopy()
+	q.Spec.Hard[corev1.ResourcePods] = resource.MustParse("1")
+	if err := testEnv.Client.Patch(t.Context(), q, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	env.Eventually(t, func() string {
+		if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(q), q); err != nil {
+			return err.Error()
+		}
+		if got := text(q.Status.Hard) + ", used " + text(q.Status.Used); got != "cpu=100 pods=1, used cpu=30m pods=3" {
+			return got
+		}
+		return ""
+	})
+	err := testEnv.Client.Create(t.Context(), pod(namespace))
+	if want := "exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=1"; !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	pods := &keelsonv1.PodList{}
+	if err := testEnv.Client.List(t.Context(), pods, client.InNamespace(namespace)); err != nil || len(pods.Items) != 3 {
+		t.Errorf("%d Pods are left of 3: %v", len(pods.Items), err)
+	}
 }
 
 // exactlyAsManyAsFit: 200 Pods at once against a quota of 50, while a replica goes.
