@@ -15,6 +15,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/cluster/internal/files"
 	"github.com/keelson-dev/keelson/cluster/pki"
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // Names in the store of certificates.
@@ -50,12 +51,14 @@ const clusterDomain = "cluster.local"
 func leaves(s Settings) ([]pki.Leaf, error) {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	addresses := []netip.Addr{loopback, s.NodeIP}
-	for _, cidr := range []string{s.ServiceCIDR, builtinServiceCIDR} {
-		p, err := netip.ParsePrefix(cidr)
+	for _, cidrs := range []string{s.ServiceCIDR, builtinServiceCIDR} {
+		list, err := ranges.Parse("service range", cidrs)
 		if err != nil {
-			return nil, fmt.Errorf("service range: %w", err)
+			return nil, err
 		}
-		addresses = append(addresses, p.Addr().Next())
+		for _, p := range list {
+			addresses = append(addresses, p.Addr().Next())
+		}
 	}
 	// The Service kubernetes may lead to the API server or to the gateway.
 	names := []string{

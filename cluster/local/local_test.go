@@ -189,7 +189,7 @@ func TestOptionsAreValidatedAllAtOnce(t *testing.T) {
 	err := o.Validate()
 	for _, want := range []string{
 		"--data-dir: must not be empty", `--run-dir: "run" is not an absolute path`, `--node-name: "A"`, `--node-ip: "::1"`,
-		"--service-cidr: \"10.0.0.1/8\" has bits set beyond the prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout", `--kubernetes-service: "both"`,
+		"--service-cidr: \"10.0.0.1/8\" has bits set beyond its prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout", `--kubernetes-service: "both"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // Options of Up, Down and Status.
@@ -17,7 +19,8 @@ type Options struct {
 	// NodeName and NodeIP are found out when empty.
 	NodeName string
 	NodeIP   string
-	// ServiceCIDR and ClusterCIDR are the ranges of Services and Pods.
+	// ServiceCIDR and ClusterCIDR are the ranges of Services and Pods: one, or one of
+	// each family, separated by a comma, the primary one first.
 	ServiceCIDR string
 	ClusterCIDR string
 	// Timeout limits how long Up waits for the cluster to be ready.
@@ -50,8 +53,8 @@ func (o *Options) AddDirFlags(fs *pflag.FlagSet) {
 func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of the node. Default: the host name.")
 	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens. Default: the address of the default route's interface.")
-	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "IPv4 range of Service addresses.")
-	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "IPv4 range of Pod addresses.")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
 	fs.StringVar(&o.KubernetesService, "kubernetes-service", o.KubernetesService, "What Pods find behind the Service kubernetes: 'gateway' (the plain Kubernetes API) or 'apiserver' (where Pods, Services and so on are custom resources). Default: what the cluster had before, at first the gateway.")
 	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the cluster is ready.")
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
@@ -99,22 +102,9 @@ func (o *Options) validateNetwork() []error {
 	if s := o.KubernetesService; s != "" && s != behindGateway && s != behindAPIServer {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: %q is neither %q nor %q", s, behindGateway, behindAPIServer))
 	}
-	service, serviceErr := parseRange("--service-cidr", o.ServiceCIDR)
-	cluster, clusterErr := parseRange("--cluster-cidr", o.ClusterCIDR)
-	errs = append(errs, serviceErr, clusterErr)
-	if serviceErr == nil && clusterErr == nil && service.Overlaps(cluster) {
-		errs = append(errs, fmt.Errorf("--service-cidr and --cluster-cidr: %s and %s overlap", service, cluster))
-	}
+	services, err := ranges.Parse("--service-cidr", o.ServiceCIDR)
+	errs = append(errs, err)
+	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
+	errs = append(errs, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods))
 	return errs
-}
-
-func parseRange(flag, text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	if err != nil || !p.Addr().Is4() {
-		return netip.Prefix{}, fmt.Errorf("%s: %q is not an IPv4 range such as 10.254.0.0/16", flag, text)
-	}
-	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%s: %q has bits set beyond the prefix: write %s", flag, text, p.Masked())
-	}
-	return p, nil
 }

@@ -102,8 +102,9 @@ func (l List) Strings() []string {
 // String writes the list as the flag takes it.
 func (l List) String() string { return strings.Join(l.Strings(), ",") }
 
-// CheckPair refuses ranges of Services and Pods that do not go together. A nil list,
-// whose own error was reported already, goes with anything.
+// CheckPair refuses ranges of Services and Pods that do not go together: they must
+// have the same families, and not overlap. A nil list, whose own error was reported
+// already, goes with anything.
 func CheckPair(serviceFlag string, services List, clusterFlag string, pods List) error {
 	if services == nil || pods == nil {
 		return nil
@@ -116,6 +117,11 @@ func CheckPair(serviceFlag string, services List, clusterFlag string, pods List)
 			errs = append(errs, fmt.Errorf("%s: %s is of a family that %s (%s) lacks: Pods could not reach such Services", serviceFlag, s, clusterFlag, pods))
 		case p.Overlaps(s):
 			errs = append(errs, fmt.Errorf("%s: %s overlaps %s %s: choose separate ranges", serviceFlag, s, clusterFlag, p))
+		}
+	}
+	for _, p := range pods {
+		if !services.Of(p.Addr()).IsValid() {
+			errs = append(errs, fmt.Errorf("%s: %s lacks a range of the family of %s %s: add one, such as %s,fd00:10:254::/112", serviceFlag, services, clusterFlag, p, services))
 		}
 	}
 	return errors.Join(errs...)

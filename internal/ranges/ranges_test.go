@@ -51,7 +51,7 @@ func TestFamilies(t *testing.T) {
 func TestCheckPair(t *testing.T) {
 	tests := map[string]struct{ services, pods, wantErr string }{
 		"separate":                       {services: "10.254.0.0/16", pods: "10.244.0.0/16"},
-		"Pods of two families":           {services: "10.254.0.0/16", pods: "10.244.0.0/16,fd00::/56"},
+		"Pods of a family of no Service": {services: "10.254.0.0/16", pods: "10.244.0.0/16,fd00::/56", wantErr: "10.254.0.0/16 lacks a range of the family of --p fd00::/56"},
 		"both of two, in other orders":   {services: "10.254.0.0/16,fd01::/108", pods: "fd00::/56,10.244.0.0/16"},
 		"overlapping":                    {services: "10.244.9.0/24", pods: "10.244.0.0/16", wantErr: "--s: 10.244.9.0/24 overlaps --p 10.244.0.0/16"},
 		"overlapping in the second":      {services: "10.254.0.0/16,fd00::/108", pods: "10.244.0.0/16,fd00::/56", wantErr: "--s: fd00::/108 overlaps"},

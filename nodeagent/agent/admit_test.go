@@ -161,12 +161,13 @@ func TestOptionsNameEveryProblem(t *testing.T) {
 	o := NewOptions()
 	o.Agent, o.Proxy, o.NodeName, o.NodeIP, o.MaxPods = false, false, "Bad_Name", "fe80::1", 0
 	o.RootDir, o.ClusterCIDR, o.ServiceCIDR = "relative", "10.244.0.1/16", "fd00::/64"
+	o.Overlay, o.OverlayPort, o.MTU = "lan", 0, 100
 	o.ClusterDNS, o.ClusterDomain, o.HealthAddress = []string{"dns"}, "a_b", "10248"
 	err := o.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, flag := range []string{"kubeconfig", "agent", "node-name", "node-ip", "max-pods", "root-dir", "cluster-cidr", "service-cidr",
+	for _, flag := range []string{"kubeconfig", "agent", "node-name", "node-ip", "max-pods", "root-dir", "cluster-cidr", "service-cidr", "overlay", "overlay-port", "mtu",
 		"cluster-dns", "cluster-domain", "health-address"} {
 		if !strings.Contains(err.Error(), "--"+flag+": ") {
 			t.Errorf("--%s is not named in\n%v", flag, err)

@@ -28,6 +28,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
@@ -85,9 +86,9 @@ func (m *machine) bootAt(config *rest.Config) *agent {
 		m.t.Fatal(err)
 	}
 	s := settings{
-		name: m.name, version: "v0.0.0-test", ip: netip.MustParseAddr("192.0.2.1"),
-		machine:     node.Machine{CPUs: 4, MemoryBytes: 8 << 30, Hostname: m.name, OS: "linux", Architecture: "amd64"},
-		clusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), service: netip.MustParsePrefix("10.254.0.0/16"),
+		name: m.name, version: "v0.0.0-test", ip: netip.MustParseAddr("192.0.2.1"), ips: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		machine: node.Machine{CPUs: 4, MemoryBytes: 8 << 30, Hostname: m.name, OS: "linux", Architecture: "amd64"},
+		pods:    ranges.MustParse("10.244.0.0/16"), services: ranges.MustParse("10.254.0.0/16"),
 	}
 	a := newAgent(m.options, s, dependencies{
 		api: api, runtime: m.runtime, runtimeName: "fake", network: m.network, cgroups: m.cgroups, proxy: m.proxy,

@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/network"
@@ -48,10 +49,10 @@ func Cleanup(ctx context.Context, o Options) error {
 func cleanupAgent(ctx context.Context, o *Options) error {
 	s := settings{}
 	var err error
-	if s.clusterCIDR, err = parseRange("cluster-cidr", o.ClusterCIDR); err != nil {
+	if s.pods, err = ranges.Parse("--cluster-cidr", o.ClusterCIDR); err != nil {
 		return err
 	}
-	if s.service, err = parseRange("service-cidr", o.ServiceCIDR); err != nil {
+	if s.services, err = ranges.Parse("--service-cidr", o.ServiceCIDR); err != nil {
 		return err
 	}
 	m, err := newParts(ctx, o, s)
@@ -114,7 +115,7 @@ func stateDir(o *Options) string { return filepath.Join(o.RunDir, "containerd") 
 
 func newParts(ctx context.Context, o *Options, s settings) (parts, error) {
 	c := network.DefaultConfig()
-	c.ClusterCIDR, c.ServiceCIDR = s.clusterCIDR, s.service
+	c.ClusterCIDR, c.ServiceCIDR, c.MTU = s.pods.V4(), s.services.V4(), o.MTU
 	c.StateDir, c.NetNSDir = filepath.Join(o.RootDir, "network"), filepath.Join(o.RunDir, "netns")
 	if err := c.Validate(); err != nil {
 		return parts{}, err

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 )
 
@@ -147,7 +148,7 @@ func (a *agent) applyNetwork(ctx context.Context, text string) error {
 	if a.proxy == nil {
 		return nil
 	}
-	return a.proxy.SetNodeFacts(a.settings.proxyFacts(prefix))
+	return a.proxy.SetNodeFacts(a.settings.proxyFacts(ranges.List{prefix}))
 }
 
 // followPodCIDR tells a proxy that runs alone which range the Node's Pods have.
@@ -155,7 +156,7 @@ func followPodCIDR(ctx context.Context, api *api, s settings, p serviceProxy) er
 	err := watchNode(ctx, api, func(n *keelsonv1.Node) {
 		prefix, err := netip.ParsePrefix(podCIDR(n))
 		if err == nil {
-			err = p.SetNodeFacts(s.proxyFacts(prefix))
+			err = p.SetNodeFacts(s.proxyFacts(ranges.List{prefix}))
 		}
 		if err != nil {
 			klog.FromContext(ctx).V(2).Info("The Node has no usable Pod range yet", "err", err)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	cliflag "k8s.io/component-base/cli/flag"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 )
 
@@ -24,8 +25,8 @@ type Options struct {
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// NodeName is the name of the Node object; the machine's name by default.
 	NodeName string `json:"nodeName,omitempty"`
-	// NodeIP is the node's IPv4 address; by default the first one of the interface
-	// with the default route.
+	// NodeIP is the node's IPv4 address, or one of each family, separated by a comma;
+	// by default the first IPv4 one of the interface with the default route.
 	NodeIP string `json:"nodeIP,omitempty"`
 	// MaxPods bounds the Pods of this node.
 	MaxPods int `json:"maxPods"`
@@ -64,9 +65,12 @@ type Options struct {
 	RunDir  string `json:"runDir"`
 	LogDir  string `json:"logDir"`
 
-	// ClusterCIDR is the range of all Pods, ServiceCIDR that of cluster addresses.
+	// ClusterCIDR is the range of all Pods, ServiceCIDR that of cluster addresses: one, or
+	// one of each family, separated by a comma, the primary one first.
 	ClusterCIDR string `json:"clusterCIDR"`
 	ServiceCIDR string `json:"serviceCIDR"`
+
+	OverlayOptions
 	// ClusterDNS lists the addresses of the cluster's DNS service; empty when there is
 	// none. ClusterDomain is the domain that it serves.
 	ClusterDNS    []string `json:"clusterDNS,omitempty"`
@@ -114,6 +118,7 @@ func NewOptions() *Options {
 		ServerAddress: "0.0.0.0", ServerPort: 10250,
 		HealthAddress: "127.0.0.1:10248",
 
+		OverlayOptions: newOverlayOptions(),
 		StorageOptions: newStorageOptions(),
 		PullOptions:    newPullOptions(),
 
@@ -127,7 +132,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs := fss.FlagSet("node")
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "File that says how to reach the API server, and as whom. Required.")
 	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of this node. Default: the machine's name.")
-	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of this node. Default: the first one of the interface with the default route.")
+	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of this node; or two addresses, one of IPv4 and one of IPv6, separated by a comma. Default: the first IPv4 one of the interface with the default route.")
 	fs.IntVar(&o.MaxPods, "max-pods", o.MaxPods, "Most Pods that this node takes.")
 	fs.BoolVar(&o.Agent, "agent", o.Agent, "Run Pods on this machine.")
 	fs.BoolVar(&o.Proxy, "proxy", o.Proxy, "Make Services work on this machine.")
@@ -162,8 +167,9 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.ClientCAFile, "client-ca-file", o.ClientCAFile, "Authorities whose client certificates count there. Without it only tokens do.")
 
 	fs = fss.FlagSet("network")
-	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster.")
-	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Address range of Services.")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Address range of Services; or two, as in --cluster-cidr.")
+	o.addOverlayFlags(fs)
 	fs.StringSliceVar(&o.ClusterDNS, "cluster-dns", o.ClusterDNS, "Addresses of the cluster's DNS service. Empty: Pods use the machine's resolver.")
 	fs.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "Domain that the cluster's DNS serves.")
 }
@@ -186,8 +192,8 @@ func (o *Options) Validate() error {
 		}
 	}
 	if o.NodeIP != "" {
-		if ip, err := netip.ParseAddr(o.NodeIP); err != nil || !ip.Is4() || ip.IsUnspecified() {
-			bad("node-ip", "%q is not an IPv4 address of this machine, such as 192.0.2.10", o.NodeIP)
+		if _, err := parseNodeIPs(o.NodeIP); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	if o.MaxPods < 1 {
@@ -229,13 +235,10 @@ func (o *Options) validateServer() []error {
 
 func (o *Options) validateNetwork() []error {
 	var problems []error
-	cluster, err := parseRange("cluster-cidr", o.ClusterCIDR)
+	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
 	problems = append(problems, err)
-	services, err := parseRange("service-cidr", o.ServiceCIDR)
-	problems = append(problems, err)
-	if cluster.IsValid() && services.IsValid() && cluster.Overlaps(services) {
-		problems = append(problems, fmt.Errorf("--service-cidr: %s overlaps --cluster-cidr %s: choose separate ranges", services, cluster))
-	}
+	services, err := ranges.Parse("--service-cidr", o.ServiceCIDR)
+	problems = append(problems, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods), o.validateOverlay(pods))
 	for _, dns := range o.ClusterDNS {
 		if _, err := netip.ParseAddr(dns); err != nil {
 			problems = append(problems, fmt.Errorf("--cluster-dns: %q is not an IP address", dns))
@@ -252,15 +255,21 @@ func (o *Options) validateNetwork() []error {
 	return problems
 }
 
-func parseRange(flag, text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil || !p.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("--%s: %q is not an IPv4 range, such as 10.244.0.0/16", flag, text)
-	case p != p.Masked():
-		return netip.Prefix{}, fmt.Errorf("--%s: %s has bits set beyond its prefix: write %s", flag, text, p.Masked())
+// parseNodeIPs reads --node-ip: an IPv4 address, or one of each family in any order.
+func parseNodeIPs(text string) ([]netip.Addr, error) {
+	var ips []netip.Addr
+	has4 := false
+	for part := range strings.SplitSeq(text, ",") {
+		ip, err := netip.ParseAddr(strings.TrimSpace(part))
+		if err != nil || ip.Is4In6() || ip.Zone() != "" || !ip.IsGlobalUnicast() && !ip.IsLoopback() {
+			return nil, fmt.Errorf("--node-ip: %q is not an address of this machine, such as 192.0.2.10", part)
+		}
+		ips, has4 = append(ips, ip), has4 || ip.Is4()
 	}
-	return p, nil
+	if !has4 || len(ips) > 2 || len(ips) == 2 && ips[0].Is4() == ips[1].Is4() {
+		return nil, fmt.Errorf("--node-ip: %q is neither an IPv4 address nor one of IPv4 and one of IPv6, such as 192.0.2.10,2001:db8::10", text)
+	}
+	return ips, nil
 }
 
 // nodeName is the name given, or the machine's.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/internal/apidial"
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/eviction"
 	"github.com/keelson-dev/keelson/nodeagent/network"
@@ -65,13 +67,13 @@ func run(ctx context.Context, o Options, s settings) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	running := newGroup(cancel)
-	log.Info("Starting", "version", s.version, "nodeIP", s.ip, "agent", o.Agent, "proxy", o.Proxy)
+	log.Info("Starting", "version", s.version, "nodeIPs", s.ips, "agent", o.Agent, "proxy", o.Proxy)
 	running.run("api", func() error { return api.cache.Start(ctx) })
 
 	var services *proxy.Proxy
 	if o.Proxy {
 		if services, err = proxy.New(proxy.Options{
-			Cache: api.cache, Facts: s.proxyFacts(netip.Prefix{}), AwaitHostPorts: o.Agent, Registerer: registry,
+			Cache: api.cache, Facts: s.proxyFacts(nil), AwaitHostPorts: o.Agent, Registerer: registry,
 			PodInterfaces: network.PodInterfacePrefix,
 		}); err != nil {
 			return err
@@ -100,10 +102,13 @@ func run(ctx context.Context, o Options, s settings) error {
 
 // settings are the options with all defaults found.
 type settings struct {
-	name, version        string
-	ip                   netip.Addr
-	machine              node.Machine
-	clusterCIDR, service netip.Prefix
+	name, version string
+	// ips are the node's addresses, the primary one first; ip is the IPv4 one.
+	ips     []netip.Addr
+	ip      netip.Addr
+	machine node.Machine
+	// pods and services are the cluster's ranges.
+	pods, services ranges.List
 	// thresholds say when the node is short of something.
 	thresholds []eviction.Threshold
 	// reserved is what Pods do not get; pageSizes are the large pages that can be limited.
@@ -132,24 +137,39 @@ func settle(o *Options) (settings, error) {
 	if err := node.CheckReserved(node.Facts{Machine: s.machine, MaxPods: o.MaxPods, Reserved: s.reserved}); err != nil {
 		return settings{}, err
 	}
-	if o.NodeIP != "" {
-		s.ip, err = netip.ParseAddr(o.NodeIP)
-	} else if s.ip, err = node.DefaultRouteIP(); err != nil {
-		err = fmt.Errorf("finding the node's address: %w; give one with --node-ip", err)
-	}
-	if err != nil {
+	if err := s.settleNetwork(o); err != nil {
 		return settings{}, err
 	}
-	if s.clusterCIDR, err = parseRange("cluster-cidr", o.ClusterCIDR); err != nil {
-		return settings{}, err
-	}
-	s.service, err = parseRange("service-cidr", o.ServiceCIDR)
-	return s, err
+	return s, nil
 }
 
-func (s settings) proxyFacts(podCIDR netip.Prefix) model.NodeFacts {
+func (s *settings) settleNetwork(o *Options) (err error) {
+	if o.NodeIP != "" {
+		s.ips, err = parseNodeIPs(o.NodeIP)
+	} else {
+		var ip netip.Addr
+		if ip, err = node.DefaultRouteIP(); err != nil {
+			err = fmt.Errorf("finding the node's address: %w; give one with --node-ip", err)
+		}
+		s.ips = []netip.Addr{ip}
+	}
+	if err != nil {
+		return err
+	}
+	s.ip = s.ips[slices.IndexFunc(s.ips, netip.Addr.Is4)]
+	if s.pods, err = ranges.Parse("--cluster-cidr", o.ClusterCIDR); err != nil {
+		return err
+	}
+	s.services, err = ranges.Parse("--service-cidr", o.ServiceCIDR)
+	return err
+}
+
+// proxyFacts are what the proxy knows of a node whose Pods have these ranges.
+func (s settings) proxyFacts(pods ranges.List) model.NodeFacts {
 	return model.NodeFacts{
-		ClusterCIDR: s.clusterCIDR, ServiceCIDR: s.service, PodCIDR: podCIDR, NodeIPs: []netip.Addr{s.ip},
+		ClusterCIDR: s.pods.V4(), ServiceCIDR: s.services.V4(), PodCIDR: pods.V4(),
+		ClusterCIDR6: s.pods.V6(), ServiceCIDR6: s.services.V6(), PodCIDR6: pods.V6(),
+		NodeIPs: s.ips,
 	}
 }
 
