@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -44,6 +43,20 @@ type Command struct {
 	Args []string
 	// Env is added to the supervisor's own environment.
 	Env []string
+	// Within runs start in the namespaces in which the program is to be; nil is the
+	// supervisor's own.
+	Within func(start func() error) error
+}
+
+// Change is one of the set of components of a running supervisor.
+type Change struct {
+	// Remove names components to forget. Their programs are left as they are: whoever
+	// sends the change ends them. Unknown names are fine.
+	Remove []string
+	// Add are components that come behind those that are there.
+	Add []Component
+	// Done is told when the change was made; the programs need not run yet.
+	Done chan<- error
 }
 
 // checkComponents returns every mistake in the set: it comes from code, so it is
@@ -67,15 +80,4 @@ func checkComponents(components []Component) error {
 		names[c.Name] = true
 	}
 	return errors.Join(errs...)
-}
-
-// dependents returns the names of the components that depend on name.
-func dependents(components []Component, name string) []string {
-	var names []string
-	for _, c := range components {
-		if slices.Contains(c.DependsOn, name) {
-			names = append(names, c.Name)
-		}
-	}
-	return names
 }

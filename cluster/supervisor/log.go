@@ -118,7 +118,7 @@ func (s *supervisor) keepLogsSmall(ctx context.Context) {
 			return
 		case <-ticker.C():
 		}
-		for _, c := range s.options.Components {
+		for _, c := range s.current() {
 			if err := rotateIfLarge(LogFile(s.options.LogDir, c.Name), maxLogSize); err != nil {
 				klog.FromContext(ctx).Error(err, "Cannot rotate a log", "component", c.Name)
 			}

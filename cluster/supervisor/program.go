@@ -25,10 +25,10 @@ const (
 
 // runProgram starts the program and returns why it ended. When ctx ends it stops
 // the program, after everything that depends on it.
-func (s *supervisor) runProgram(ctx context.Context, c Component) error {
+func (s *supervisor) runProgram(ctx context.Context, c *unit) error {
 	log := LogFile(s.options.LogDir, c.Name)
 	before := sizeOf(log)
-	cmd, err := s.start(c)
+	cmd, err := s.start(c.Component)
 	if err != nil {
 		return err
 	}
@@ -47,13 +47,13 @@ func (s *supervisor) runProgram(ctx context.Context, c Component) error {
 		return withLastWords(describeExit(err), lastLine(log, before))
 	case <-ctx.Done():
 	}
-	for _, name := range dependents(s.options.Components, c.Name) {
-		<-s.stopped[name]
-	}
-	if c.Leave {
+	if c.Leave || c.forgotten() {
 		return nil
 	}
-	return s.stop(c, cmd.Process, exited)
+	for _, dependent := range s.dependents(c.Name) {
+		<-dependent.stopped
+	}
+	return s.stop(c.Component, cmd.Process, exited)
 }
 
 func (s *supervisor) start(c Component) (*exec.Cmd, error) {
@@ -66,7 +66,11 @@ func (s *supervisor) start(c Component) (*exec.Cmd, error) {
 	cmd.Env = append(append(os.Environ(), c.Command.Env...), process.Mark(s.options.Owner, c.Name)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = process.Detached()
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if c.Command.Within != nil {
+		start = func() error { return c.Command.Within(cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Command.Path, err)
 	}
 	s.started(c.Name, cmd.Process.Pid)
@@ -94,7 +98,7 @@ func (s *supervisor) stop(c Component, p *os.Process, exited <-chan error) error
 	return describeExit(<-exited)
 }
 
-func (s *supervisor) probe(ctx context.Context, c Component) {
+func (s *supervisor) probe(ctx context.Context, c *unit) {
 	for {
 		period := s.probeOnce(ctx, c)
 		select {
@@ -106,7 +110,7 @@ func (s *supervisor) probe(ctx context.Context, c Component) {
 }
 
 // waitReady returns when the component was ready once, or ctx ended.
-func (s *supervisor) waitReady(ctx context.Context, c Component) {
+func (s *supervisor) waitReady(ctx context.Context, c *unit) {
 	for s.probeOnce(ctx, c) != probePeriodReady {
 		select {
 		case <-ctx.Done():
@@ -116,7 +120,7 @@ func (s *supervisor) waitReady(ctx context.Context, c Component) {
 	}
 }
 
-func (s *supervisor) probeOnce(ctx context.Context, c Component) (again time.Duration) {
+func (s *supervisor) probeOnce(ctx context.Context, c *unit) (again time.Duration) {
 	var err error
 	if c.Ready != nil {
 		attempt, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -130,7 +134,7 @@ func (s *supervisor) probeOnce(ctx context.Context, c Component) (again time.Dur
 		s.set(c.Name, Starting, err.Error())
 		return probePeriodStarting
 	}
-	s.markReady(c.Name)
+	s.markReady(c)
 	return probePeriodReady
 }
 

@@ -88,6 +88,9 @@ func (b *board) update(name string, change func(*ComponentState)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i := slices.IndexFunc(b.state.Components, func(c ComponentState) bool { return c.Name == name })
+	if i < 0 { // forgotten meanwhile
+		return
+	}
 	before := b.state.Components[i]
 	after := before
 	change(&after)
@@ -105,6 +108,17 @@ func (b *board) update(name string, change func(*ComponentState)) {
 	if err := b.write(); err != nil {
 		b.onError(err)
 	}
+}
+
+// change takes components off the board and puts others on it.
+func (b *board) change(remove []string, add []Component) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state.Components = slices.DeleteFunc(b.state.Components, func(c ComponentState) bool { return slices.Contains(remove, c.Name) })
+	for _, c := range add {
+		b.state.Components = append(b.state.Components, ComponentState{Name: c.Name, Phase: Waiting, Since: b.now()})
+	}
+	return b.write()
 }
 
 func (b *board) write() error {

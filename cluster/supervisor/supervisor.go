@@ -25,6 +25,8 @@ type Options struct {
 	StateFile string
 	LockFile  string
 	Clock     clock.WithTicker
+	// Changes, unless nil, are made while the supervisor runs.
+	Changes <-chan Change
 }
 
 // ErrRunning is returned when another supervisor holds the lock.
@@ -33,17 +35,15 @@ var ErrRunning = errors.New("another supervisor is running")
 type supervisor struct {
 	options Options
 	board   *board
-	// ready and stopped are closed when the component was ready for the first
-	// time, and when it will not run any more.
-	ready   map[string]chan struct{}
-	stopped map[string]chan struct{}
+
+	// running has one goroutine for each unit.
+	running sync.WaitGroup
+	mu      sync.Mutex
+	units   []*unit
 }
 
 // Run keeps the components up until ctx ends, then stops them, dependents first.
 func Run(ctx context.Context, o Options) error {
-	if err := checkComponents(o.Components); err != nil {
-		return err
-	}
 	unlock, err := lock(o.LockFile)
 	if err != nil {
 		return err
@@ -56,17 +56,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	var group sync.WaitGroup
-	for _, c := range o.Components {
-		group.Go(func() {
-			defer close(s.stopped[c.Name])
-			s.keepUp(ctx, c)
-		})
+	if err := s.change(ctx, Change{Add: o.Components}); err != nil {
+		return err
 	}
 	logs, stopLogs := context.WithCancel(context.WithoutCancel(ctx))
 	var logGroup sync.WaitGroup
 	logGroup.Go(func() { s.keepLogsSmall(logs) })
-	group.Wait()
+	s.followChanges(ctx)
+	s.running.Wait()
 	stopLogs()
 	logGroup.Wait()
 	return nil
@@ -86,15 +83,8 @@ func newSupervisor(ctx context.Context, o Options) (*supervisor, error) {
 			onError: func(err error) { klog.FromContext(ctx).Error(err, "Cannot publish the state") },
 			state:   State{Supervisor: self, StartedAt: now},
 		},
-		ready:   map[string]chan struct{}{},
-		stopped: map[string]chan struct{}{},
 	}
-	for _, c := range o.Components {
-		s.ready[c.Name] = make(chan struct{})
-		s.stopped[c.Name] = make(chan struct{})
-		s.board.state.Components = append(s.board.state.Components, ComponentState{Name: c.Name, Phase: Waiting, Since: now})
-	}
-	return s, s.board.write()
+	return s, nil
 }
 
 // lock makes this process the only supervisor of its data. The kernel drops the
@@ -115,7 +105,7 @@ func lock(path string) (unlock func(), err error) {
 }
 
 // keepUp runs one component until ctx ends.
-func (s *supervisor) keepUp(ctx context.Context, c Component) {
+func (s *supervisor) keepUp(ctx context.Context, c *unit) {
 	log := klog.FromContext(ctx).WithValues("component", c.Name)
 	if !s.waitFor(ctx, c) {
 		s.set(c.Name, Stopped, "")
@@ -140,19 +130,19 @@ func (s *supervisor) keepUp(ctx context.Context, c Component) {
 	}
 	<-ctx.Done()
 	if !c.Leave {
-		s.set(c.Name, Stopped, "")
+		s.set(c.Name, Stopped, "") // no more than a note where it is forgotten
 	}
 	log.V(2).Info("Component stopped")
 }
 
 // waitFor returns true once every dependency was ready.
-func (s *supervisor) waitFor(ctx context.Context, c Component) bool {
-	for _, d := range c.DependsOn {
-		s.set(c.Name, Waiting, "waits for "+d)
+func (s *supervisor) waitFor(ctx context.Context, c *unit) bool {
+	for _, d := range c.dependsOn {
+		s.set(c.Name, Waiting, "waits for "+d.Name)
 		select {
 		case <-ctx.Done():
 			return false
-		case <-s.ready[d]:
+		case <-d.ready:
 		}
 	}
 	return true
@@ -160,7 +150,7 @@ func (s *supervisor) waitFor(ctx context.Context, c Component) bool {
 
 // once runs the task, waits for the condition, or starts the program and returns
 // when it has ended.
-func (s *supervisor) once(ctx context.Context, c Component) error {
+func (s *supervisor) once(ctx context.Context, c *unit) error {
 	switch {
 	case c.Command != nil:
 		return s.runProgram(ctx, c)
@@ -169,7 +159,7 @@ func (s *supervisor) once(ctx context.Context, c Component) error {
 		if err := c.Task(ctx); err != nil {
 			return err
 		}
-		s.markReady(c.Name)
+		s.markReady(c)
 		return nil
 	default:
 		s.started(c.Name, 0)
@@ -194,11 +184,11 @@ func (s *supervisor) set(name string, phase Phase, message string) {
 	})
 }
 
-func (s *supervisor) markReady(name string) {
-	s.set(name, Ready, "")
+func (s *supervisor) markReady(c *unit) {
+	s.set(c.Name, Ready, "")
 	select {
-	case <-s.ready[name]:
+	case <-c.ready:
 	default:
-		close(s.ready[name]) // one goroutine at a time gets here: the program's probe, or the task
+		close(c.ready) // one goroutine at a time gets here: the program's probe, or the task
 	}
 }

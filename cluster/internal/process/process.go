@@ -65,6 +65,19 @@ func Of(pid int) (Identity, error) {
 	return Identity{PID: pid, StartTime: s.startTime}, nil
 }
 
+// Parent returns the pid of a process' parent. A zombie counts as gone
+// (fs.ErrNotExist).
+func Parent(pid int) (int, error) {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0, err
+	}
+	if s.zombie {
+		return 0, fmt.Errorf("process %d ended: %w", pid, fs.ErrNotExist)
+	}
+	return s.parent, nil
+}
+
 // Alive says whether that very process still runs.
 func (i Identity) Alive() bool {
 	now, err := Of(i.PID)
@@ -182,6 +195,7 @@ func waitEnd(ctx context.Context, fd int, atMost time.Duration) (bool, error) {
 
 type stat struct {
 	zombie    bool
+	parent    int
 	session   int
 	startTime uint64
 }
@@ -201,10 +215,14 @@ func parseStat(line string) (stat, error) {
 	if end < 0 {
 		return stat{}, fmt.Errorf("no process name in %q", line)
 	}
-	const state, session, startTime = 0, 3, 19 // fields 3, 6 and 22
+	const state, parent, session, startTime = 0, 1, 3, 19 // fields 3, 4, 6 and 22
 	fields := strings.Fields(line[end+1:])
 	if len(fields) <= startTime {
 		return stat{}, fmt.Errorf("%d fields after the name in %q", len(fields), line)
+	}
+	ppid, err := strconv.Atoi(fields[parent])
+	if err != nil {
+		return stat{}, fmt.Errorf("parent in %q: %w", line, err)
 	}
 	sid, err := strconv.Atoi(fields[session])
 	if err != nil {
@@ -214,7 +232,7 @@ func parseStat(line string) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("start time in %q: %w", line, err)
 	}
-	return stat{zombie: fields[state] == "Z" || fields[state] == "X", session: sid, startTime: start}, nil
+	return stat{zombie: fields[state] == "Z" || fields[state] == "X", parent: ppid, session: sid, startTime: start}, nil
 }
 
 // gone tells errors of a process that ended while we looked. A kernel thread has

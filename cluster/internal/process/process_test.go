@@ -18,9 +18,9 @@ func TestParseStat(t *testing.T) {
 		want    stat
 		wantErr bool
 	}{
-		"a usual line":                      {line: "42 (etcd)" + rest, want: stat{session: 66, startTime: 12345}},
-		"a name with blanks and brackets":   {line: "42 (a) S (b)" + rest, want: stat{session: 66, startTime: 12345}},
-		"a zombie":                          {line: "42 (x) Z 1 77 66 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9 0", want: stat{zombie: true, session: 66, startTime: 9}},
+		"a usual line":                      {line: "42 (etcd)" + rest, want: stat{parent: 1, session: 66, startTime: 12345}},
+		"a name with blanks and brackets":   {line: "42 (a) S (b)" + rest, want: stat{parent: 1, session: 66, startTime: 12345}},
+		"a zombie":                          {line: "42 (x) Z 1 77 66 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9 0", want: stat{zombie: true, parent: 1, session: 66, startTime: 9}},
 		"a line that was cut":               {line: "42 (x) S 1", wantErr: true},
 		"a line without a name":             {line: "42 x S 1", wantErr: true},
 		"a start time that is not a number": {line: "42 (x) S 1 77 66 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 soon 0", wantErr: true},
