@@ -9,6 +9,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
+	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 )
 
 // computeSubsets returns the canonical subsets of a Service for these Pods, those
@@ -70,24 +71,13 @@ func wantsIPv6(service *keelsonv1.Service) bool {
 }
 
 func podIP(pod *keelsonv1.Pod, ipv6 bool) (netip.Addr, bool) {
-	for _, candidate := range podIPs(pod) {
+	for _, candidate := range servicepods.PodIPs(pod) {
 		addr, err := netip.ParseAddr(candidate)
 		if err == nil && addr.Unmap().Is6() == ipv6 {
 			return addr.Unmap(), true
 		}
 	}
 	return netip.Addr{}, false
-}
-
-func podIPs(pod *keelsonv1.Pod) []string {
-	if len(pod.Status.PodIPs) == 0 {
-		return []string{pod.Status.PodIP}
-	}
-	ips := make([]string, len(pod.Status.PodIPs))
-	for i := range pod.Status.PodIPs {
-		ips[i] = pod.Status.PodIPs[i].IP
-	}
-	return ips
 }
 
 // portsOf returns the endpoint ports that pod offers for service. A headless Service

@@ -24,6 +24,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 )
 
 // Name is the controller's name in --controllers, logs, metrics and events.
@@ -43,11 +44,16 @@ type Options struct {
 	// BatchPeriod is how long changes of Pods are collected before the Endpoints are
 	// written; 0 means DefaultBatchPeriod.
 	BatchPeriod time.Duration
+	// Pods is shared with other controllers of the same manager; nil: not shared.
+	Pods *servicepods.Index
 }
 
 // Add registers the controller with mgr.
 func Add(mgr ctrl.Manager, o Options) error {
-	if err := indexFields(context.Background(), mgr.GetFieldIndexer()); err != nil {
+	if o.Pods == nil {
+		o.Pods = &servicepods.Index{}
+	}
+	if err := o.Pods.Register(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	if o.Concurrency == 0 {
@@ -60,7 +66,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&keelsonv1.Service{}, builder.WithPredicates(changed)).
-		Watches(&keelsonv1.Pod{}, podHandler(mgr.GetClient(), o.BatchPeriod)).
+		Watches(&keelsonv1.Pod{}, servicepods.Handler(mgr.GetClient(), o.BatchPeriod)).
 		Watches(&keelsonv1.Endpoints{}, endpointsHandler()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.Concurrency,
@@ -91,7 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	case len(service.Spec.Selector) == 0 || service.Spec.Type == corev1.ServiceTypeExternalName:
 		return ctrl.Result{}, nil
 	}
-	pods, err := listPods(ctx, r.client, service)
+	pods, err := servicepods.List(ctx, r.client, service)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

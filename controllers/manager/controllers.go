@@ -14,7 +14,9 @@ import (
 	"github.com/keelson-dev/keelson/controllers/deployment"
 	"github.com/keelson-dev/keelson/controllers/disruption"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
+	"github.com/keelson-dev/keelson/controllers/endpointslice"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
+	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 	"github.com/keelson-dev/keelson/controllers/job"
 	"github.com/keelson-dev/keelson/controllers/namespace"
 	"github.com/keelson-dev/keelson/controllers/node"
@@ -63,6 +65,7 @@ func controllers() []controller { return slices.Concat(ownControllers(), hygiene
 
 // ownControllers look after Keelson's own kinds.
 func ownControllers() []controller {
+	servicePods := &servicepods.Index{}
 	return []controller{
 		// Serves on every replica; all others work on the leader only.
 		{name: "admission", add: func(mgr ctrl.Manager, o Options) error {
@@ -79,7 +82,12 @@ func ownControllers() []controller {
 		{name: "cronjob", add: plain(cronjob.Add)},
 		{name: "ttlafterfinished", add: plain(ttlafterfinished.Add)},
 		{name: "horizontalpodautoscaling", add: addAutoscaler},
-		{name: "endpoints", add: plain(endpoints.Add)},
+		{name: "endpoints", add: func(mgr ctrl.Manager, _ Options) error {
+			return endpoints.Add(mgr, endpoints.Options{Pods: servicePods})
+		}},
+		{name: "endpointslice", add: func(mgr ctrl.Manager, _ Options) error {
+			return endpointslice.Add(mgr, endpointslice.Options{Pods: servicePods})
+		}},
 		{name: "service", add: func(mgr ctrl.Manager, o Options) error {
 			return service.Add(mgr, service.Options{
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,

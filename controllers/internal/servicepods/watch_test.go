@@ -1,4 +1,4 @@
-package endpoints
+package servicepods
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/test/builders"
 )
 
 // What shows in Endpoints must be in the projection, or its change would be missed;
@@ -53,6 +54,10 @@ func TestFirstPairIsTheSameForEqualSelectors(t *testing.T) {
 			t.Fatalf("firstPair = %s, want a=1", got)
 		}
 	}
+}
+
+func pod(name, ip string) *builders.PodBuilder {
+	return builders.MakePod(name).UID("uid-"+name).Label("app", "web").Node("n1").IP(ip)
 }
 
 func metaTime(seconds int64) metav1.Time { return metav1.NewTime(time.Unix(seconds, 0)) }
