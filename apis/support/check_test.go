@@ -140,10 +140,11 @@ func TestCheckPod(t *testing.T) {
 			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				VolumeDevices: []corev1.VolumeDevice{{Name: "v"}}, SecurityContext: &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount)},
 			}}}
-		}, []string{"spec.ephemeralContainers[0].securityContext.procMount", "spec.ephemeralContainers[0].volumeDevices"}},
-		"a pointer to a value that is not the default": {func(s *corev1.PodSpec) {
+		}, []string{"spec.ephemeralContainers[0].volumeDevices"}},
+		"user IDs of its own, which the node gives or refuses": {func(s *corev1.PodSpec) {
 			s.AutomountServiceAccountToken, s.HostUsers = new(true), new(false)
-		}, []string{"spec.hostUsers"}},
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount)}
+		}, nil},
 		"security settings pass": {func(s *corev1.PodSpec) {
 			s.HostPID, s.HostIPC = true, true
 			s.SecurityContext = &corev1.PodSecurityContext{
@@ -159,7 +160,7 @@ func TestCheckPod(t *testing.T) {
 				ProcMount: new(corev1.UnmaskedProcMount), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"},
 				WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: new(true)},
 			}
-		}, []string{"spec.containers[0].securityContext.procMount", "spec.containers[0].securityContext.windowsOptions"}},
+		}, []string{"spec.containers[0].securityContext.windowsOptions"}},
 		"only cpu, memory, ephemeral storage and large pages are counted": {func(s *corev1.PodSpec) {
 			s.Containers[0].Resources = corev1.ResourceRequirements{
 				Limits:   corev1.ResourceList{"cpu": one, "hugepages-2Mi": one, "example.com/gpu": one, "ephemeral-storage": one},
@@ -183,7 +184,6 @@ func TestMessagesSayWhatIsMissing(t *testing.T) {
 	spec := defaultedPod()
 	spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "v"}}
 	spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 1, Protocol: corev1.ProtocolSCTP}}
-	spec.HostUsers = new(false)
 	var got []string
 	for _, e := range CheckPod(spec, specPath) {
 		got = append(got, e.Error())
@@ -191,7 +191,6 @@ func TestMessagesSayWhatIsMissing(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"spec.containers[0].ports[0].protocol: Forbidden: not supported by Keelson yet: SCTP is refused, only TCP, UDP is allowed",
-		"spec.hostUsers: Forbidden: not supported by Keelson yet: user namespaces are not set up (false is refused, only true is allowed)",
 		"spec.resourceClaims: Forbidden: not supported by Keelson yet: dynamic resources are not allocated",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -23,7 +23,7 @@ func podTable() Table {
 		"spec.hostPID":                          supported(),
 		"spec.hostIPC":                          supported(),
 		"spec.shareProcessNamespace":            supported(),
-		"spec.hostUsers":                        only("user namespaces are not set up", "true"),
+		"spec.hostUsers":                        noted("false where the node's kernel can map user IDs; the Pod waits with an event elsewhere"),
 		"spec.subdomain":                        noted("DNS names need a cluster DNS that reads EndpointSlices"),
 		"spec.setHostnameAsFQDN":                supported(),
 		"spec.hostnameOverride":                 supported(),

@@ -1,11 +1,8 @@
 package support
 
-import corev1 "k8s.io/api/core/v1"
-
 // Notes of what stays refused.
 const (
-	noWindows   = "nodes run Linux"
-	noUserSpace = "it needs a user namespace, which nodes do not set up"
+	noWindows = "nodes run Linux"
 )
 
 // withPodSecurity adds the Pod's own security context.
@@ -28,7 +25,7 @@ func withContainerSecurity(t Table, prefix string) Table {
 	t.with(prefix, supported(), "capabilities", "capabilities.add", "capabilities.drop",
 		"runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation")
 	t.with(prefix, noted("where the node allows it, see --allow-privileged"), "privileged")
-	t.with(prefix, only(noUserSpace, string(corev1.DefaultProcMount)), "procMount")
+	t.with(prefix, noted("Unmasked with hostUsers: false"), "procMount")
 	withLabels(t, prefix)
 	t.with(prefix, refused(noWindows), "windowsOptions")
 	return withProfiles(t, prefix)

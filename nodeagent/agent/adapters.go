@@ -11,6 +11,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // podNetwork is what the agent needs of package network.
@@ -35,8 +36,8 @@ type networkAdapter struct {
 }
 
 // Attach implements lifecycle.Network.
-func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity) (lifecycle.Attachment, error) {
-	got, err := n.Setup(ctx, network.PodRef{UID: id.UID, Namespace: id.Namespace, Name: id.Name})
+func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity, users *userns.Range) (lifecycle.Attachment, error) {
+	got, err := n.Setup(ctx, network.PodRef{UID: id.UID, Namespace: id.Namespace, Name: id.Name, Users: users})
 	if err != nil {
 		return lifecycle.Attachment{}, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 	"github.com/keelson-dev/keelson/nodeagent/trust"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -211,6 +212,7 @@ func (a *agent) lifecycleOptions() lifecycle.Options {
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
+		Users:       userns.NewManager(filepath.Join(a.options.RootDir, lifecycle.PodsFolder)),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,

@@ -20,6 +20,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/containerd"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 )
 
@@ -64,6 +65,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 		Runtime: m.engine, Cgroups: m.cgroups, Clock: clock.RealClock{},
 		Network: networkAdapter{m.network, func(runtime.PodIdentity, netip.Addr) {}},
 		RootDir: o.RootDir, PodLogDir: a.podLogDir(), ContainerLogDir: a.containerLogDir(),
+		Users:   userns.NewManager(filepath.Join(o.RootDir, lifecycle.PodsFolder)),
 		Volumes: volumes.New(volumes.Options{PodsDir: filepath.Join(o.RootDir, lifecycle.PodsFolder), Mounter: volumes.Kernel{}}),
 	})
 	nobody := func(types.UID) bool { return false }

@@ -105,7 +105,11 @@ func (a *agent) sweepPodFiles(ctx context.Context, uid types.UID) error {
 	if err := a.cgroups.Remove(uid); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(a.manager.PodsDir(), string(uid)))
+	if err := os.RemoveAll(filepath.Join(a.manager.PodsDir(), string(uid))); err != nil {
+		return err
+	}
+	a.manager.Users.Release(uid)
+	return nil
 }
 
 // removeLinksInto removes the links in dir that lead into target.

@@ -107,6 +107,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		HostPID:      pod.Spec.HostPID,
 		HostIPC:      pod.Spec.HostIPC,
 		Security:     security,
+		Users:        at.users,
 		Mounts:       append(m.mounts(pod, c, messagePath), mounts...),
 		Resources:    computeResources(pod, c, m.Capacity),
 		CgroupParent: at.cgroup, LogPath: logPath, TerminationMessageHostPath: messagePath,

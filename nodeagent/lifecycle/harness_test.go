@@ -27,6 +27,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // machine is a Manager on fakes, driven by a real worker pool in fake time.
@@ -52,7 +53,7 @@ func onMachine(t *testing.T, story func(m *machine)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{t: t, runtime: fake.New(clock.RealClock{}),
-			network: &fakeNetwork{attached: map[types.UID]netip.Addr{}}, status: &fakeStatus{statuses: map[types.UID]corev1.PodStatus{}},
+			network: &fakeNetwork{attached: map[types.UID]netip.Addr{}, users: map[types.UID]userns.Range{}}, status: &fakeStatus{statuses: map[types.UID]corev1.PodStatus{}},
 			cgroups: &fakeCgroups{settings: map[string]cgroups.Settings{}, memory: map[string]int64{}}, events: &fakeRecorder{}, volumes: &fakeVolumes{}, exec: &fakeExec{}}
 		m.boot(dir)
 		defer func() { m.stop() }()
@@ -74,7 +75,7 @@ func (m *machine) boot(dir string) {
 	m.manager = New(Options{
 		Probes: m.probes, Hooks: hooks.New(m.exec, clock.RealClock{}),
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
-		Recorder: m.events, Services: noServices, Volumes: m.volumes, Objects: &m.objects, Allocatable: nodeAllocatable, Clock: clock.RealClock{}, RuntimeName: "fake",
+		Recorder: m.events, Services: noServices, Users: userns.NewAllocator(dir + "/pods"), Volumes: m.volumes, Objects: &m.objects, Allocatable: nodeAllocatable, Clock: clock.RealClock{}, RuntimeName: "fake",
 		HostIP: "192.0.2.1", Hostname: "machine", Dead: DeadPolicy{PerContainer: 1, Total: -1}, Capacity: Capacity{Memory: 4 << 30, PodPIDs: 100},
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})
@@ -214,6 +215,7 @@ func (o *fakeObjects) Secret(_ context.Context, _, name string) (*corev1.Secret,
 type fakeNetwork struct {
 	mu       sync.Mutex
 	attached map[types.UID]netip.Addr
+	users    map[types.UID]userns.Range
 	failures []error
 }
 
@@ -232,11 +234,14 @@ func (n *fakeNetwork) takeFailureLocked() error {
 	return err
 }
 
-func (n *fakeNetwork) Attach(_ context.Context, id runtime.PodIdentity) (Attachment, error) {
+func (n *fakeNetwork) Attach(_ context.Context, id runtime.PodIdentity, users *userns.Range) (Attachment, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.takeFailureLocked(); err != nil {
 		return Attachment{}, err
+	}
+	if users != nil {
+		n.users[id.UID] = *users
 	}
 	ip, ok := n.attached[id.UID]
 	if !ok {

@@ -28,6 +28,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // Attachment is a Pod's place in the Pod network.
@@ -38,7 +39,9 @@ type Attachment struct {
 
 // Network attaches Pods; both methods may be repeated.
 type Network interface {
-	Attach(ctx context.Context, id runtime.PodIdentity) (Attachment, error)
+	// Attach gives the Pod its network namespace, owned by a user namespace with the IDs
+	// of users where they are given.
+	Attach(ctx context.Context, id runtime.PodIdentity, users *userns.Range) (Attachment, error)
 	Detach(ctx context.Context, uid types.UID) error
 }
 
@@ -107,6 +110,7 @@ type Options struct {
 	Services Services
 	Probes   Probes
 	Hooks    Hooks
+	Users    Users
 	// Objects reads what variables come from.
 	Objects objects.Reader
 	// Allocatable is what the node can give, the limit of containers without one.

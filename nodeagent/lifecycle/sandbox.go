@@ -10,6 +10,7 @@ import (
 	"github.com/keelson-dev/keelson/internal/qos"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // ensureSandbox returns where containers start, made if the plan says.
@@ -18,6 +19,10 @@ func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state r
 		m.Recorder.Record(pod, Note{Type: corev1.EventTypeNormal, Reason: eventSandboxChanged,
 			Message: "Pod sandbox changed, it will be killed and re-created."})
 	}
+	users, err := m.users(pod)
+	if err != nil {
+		return place{}, m.sandboxFailed(ctx, pod, err)
+	}
 	attachment, err := m.attach(ctx, pod)
 	if err != nil {
 		m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventNetworkNotReady,
@@ -25,24 +30,29 @@ func (m *Manager) ensureSandbox(ctx context.Context, pod *keelsonv1.Pod, state r
 		return place{}, err
 	}
 	if !p.NewSandbox {
-		return place{state.Sandboxes[0].ID, state.Sandboxes[0].CgroupParent, attachment}, nil
+		return place{state.Sandboxes[0].ID, state.Sandboxes[0].CgroupParent, attachment, users}, nil
 	}
-	sandbox, err := m.runSandbox(ctx, pod, p.SandboxAttempt, attachment)
+	sandbox, err := m.runSandbox(ctx, pod, p.SandboxAttempt, attachment, users)
 	if err != nil {
-		if ctx.Err() == nil {
-			m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventFailedSandbox,
-				Message: fmt.Sprintf("Failed to create pod sandbox: %v", err)})
-		}
-		return place{}, fmt.Errorf("creating the sandbox: %w", err)
+		return place{}, m.sandboxFailed(ctx, pod, err)
 	}
-	return place{sandbox.ID, sandbox.CgroupParent, attachment}, nil
+	return place{sandbox.ID, sandbox.CgroupParent, attachment, users}, nil
 }
 
-func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment) (runtime.Sandbox, error) {
+// sandboxFailed tells the person, unless a newer update has cancelled the sync.
+func (m *Manager) sandboxFailed(ctx context.Context, pod *keelsonv1.Pod, err error) error {
+	if ctx.Err() == nil {
+		m.Recorder.Record(pod, Note{Type: corev1.EventTypeWarning, Reason: eventFailedSandbox,
+			Message: fmt.Sprintf("Failed to create pod sandbox: %v", err)})
+	}
+	return fmt.Errorf("creating the sandbox: %w", err)
+}
+
+func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt uint32, attachment Attachment, users *userns.Range) (runtime.Sandbox, error) {
 	config := runtime.SandboxConfig{
 		PodIdentity: identity(pod), Attempt: attempt,
 		NetNSPath: attachment.NetNSPath, CgroupParent: m.Cgroups.Pod(qos.Class(&pod.Spec), pod.UID),
-		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod),
+		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod), Users: users,
 	}
 	if err := m.checkRuntimeClass(ctx, pod); err != nil {
 		return runtime.Sandbox{}, err
@@ -71,8 +81,12 @@ func (m *Manager) attach(ctx context.Context, pod *keelsonv1.Pod) (Attachment, e
 	if known := m.recall(pod.UID); known.attachment != nil && !known.recheck {
 		return *known.attachment, nil
 	}
+	users, err := m.users(pod)
+	if err != nil {
+		return Attachment{}, err
+	}
 	m.remember(pod.UID, func(p *podMemory) { p.recheck = false }) // before, so that none is lost
-	attachment, err := m.Network.Attach(ctx, identity(pod))
+	attachment, err := m.Network.Attach(ctx, identity(pod), users)
 	if err != nil {
 		m.remember(pod.UID, func(p *podMemory) { p.recheck = true })
 		return Attachment{}, fmt.Errorf("attaching to the Pod network: %w", err)

@@ -165,5 +165,6 @@ func (m *Manager) erase(ctx context.Context, id runtime.PodIdentity, state runti
 			return fmt.Errorf("removing the Pod's files: %w", err)
 		}
 	}
+	m.Users.Release(id.UID)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/status"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // SyncPod implements podworker.Syncer: it reads what runs, plans, executes the plan
@@ -109,6 +110,8 @@ type place struct {
 	sandboxID  string
 	cgroup     string
 	attachment Attachment
+	// users are the sandbox's own IDs, nil for the machine's.
+	users *userns.Range
 }
 
 // pull is an image on its way, with those of the container's volumes; the channel

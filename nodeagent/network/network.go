@@ -33,6 +33,7 @@ import (
 
 	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // ErrNotConfigured is returned by Setup before Configure has succeeded once.
@@ -44,6 +45,9 @@ type PodRef struct {
 	UID       types.UID
 	Namespace string
 	Name      string
+	// Users are the IDs of the user namespace that owns the Pod's network, nil for the
+	// machine's own.
+	Users *userns.Range
 }
 
 // PodNetwork is what a Pod got.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // Setup gives the Pod its network and returns it; a Pod that has it keeps it and its
@@ -32,11 +33,21 @@ func (n *Network) Setup(ctx context.Context, ref PodRef) (PodNetwork, error) {
 		return PodNetwork{}, fmt.Errorf("leasing an address for Pod %s/%s: %w", ref.Namespace, ref.Name, err)
 	}
 	pod := n.describe(c, lease)
+	if err := n.createNamespace(pod.NetNSPath, ref.Users); err != nil {
+		return PodNetwork{}, fmt.Errorf("setting up the network of Pod %s/%s: %w", ref.Namespace, ref.Name, err)
+	}
 	if err := n.applyPod(planPod(pod, ref.UID)); err != nil {
 		return PodNetwork{}, fmt.Errorf("setting up the network of Pod %s/%s: %w", ref.Namespace, ref.Name, err)
 	}
 	klog.FromContext(ctx).V(4).Info("Set up the network of a Pod", "pod", klog.KRef(ref.Namespace, ref.Name), "podUID", ref.UID, "ip", lease.IP)
 	return pod, nil
+}
+
+func (n *Network) createNamespace(path string, users *userns.Range) error {
+	if users != nil {
+		return n.kernel.CreateOwnedNamespace(path, *users)
+	}
+	return n.kernel.CreateNamespace(path)
 }
 
 // podPlan is all that is made for one Pod.
@@ -58,9 +69,6 @@ func planPod(pod PodNetwork, uid types.UID) podPlan {
 }
 
 func (n *Network) applyPod(p podPlan) error {
-	if err := n.kernel.CreateNamespace(p.veth.PeerNS); err != nil {
-		return err
-	}
 	host, err := n.ensurePair(p.veth)
 	if err != nil {
 		return err

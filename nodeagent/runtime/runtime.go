@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // Runtime runs sandboxes and containers on this machine. Every method may be
@@ -205,6 +207,9 @@ type SandboxConfig struct {
 	HostPID, HostIPC bool
 	// Sysctls are set in the Pod's namespaces.
 	Sysctls map[string]string
+	// Users are the machine's IDs that the Pod's processes have, in a user namespace of
+	// their own, which owns the network namespace at NetNSPath; nil for the machine's.
+	Users *userns.Range
 }
 
 // ContainerConfig says how to make a container.
@@ -236,7 +241,10 @@ type ContainerConfig struct {
 	SharePID    bool
 	// HostPID and HostIPC are those of the sandbox.
 	HostPID, HostIPC bool
-	Security         Security
+	// Users are those of the sandbox. The files of the image and of Mounts belong to whom
+	// they say, as the container sees it.
+	Users    *userns.Range
+	Security Security
 	// Hostname is what HOSTNAME says to the process.
 	Hostname string
 	Mounts   []Mount

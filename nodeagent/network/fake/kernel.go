@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // ErrInjected is what a call returns that was told to fail.
@@ -42,6 +43,8 @@ type space struct {
 	routes  []netlinkx.Route
 	neigh   map[neighbour]bool
 	sysctls map[string]string
+
+	forwardings map[netlinkx.Forwarding]bool
 }
 
 // neighbour is the key of an entry and its hardware address.
@@ -54,6 +57,7 @@ type neighbour struct {
 type link struct {
 	netlinkx.Link
 	peerSpace *space
+	tunnel    netlinkx.VXLAN
 }
 
 // New returns a machine with a loopback interface.
@@ -64,7 +68,7 @@ func New() *Kernel {
 }
 
 func (k *Kernel) newSpace(name string) *space {
-	s := &space{name: name, links: map[int]*link{}, addrs: map[netlinkx.Addr]bool{}, neigh: map[neighbour]bool{}, sysctls: map[string]string{}}
+	s := &space{name: name, links: map[int]*link{}, addrs: map[netlinkx.Addr]bool{}, neigh: map[neighbour]bool{}, sysctls: map[string]string{}, forwardings: map[netlinkx.Forwarding]bool{}}
 	k.index++
 	s.links[k.index] = &link{Link: netlinkx.Link{Index: k.index, Name: "lo", Kind: "device", MTU: 65536}}
 	return s
@@ -148,6 +152,9 @@ func (s *space) describe() []string {
 	for n := range s.neigh {
 		lines = append(lines, fmt.Sprintf("%s: neighbour %s %s on %s", s.name, n.ip, n.mac, name(n.link)))
 	}
+	for f := range s.forwardings {
+		lines = append(lines, fmt.Sprintf("%s: %s at %s on %s", s.name, f.MAC, f.To, name(f.Link)))
+	}
 	slices.Sort(lines)
 	return lines
 }
@@ -170,6 +177,19 @@ func (k *Kernel) CreateNamespace(path string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.enter("CreateNamespace", path); err != nil {
+		return err
+	}
+	if k.spaces[path] == nil {
+		k.spaces[path] = k.newSpace(filepath.Base(path))
+	}
+	return nil
+}
+
+// CreateOwnedNamespace implements netlinkx.Namespaces; Calls tells the owner.
+func (k *Kernel) CreateOwnedNamespace(path string, users userns.Range) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.enter("CreateOwnedNamespace", path, users.HostID); err != nil {
 		return err
 	}
 	if k.spaces[path] == nil {
@@ -236,4 +256,5 @@ func (s *space) dropLink(index int) {
 	maps.DeleteFunc(s.addrs, func(a netlinkx.Addr, _ bool) bool { return a.Link == index })
 	s.routes = slices.DeleteFunc(s.routes, func(r netlinkx.Route) bool { return r.Link == index })
 	maps.DeleteFunc(s.neigh, func(n neighbour, _ bool) bool { return n.link == index })
+	maps.DeleteFunc(s.forwardings, func(f netlinkx.Forwarding, _ bool) bool { return f.Link == index })
 }

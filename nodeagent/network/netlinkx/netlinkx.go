@@ -11,6 +11,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 var (
@@ -45,12 +47,14 @@ type Handle interface {
 	// what is sent before.
 	Activate(name string) error
 
-	// Addrs lists the IPv4 addresses of all interfaces.
+	// Addrs lists the addresses of both families of all interfaces, without those that
+	// IPv6 gives to every link (fe80::/10).
 	Addrs() ([]Addr, error)
 	ReplaceAddr(addr Addr) error
 	DeleteAddr(addr Addr) error
 
-	// Routes lists the IPv4 routes of the main table.
+	// Routes lists the routes of both families of the main table, without those that IPv6
+	// gives to every link (fe80::/10, ff00::/8).
 	Routes() ([]Route, error)
 	ReplaceRoute(route Route) error
 	// DeleteRoute succeeds when the route is gone already.
@@ -62,6 +66,8 @@ type Handle interface {
 	// SetSysctl writes a setting below /proc/sys, such as net/ipv4/ip_forward, unless
 	// it has the value; ErrNotFound when the kernel has no such setting.
 	SetSysctl(name, value string) error
+
+	Tunnels
 }
 
 // Namespaces are network namespaces bound to files.
@@ -69,6 +75,9 @@ type Namespaces interface {
 	// CreateNamespace makes a namespace and binds it to path, whose directory is
 	// created. It succeeds when a namespace is bound there already.
 	CreateNamespace(path string) error
+	// CreateOwnedNamespace is CreateNamespace for one that a new user namespace with the
+	// IDs of users owns. One that is bound there already stays, whoever owns it.
+	CreateOwnedNamespace(path string, users userns.Range) error
 	// DeleteNamespace unbinds the namespace and removes the file; it succeeds when
 	// there is none. The namespace lives on while a process is in it.
 	DeleteNamespace(path string) error
@@ -114,12 +123,13 @@ type Addr struct {
 
 // Route of the main table. An unreachable route has no Link.
 type Route struct {
-	Dst         netip.Prefix // 0.0.0.0/0 is the default route
+	Dst         netip.Prefix // 0.0.0.0/0 and ::/0 are the default routes
 	Link        int
 	Via         netip.Addr // zero: on the link itself
 	Src         netip.Addr // zero: the kernel chooses
 	Protocol    int        // who made it (rtnetlink(7), rtm_protocol)
 	Unreachable bool
+	OnLink      bool // Via is on the link, whatever other routes say
 }
 
 // Neighbour is an address on a link whose hardware address is known.

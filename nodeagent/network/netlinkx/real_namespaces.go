@@ -9,6 +9,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 func (kernel) CreateNamespace(path string) error {
@@ -16,6 +18,39 @@ func (kernel) CreateNamespace(path string) error {
 	if err != nil || bound {
 		return wrap(err, "network namespace %s", path)
 	}
+	if err := makeNamespaceFile(path); err != nil {
+		return err
+	}
+	return onOwnThread(func() error {
+		if err := retryErr(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
+			return fmt.Errorf("making a network namespace: %w", err)
+		}
+		return bindNamespace("/proc/thread-self/ns/net", path)
+	})
+}
+
+func (kernel) CreateOwnedNamespace(path string, users userns.Range) error {
+	bound, err := isBound(path)
+	if err != nil || bound {
+		return wrap(err, "network namespace %s", path)
+	}
+	if err := makeNamespaceFile(path); err != nil {
+		return err
+	}
+	err = userns.In(users, unix.CLONE_NEWNET, func(dir string) error { return bindNamespace(dir+"/net", path) })
+	if err != nil {
+		return fmt.Errorf("making a network namespace with user IDs of its own: %w", err)
+	}
+	return nil
+}
+
+func bindNamespace(from, path string) error {
+	err := retryErr(func() error { return unix.Mount(from, path, "", unix.MS_BIND, "") })
+	return wrap(err, "binding a network namespace to %s", path)
+}
+
+// makeNamespaceFile makes what a namespace is bound to.
+func makeNamespaceFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("making the directory of network namespaces: %w", err)
 	}
@@ -26,15 +61,7 @@ func (kernel) CreateNamespace(path string) error {
 	if err := file.Close(); err != nil {
 		return fmt.Errorf("making the file of a network namespace: %w", err)
 	}
-	return onOwnThread(func() error {
-		if err := retryErr(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
-			return fmt.Errorf("making a network namespace: %w", err)
-		}
-		err := retryErr(func() error {
-			return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-		})
-		return wrap(err, "binding a network namespace to %s", path)
-	})
+	return nil
 }
 
 // isBound tells whether a namespace is mounted at path; no file means no.

@@ -9,20 +9,27 @@ import (
 )
 
 func (handle) Addrs() ([]Addr, error) {
-	list, err := retry(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+	list, err := retry(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, wrap(err, "listing addresses")
 	}
 	addrs := make([]Addr, 0, len(list))
 	for _, a := range list {
-		addrs = append(addrs, Addr{Link: a.LinkIndex, Prefix: fromIPNet(a.IPNet)})
+		if p := fromIPNet(a.IPNet); !p.Addr().Is6() || !p.Addr().IsLinkLocalUnicast() {
+			addrs = append(addrs, Addr{Link: a.LinkIndex, Prefix: p})
+		}
 	}
 	return addrs, nil
 }
 
 func (handle) ReplaceAddr(a Addr) error {
 	err := retryErr(func() error {
-		return netlink.AddrReplace(byIndex(a.Link), &netlink.Addr{IPNet: toIPNet(a.Prefix)})
+		addr := &netlink.Addr{IPNet: toIPNet(a.Prefix)}
+		if a.Prefix.Addr().Is6() {
+			// Nobody else has it: without a search for another owner it can be used at once.
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		return netlink.AddrReplace(byIndex(a.Link), addr)
 	})
 	return wrap(err, "giving interface %d the address %s", a.Link, a.Prefix)
 }
@@ -38,13 +45,16 @@ func (handle) DeleteAddr(a Addr) error {
 }
 
 func (handle) Routes() ([]Route, error) {
-	list, err := retry(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
+	list, err := retry(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, wrap(err, "listing routes")
 	}
 	routes := make([]Route, 0, len(list))
 	for _, r := range list {
-		routes = append(routes, fromRoute(r))
+		route := fromRoute(r)
+		if a := route.Dst.Addr(); !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsMulticast() {
+			routes = append(routes, route)
+		}
 	}
 	return routes, nil
 }
@@ -52,7 +62,13 @@ func (handle) Routes() ([]Route, error) {
 func fromRoute(r netlink.Route) Route {
 	out := Route{
 		Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Link: r.LinkIndex, Via: fromIP(r.Gw), Src: fromIP(r.Src),
-		Protocol: int(r.Protocol), Unreachable: r.Type == unix.RTN_UNREACHABLE,
+		Protocol: int(r.Protocol), Unreachable: r.Type == unix.RTN_UNREACHABLE, OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
+	}
+	if r.Family == netlink.FAMILY_V6 {
+		out.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	if out.Unreachable {
+		out.Link = 0 // IPv6 names the loopback interface
 	}
 	if r.Dst != nil {
 		out.Dst = fromIPNet(r.Dst)
@@ -63,7 +79,7 @@ func fromRoute(r netlink.Route) Route {
 func (r Route) toNetlink() *netlink.Route {
 	out := &netlink.Route{
 		Dst: toIPNet(r.Dst), LinkIndex: r.Link, Protocol: netlink.RouteProtocol(r.Protocol),
-		Family: netlink.FAMILY_V4, Table: unix.RT_TABLE_MAIN,
+		Family: familyOf(r.Dst.Addr()), Table: unix.RT_TABLE_MAIN,
 	}
 	if r.Src.IsValid() {
 		out.Src = r.Src.AsSlice()
@@ -73,6 +89,9 @@ func (r Route) toNetlink() *netlink.Route {
 		out.Type = unix.RTN_UNREACHABLE
 	case r.Via.IsValid():
 		out.Gw = r.Via.AsSlice()
+		if r.OnLink {
+			out.Flags = int(netlink.FLAG_ONLINK)
+		}
 	default:
 		out.Scope = netlink.SCOPE_LINK
 	}
@@ -94,7 +113,7 @@ func (handle) DeleteRoute(r Route) error {
 func (handle) SetNeighbour(n Neighbour) error {
 	err := retryErr(func() error {
 		return netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: n.Link, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+			LinkIndex: n.Link, Family: familyOf(n.IP), State: netlink.NUD_PERMANENT,
 			IP: n.IP.AsSlice(), HardwareAddr: n.MAC,
 		})
 	})

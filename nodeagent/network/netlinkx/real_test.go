@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 func TestRetry(t *testing.T) {
@@ -226,5 +228,29 @@ func TestReplacedQueueSendsAtOnce(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestNamespaceOfOtherUsers(t *testing.T) {
+	if err := (&userns.Support{Dir: t.TempDir()}).Check(); err != nil {
+		t.Skip("needs user namespaces: ", err)
+	}
+	k, path, owner := New(), filepath.Join(t.TempDir(), "ns"), filepath.Join(t.TempDir(), "owner")
+	for range 2 {
+		if err := k.CreateOwnedNamespace(path, userns.Range{HostID: userns.First, Length: userns.Length}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(k.DeleteNamespace(path), userns.Unbind(owner)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := userns.OwnerOf(path, owner); err != nil {
+		t.Error(err)
+	}
+	err := k.InNamespace(path, func(h Handle) error { return h.SetSysctl("net/ipv4/ip_forward", "1") })
+	if err != nil {
+		t.Errorf("the machine's root cannot change it: %v", err)
 	}
 }

@@ -35,6 +35,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	if err != nil {
 		return "", err
 	}
+	if err := checkMapped(user, config); err != nil {
+		return "", err
+	}
 	record := record{
 		Kind: kindContainer, PodIdentity: config.PodIdentity, Attempt: config.Attempt,
 		CreatedAt: r.options.Clock.Now(), Container: config.Name, SandboxID: config.SandboxID,
@@ -42,7 +45,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		LogPath: config.LogPath, StopSignal: image.StopSignal,
 		TerminationMessageHostPath: config.TerminationMessageHostPath,
 		Stdin:                      config.Stdin, StdinOnce: config.Stdin && config.StdinOnce, TTY: config.TTY,
-		Resources: &config.Resources, User: numbersOf(user),
+		Resources: &config.Resources, User: numbersOf(user), Users: config.Users,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
 	target, err := r.pidTarget(config, r.objects.facts(sandbox).pid)
@@ -59,6 +62,10 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	spec, err := containerSpec(in)
 	if err != nil {
 		return "", err
+	}
+	if config.Users != nil {
+		r.mapMounts(&record, spec)
+		applyUsers(spec, fmt.Sprintf("/proc/%d/ns/user", in.sandboxPID), config.Users)
 	}
 	if err := r.clearRemains(ctx, record.id()); err != nil {
 		return "", err
@@ -172,6 +179,10 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 		return err
 	}
 	request := &tasks.CreateTaskRequest{ContainerID: o.id, Rootfs: o.rootfs, Terminal: o.record.TTY}
+	if err := r.bindMapped(o, request); err != nil {
+		return err
+	}
+	defer r.unbindMapped(o)
 	if err := r.prepareStreams(o, request); err != nil {
 		return fmt.Errorf("start container %s: %w", o.id, err)
 	}
@@ -187,6 +198,9 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	}
 	if o.relay != nil {
 		r.startRelay(o.relay) // the shim has opened its ends
+	}
+	if err := giveOutput(created.Pid, o.record); err != nil {
+		return err
 	}
 	// The start is stored while it happens: the two take about the same time, and a
 	// running task without it is adopted all the same.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // Labels of a containerd container, for people and filters; the extensions hold what
@@ -63,6 +64,10 @@ type record struct {
 	Resources *runtime.Resources `json:"resources,omitempty"`
 	// User is as whom it is made to run, nil in records of older versions.
 	User *runtime.User `json:"user,omitempty"`
+	// Users are the IDs of its user namespace, nil for the machine's own; Mapped are the
+	// paths of the machine that are mounted with the IDs of that namespace.
+	Users  *userns.Range `json:"users,omitempty"`
+	Mapped []string      `json:"mapped,omitempty"`
 }
 
 // interactive says that this process relays the container's streams, see relay.

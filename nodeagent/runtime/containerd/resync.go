@@ -12,6 +12,8 @@ import (
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 // resyncParallelism bounds how many objects are settled at once.
@@ -260,7 +262,8 @@ func (r *Runtime) sweep(ctx context.Context, present map[string]bool) error {
 	r.sweepExecs(ctx)
 	err := errors.Join(
 		sweepDir(filepath.Join(r.options.StateDir, "sandboxes"), present, removeDir),
-		sweepDir(r.streamsDir(), present, os.RemoveAll))
+		sweepDir(r.streamsDir(), present, os.RemoveAll),
+		sweepDir(r.mappedDir(""), nil, userns.UnbindAll)) // they are of use to a start only
 	if err != nil {
 		return fmt.Errorf("sweep files of sandboxes and containers that are gone: %w", err)
 	}

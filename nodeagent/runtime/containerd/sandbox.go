@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
 const (
@@ -53,7 +54,7 @@ func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) 
 	}
 	record := record{
 		Kind: kindSandbox, PodIdentity: config.PodIdentity, Attempt: config.Attempt,
-		CreatedAt: r.options.Clock.Now(), HostNetwork: config.NetNSPath == "",
+		CreatedAt: r.options.Clock.Now(), HostNetwork: config.NetNSPath == "", Users: config.Users,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
 	if err := r.clearRemains(ctx, record.id()); err != nil {
@@ -71,10 +72,17 @@ func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) 
 }
 
 func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.SandboxConfig) error {
-	if err := mountShm(r.shmPath(o.id)); err != nil {
+	if err := mountShm(r.shmPath(o.id), config.Users); err != nil {
 		return err
 	}
-	if err := r.createObject(ctx, o, sandboxSpec(config, o.id, pauseFiles{root: r.pauseRoot, program: r.options.PauseBinary}, r.machine), containers.Container{}); err != nil {
+	users, release, err := r.bindUsers(o.id, config)
+	if err != nil {
+		return err
+	}
+	defer release()
+	spec := sandboxSpec(config, o.id, pauseFiles{root: r.pauseRoot, program: r.options.PauseBinary}, r.machine)
+	applyUsers(spec, users, config.Users)
+	if err := r.createObject(ctx, o, spec, containers.Container{}); err != nil {
 		return err
 	}
 	ctx, cancel := uninterrupted(ctx)
@@ -83,6 +91,9 @@ func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.Sa
 	created, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{ContainerID: o.id})
 	if err != nil {
 		return r.explain("create the sandbox's task", err)
+	}
+	if err := checkUsers(created.Pid, config.Users); err != nil {
+		return err
 	}
 	if _, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: o.id}); err != nil {
 		return r.explain("start the sandbox", err)
@@ -172,6 +183,9 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 }
 
 func (r *Runtime) removeFiles(o *object) error {
+	if err := userns.UnbindAll(r.mappedDir(o.id)); err != nil {
+		return err
+	}
 	if o.record.interactive() {
 		return r.streamsOf(o).remove()
 	}
@@ -182,11 +196,15 @@ func (r *Runtime) removeFiles(o *object) error {
 }
 
 // mountShm mounts the shared memory of a Pod's containers.
-func mountShm(path string) error {
+func mountShm(path string, users *userns.Range) error {
 	if err := os.MkdirAll(path, 0o711); err != nil {
 		return fmt.Errorf("create the Pod's shared memory: %w", err)
 	}
-	if err := unix.Mount("shm", path, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=65536k"); err != nil {
+	options := "mode=1777,size=65536k"
+	if users != nil { // their root owns it
+		options += fmt.Sprintf(",uid=%d,gid=%d", users.HostID, users.HostID)
+	}
+	if err := unix.Mount("shm", path, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount the Pod's shared memory at %s: %w", path, err)
 	}
 	return nil
@@ -194,6 +212,9 @@ func mountShm(path string) error {
 
 // removeDir removes the folder of a sandbox, which may hold a mounted shm.
 func removeDir(dir string) error {
+	if err := userns.Unbind(filepath.Join(dir, usersFile)); err != nil {
+		return err
+	}
 	shm := filepath.Join(dir, "shm")
 	err := unix.Unmount(shm, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {

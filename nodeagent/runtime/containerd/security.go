@@ -34,6 +34,9 @@ func sandboxSysctls(config runtime.SandboxConfig) map[string]string {
 		all["net.ipv4.ip_unprivileged_port_start"] = "0"
 		all["net.ipv4.ping_group_range"] = "0 2147483647"
 	}
+	if config.Users != nil { // the kernel takes only groups that there are
+		all["net.ipv4.ping_group_range"] = fmt.Sprintf("0 %d", config.Users.Length-1)
+	}
 	maps.Copy(all, config.Sysctls)
 	return all
 }
