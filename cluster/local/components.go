@@ -31,6 +31,8 @@ type plan struct {
 	store    *pki.Store
 	// memory of the machine in bytes.
 	memory uint64
+	// machine is that of a cluster of several nodes, else nil.
+	machine *machine
 }
 
 // commands renders the command line of every program that is supervised.
@@ -40,8 +42,13 @@ func (p plan) commands() map[string]*supervisor.Command {
 		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.memoryLimit(4)},
 		nameManager:   {Path: p.programs.Manager, Args: p.managerArgs()},
 		nameGateway:   {Path: p.programs.Gateway, Args: p.gatewayArgs(), Env: p.memoryLimit(8)},
-		nameNode:      {Path: p.programs.Node, Args: append(p.nodeArgs(), p.nodeServerArgs()...)},
 	}
+	if p.settings.several() {
+		commands[nameHostProxy] = &supervisor.Command{Path: p.programs.Node, Args: p.hostProxyArgs()}
+		return commands
+	}
+	site := p.thisMachine()
+	commands[nameNode] = &supervisor.Command{Path: p.programs.Node, Args: append(p.nodeArgs(site), p.nodeServerArgs(site)...)}
 	if p.settings.OwnContainerd {
 		commands[nameContainerd] = &supervisor.Command{Path: p.programs.Containerd, Args: []string{"--config", p.layout.containerdConfig()}}
 	}
@@ -141,14 +148,14 @@ func (p plan) gatewayArgs() []string {
 }
 
 // nodeArgs are also those of the node's cleanup, which has to look in the same places.
-func (p plan) nodeArgs() []string {
-	return []string{
-		"--kubeconfig=" + p.layout.kubeconfig(certNode),
-		"--node-name=" + p.settings.NodeName,
-		"--node-ip=" + p.settings.NodeIP.String(),
-		"--containerd-address=" + p.settings.ContainerdAddress,
-		"--root-dir=" + p.layout.nodeDir(),
-		"--run-dir=" + p.layout.Run,
+func (p plan) nodeArgs(at site) []string {
+	args := []string{
+		"--kubeconfig=" + p.layout.kubeconfig(at.client),
+		"--node-name=" + at.name,
+		"--node-ip=" + at.address.String(),
+		"--containerd-address=" + at.containerd,
+		"--root-dir=" + at.rootDir,
+		"--run-dir=" + at.runDir,
 		"--service-cidr=" + p.settings.ServiceCIDR,
 		"--cluster-cidr=" + p.settings.ClusterCIDR,
 		"--cluster-domain=" + clusterDomain,
@@ -156,19 +163,34 @@ func (p plan) nodeArgs() []string {
 		"--logger-binary=" + p.programs.Logger,
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
 	}
+	if at.cgroupRoot != "" {
+		args = append(args, "--cgroup-root="+at.cgroupRoot)
+	}
+	if p.settings.RegistryConfigDir != "" {
+		args = append(args, "--registry-config-dir="+p.settings.RegistryConfigDir)
+	}
+	return args
 }
 
 // nodeServerArgs let the agent serve the node's API on the node's address, as a kubelet
 // does, and run what the owner puts into a folder.
-func (p plan) nodeServerArgs() []string {
+func (p plan) nodeServerArgs(at site) []string {
 	return []string{
-		"--server-address=" + p.settings.NodeIP.String(),
+		"--server-address=" + at.address.String(),
 		"--server-port=" + strconv.Itoa(p.settings.Ports.NodeServer),
-		"--tls-cert-file=" + p.store.LeafFile(certNodeServer), "--tls-private-key-file=" + p.store.LeafFile(certNodeServer),
+		"--tls-cert-file=" + p.store.LeafFile(at.server), "--tls-private-key-file=" + p.store.LeafFile(at.server),
 		"--client-ca-file=" + p.store.AuthorityFile(clusterCA),
-		"--pod-manifest-path=" + p.layout.staticPodsDir(),
+		"--pod-manifest-path=" + at.staticPods,
 		"--config=" + p.layout.nodeConfigFile(),
 	}
+}
+
+// apiServerNeeds is what there must be before it can listen and work.
+func (p plan) apiServerNeeds() []string {
+	if p.settings.several() {
+		return []string{nameEtcd, nameNetwork}
+	}
+	return []string{nameEtcd}
 }
 
 // components joins the commands with what each depends on and how it shows that it
@@ -176,6 +198,9 @@ func (p plan) nodeServerArgs() []string {
 func (p plan) components(probes *probes) []supervisor.Component {
 	commands := p.commands()
 	var list []supervisor.Component
+	if p.settings.several() {
+		list = append(list, supervisor.Component{Name: nameNetwork, Task: p.machine.ensureNetwork})
+	}
 	nodeNeeds := []string{nameManager}
 	if c, own := commands[nameContainerd]; own {
 		list = append(list, supervisor.Component{
@@ -185,13 +210,13 @@ func (p plan) components(probes *probes) []supervisor.Component {
 		})
 		nodeNeeds = append(nodeNeeds, nameContainerd)
 	}
-	return append(list,
+	list = append(list,
 		supervisor.Component{
 			Name: nameEtcd, Command: commands[nameEtcd],
 			Ready: probes.http("http://" + onLoopback(p.settings.Ports.EtcdHealth) + "/readyz"),
 		},
 		supervisor.Component{
-			Name: nameAPIServer, Command: commands[nameAPIServer], DependsOn: []string{nameEtcd},
+			Name: nameAPIServer, Command: commands[nameAPIServer], DependsOn: p.apiServerNeeds(),
 			Ready: probes.apiServer, StopTimeout: 20 * time.Second,
 		},
 		supervisor.Component{
@@ -208,24 +233,31 @@ func (p plan) components(probes *probes) []supervisor.Component {
 		supervisor.Component{
 			Name: nameAdmission, Ready: probes.admission, DependsOn: []string{nameManager},
 		},
-		supervisor.Component{
-			Name: nameNode, Command: commands[nameNode], DependsOn: nodeNeeds,
-			Ready: probes.node(p.settings.NodeName), StopTimeout: 15 * time.Second,
-		},
 	)
+	if p.settings.several() {
+		return append(list, p.severalComponents(probes)...)
+	}
+	return append(list, supervisor.Component{
+		Name: nameNode, Command: commands[nameNode], DependsOn: nodeNeeds,
+		Ready: probes.node(p.settings.NodeName), StopTimeout: 15 * time.Second,
+	})
 }
 
 // containerdConfig is the configuration of a containerd of our own: only what the
 // node agent uses, and nothing shared with another containerd on this machine.
 func containerdConfig(l Layout) string {
+	return renderContainerdConfig(l.containerdRoot(), l.containerdState(), l.containerdSocket())
+}
+
+func renderContainerdConfig(root, state, socket string) string {
 	return `# Written by keelson up.
 version = 2
-root = ` + strconv.Quote(l.containerdRoot()) + `
-state = ` + strconv.Quote(l.containerdState()) + `
+root = ` + strconv.Quote(root) + `
+state = ` + strconv.Quote(state) + `
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 [grpc]
-  address = ` + strconv.Quote(l.containerdSocket()) + `
+  address = ` + strconv.Quote(socket) + `
 
 [debug]
   level = "warn"

@@ -33,12 +33,16 @@ const (
 	certManager       = "manager"
 	certNode          = "node"
 	certNodeServer    = "node-server"
+	certHostProxy     = "host-proxy"
 	certGateway       = "gateway"
 	certGatewayClient = "gateway-client"
 )
 
 // gatewayUser is bound to its role in config/rbac/gateway.
 const gatewayUser = "keelson:gateway"
+
+// hostProxyUser is a member of the group of nodes that is no node.
+const hostProxyUser = "keelson:host-proxy"
 
 // builtinServiceCIDR is the range in which the API server itself gives out
 // addresses for the built-in kind Service. Nobody routes them: it only has to
@@ -64,7 +68,7 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 	names := []string{
 		"localhost", s.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain,
 	}
-	return []pki.Leaf{
+	list := []pki.Leaf{
 		{Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certGateway, Authority: clusterCA, User: "keelson-gateway", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certAPIServerEtcd, Authority: etcdCA, User: "kube-apiserver", Usage: pki.Client},
@@ -76,12 +80,21 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 		{Name: certAdmin, Authority: clusterCA, User: "keelson:admin", Groups: []string{"system:masters"}, Usage: pki.Client},
 		{Name: certManager, Authority: clusterCA, User: keelsonv1.ManagerUser, Usage: pki.Client},
 		{Name: certGatewayClient, Authority: clusterCA, User: gatewayUser, Usage: pki.Client},
-		{Name: certNode, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client},
-		{
-			Name: certNodeServer, Authority: clusterCA, User: keelsonv1.NodeUserPrefix + s.NodeName, Usage: pki.Server,
-			DNSNames: []string{s.NodeName}, Addresses: []netip.Addr{s.NodeIP},
-		},
-	}, nil
+	}
+	if s.several() {
+		// It proxies, and runs no Pods: it reads what nodes read, and has no Node to write.
+		list = append(list, pki.Leaf{Name: certHostProxy, Authority: clusterCA, User: hostProxyUser, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client})
+	}
+	for _, at := range s.identities() {
+		user := keelsonv1.NodeUserPrefix + at.name
+		list = append(list,
+			pki.Leaf{Name: at.client, Authority: clusterCA, User: user, Groups: []string{keelsonv1.NodesGroup}, Usage: pki.Client},
+			pki.Leaf{
+				Name: at.server, Authority: clusterCA, User: user, Usage: pki.Server,
+				DNSNames: []string{at.name}, Addresses: []netip.Addr{at.address},
+			})
+	}
+	return list, nil
 }
 
 // ensureCredentials issues what is missing or about to expire and writes the
@@ -99,7 +112,14 @@ func ensureCredentials(store *pki.Store, l Layout, s Settings) ([]pki.Issued, er
 	if err := os.MkdirAll(l.configDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of configuration: %w", err)
 	}
-	for _, component := range []string{certManager, certNode, certGatewayClient} {
+	components := []string{certManager, certGatewayClient}
+	if s.several() {
+		components = append(components, certHostProxy)
+	}
+	for _, at := range s.identities() {
+		components = append(components, at.client)
+	}
+	for _, component := range components {
 		config := kubeconfig(s.apiServerAddress(), component)
 		config.Clusters[clusterName].CertificateAuthority = store.AuthorityFile(clusterCA)
 		config.AuthInfos[component].ClientCertificate = store.LeafFile(component)

@@ -162,7 +162,7 @@ func (d *downer) endProcesses(ctx context.Context) error {
 }
 
 func (d *downer) endLeftovers(ctx context.Context, executables []string) ([]string, error) {
-	ended, err := supervisor.EndLeftovers(ctx, d.layout.Data, startOrder, executables)
+	ended, err := supervisor.EndLeftovers(ctx, d.layout.Data, d.settings.startOrder(), executables)
 	if err != nil {
 		return ended, fmt.Errorf("end processes that were left: %w", err)
 	}
@@ -173,6 +173,9 @@ func (d *downer) endLeftovers(ctx context.Context, executables []string) ([]stri
 // which needs containerd; one of our own is started for it where it does not run,
 // and ended in any case.
 func (d *downer) cleanNode(ctx context.Context) (err error) {
+	if d.settings.several() {
+		return d.cleanSeveral(ctx)
+	}
 	if d.settings.OwnContainerd {
 		defer func() {
 			_, endErr := d.endLeftovers(context.WithoutCancel(ctx), []string{nameContainerd})
@@ -183,15 +186,23 @@ func (d *downer) cleanNode(ctx context.Context) (err error) {
 		}
 	}
 	p := plan{layout: d.layout, settings: d.settings, programs: d.programs}
+	if err := d.runCleanup(ctx, p.nodeArgs(p.thisMachine())); err != nil {
+		return err
+	}
+	d.say("  containers, interfaces and rules are removed")
+	return nil
+}
+
+// runCleanup lets the node's program take back what it made.
+func (d *downer) runCleanup(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupAtMost)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, d.programs.Node, append([]string{"cleanup"}, p.nodeArgs()...)...)
+	cmd := exec.CommandContext(ctx, d.programs.Node, append([]string{"cleanup"}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s cleanup: %w\n%s", d.programs.Node, err, lastLines(out, 20))
 	}
-	d.say("  containers, interfaces and rules are removed")
 	return nil
 }
 
@@ -271,6 +282,11 @@ func (d *downer) removeFiles() error {
 	}
 	if err := removeAll(d.layout.owned()...); err != nil {
 		return err
+	}
+	for _, n := range d.settings.Nodes {
+		if err := removeIfEmpty(d.layout.staticPodsOf(n.Name)); err != nil {
+			return err
+		}
 	}
 	if err := removeIfEmpty(d.layout.staticPodsDir()); err != nil {
 		return err

@@ -54,9 +54,19 @@ func (l Layout) nodeDir() string      { return filepath.Join(l.Data, "node") }
 func (l Layout) nodeConfigFile() string { return filepath.Join(l.Data, "node.yaml") }
 
 // staticPodsDir is for manifests of the cluster's owner; down leaves them there.
-func (l Layout) staticPodsDir() string  { return filepath.Join(l.Data, "static-pods") }
-func (l Layout) configDir() string      { return filepath.Join(l.Data, "config") }
-func (l Layout) webhookDir() string     { return filepath.Join(l.Data, "webhook") }
+func (l Layout) staticPodsDir() string { return filepath.Join(l.Data, "static-pods") }
+func (l Layout) configDir() string     { return filepath.Join(l.Data, "config") }
+func (l Layout) webhookDir() string    { return filepath.Join(l.Data, "webhook") }
+
+// nodesDir holds what several nodes keep, each in a folder of its name.
+func (l Layout) nodesDir() string            { return filepath.Join(l.Data, "nodes") }
+func (l Layout) nodeData(name string) string { return filepath.Join(l.nodesDir(), name) }
+
+// nodePins holds the namespaces of several nodes, and appliedFile what the supervisor
+// made of the last change to them.
+func (l Layout) nodePins() string    { return filepath.Join(l.Run, "nodes") }
+func (l Layout) appliedFile() string { return filepath.Join(l.Run, "nodes.json") }
+
 func (l Layout) containerdRoot() string { return filepath.Join(l.Data, "containerd") }
 
 // Kubeconfig is the file for the person who runs the cluster: through the gateway,
@@ -90,7 +100,7 @@ func (l Layout) containerdSocket() string {
 // interrupted `down` can be run again.
 func (l Layout) owned() []string {
 	return []string{
-		l.etcdDir(), l.nodeDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(), l.Kubeconfig(),
+		l.etcdDir(), l.nodeDir(), l.nodesDir(), l.containerdRoot(), l.webhookDir(), l.configDir(), l.AdminKubeconfig(), l.Kubeconfig(),
 		l.stateFile(), l.pkiDir(), l.logDir(), l.settingsFile(), l.nodeConfigFile(), l.commandLock(),
 	}
 }
@@ -172,7 +182,7 @@ func exists(path string) bool {
 
 // ownedRun are the files and folders that `up` makes in the run directory.
 func (l Layout) ownedRun() []string {
-	return []string{filepath.Join(l.Run, "containerd"), l.settingsCopy(), l.tenantFile(), l.supervisorLock()}
+	return []string{filepath.Join(l.Run, "containerd"), l.appliedFile(), l.settingsCopy(), l.tenantFile(), l.supervisorLock()}
 }
 
 // Programs are the executables that a cluster consists of.

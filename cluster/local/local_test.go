@@ -22,7 +22,7 @@ import (
 
 var nodeIP = netip.MustParseAddr("198.18.0.2")
 
-var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var compareAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // quiet is a machine on which every port is free and nothing runs.
 func quiet() surroundings {

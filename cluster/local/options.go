@@ -23,6 +23,14 @@ type Options struct {
 	// each family, separated by a comma, the primary one first.
 	ServiceCIDR string
 	ClusterCIDR string
+	// Nodes is how many nodes a new cluster gets, each in namespaces of its own; nil and
+	// 1 are this machine itself, for a new cluster.
+	Nodes *int
+	// NodeNetwork is the range of the addresses of several nodes.
+	NodeNetwork string
+	// RegistryConfigDir is the agents' folder of registry configurations; empty leaves it
+	// as it was, at first their own default.
+	RegistryConfigDir string
 	// Timeout limits how long Up waits for the cluster to be ready.
 	Timeout time.Duration
 	// NoFsync makes etcd faster and a power cut fatal to its data.
@@ -39,7 +47,8 @@ func NewOptions() *Options {
 	return &Options{
 		DataDir: ".keelson", RunDir: "/run/keelson",
 		ServiceCIDR: "10.254.0.0/16", ClusterCIDR: "10.244.0.0/16",
-		Timeout: 3 * time.Minute,
+		NodeNetwork: "198.19.0.0/24",
+		Timeout:     3 * time.Minute,
 	}
 }
 
@@ -53,6 +62,7 @@ func (o *Options) AddDirFlags(fs *pflag.FlagSet) {
 func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of the node. Default: the host name.")
 	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens. Default: the address of the default route's interface.")
+	o.addNodesFlags(fs)
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
 	fs.StringVar(&o.KubernetesService, "kubernetes-service", o.KubernetesService, "What Pods find behind the Service kubernetes: 'gateway' (the plain Kubernetes API) or 'apiserver' (where Pods, Services and so on are custom resources). Default: what the cluster had before, at first the gateway.")
@@ -94,7 +104,7 @@ func (o *Options) Validate() error {
 	if o.Timeout <= 0 {
 		errs = append(errs, errors.New("--timeout: must be more than 0"))
 	}
-	return errors.Join(append(errs, o.validateNetwork()...)...)
+	return errors.Join(append(append(errs, o.validateNetwork()...), o.validateNodes()...)...)
 }
 
 func (o *Options) validateNetwork() []error {

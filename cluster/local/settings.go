@@ -34,6 +34,16 @@ type Settings struct {
 	// KubernetesService says what the Service kubernetes leads to; empty, as in the
 	// settings of versions without a gateway, is the gateway.
 	KubernetesService string `json:"kubernetesService,omitempty"`
+	// RegistryConfigDir is the agents' --registry-config-dir; empty is their default.
+	RegistryConfigDir string `json:"registryConfigDir,omitempty"`
+
+	// Nodes are those of a cluster of several, each in namespaces of its own; without
+	// them the node is this machine. NodeName is what their names begin with then, and
+	// NodeIP this machine's address on NodeNetwork.
+	Nodes       []NodeSettings `json:"nodes,omitempty"`
+	NodeNetwork netip.Prefix   `json:"nodeNetwork,omitzero"`
+	// Generation counts the changes of Nodes.
+	Generation int `json:"generation,omitempty"`
 }
 
 // Values of Settings.KubernetesService and --kubernetes-service.
@@ -99,6 +109,8 @@ type surroundings struct {
 	free       func(addr netip.Addr, port int) bool
 	choose     func(addr netip.Addr) (int, error)
 	containerd bool // the machine's own answers
+	// networks are the ranges of the machine's interfaces.
+	networks func() ([]netip.Prefix, error)
 }
 
 // decideSettings returns the settings of a cluster that is about to start: those it
@@ -111,16 +123,10 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 			return Settings{}, err
 		}
 	} else {
-		s = Settings{
-			NodeName: o.NodeName, ServiceCIDR: o.ServiceCIDR, ClusterCIDR: o.ClusterCIDR,
-			ContainerdAddress: machineSocket, OwnContainerd: !m.containerd, Ports: preferredPorts,
-		}
-		if s.NodeName == "" {
-			s.NodeName = strings.ToLower(m.hostname)
-		}
-		if s.OwnContainerd {
-			s.ContainerdAddress = l.containerdSocket()
-		}
+		s = newSettings(o, l, m)
+	}
+	if o.RegistryConfigDir != "" {
+		s.RegistryConfigDir = o.RegistryConfigDir
 	}
 	s.RunDir, s.NoFsync = l.Run, o.NoFsync
 	if o.KubernetesService != "" {
@@ -129,15 +135,36 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if reasons := validation.IsDNS1123Subdomain(s.NodeName); len(reasons) > 0 {
 		return Settings{}, fmt.Errorf("the host name %q cannot be a node's name (%s): give --node-name", s.NodeName, strings.Join(reasons, "; "))
 	}
-	if !s.OwnContainerd && !m.containerd {
+	if !s.several() && !s.OwnContainerd && !m.containerd {
 		return Settings{}, fmt.Errorf("this cluster's containers are in the machine's containerd, which does not answer at %s: start it (systemctl start containerd)", s.ContainerdAddress)
 	}
 	var err error
+	if s.several() {
+		return decideSeveral(s, o, l, m)
+	}
 	if s.NodeIP, err = decideNodeIP(o, m); err != nil {
 		return Settings{}, err
 	}
 	s.Ports, err = decidePorts(s.Ports, s.NodeIP, m)
 	return s, err
+}
+
+// newSettings are those of a cluster that is made now.
+func newSettings(o Options, l Layout, m surroundings) Settings {
+	s := Settings{
+		NodeName: o.NodeName, ServiceCIDR: o.ServiceCIDR, ClusterCIDR: o.ClusterCIDR,
+		ContainerdAddress: machineSocket, OwnContainerd: !m.containerd, Ports: preferredPorts,
+	}
+	if s.NodeName == "" {
+		s.NodeName = strings.ToLower(m.hostname)
+	}
+	if o.Nodes != nil && *o.Nodes > 1 {
+		return newSeveral(s, o)
+	}
+	if s.OwnContainerd {
+		s.ContainerdAddress = l.containerdSocket()
+	}
+	return s
 }
 
 // sameCluster refuses flags that contradict what the cluster was made with.
@@ -154,6 +181,7 @@ func sameCluster(s Settings, o Options) error {
 			errs = append(errs, fmt.Errorf("%s: the cluster was made with %s, not %s: run 'keelson down' first", c.flag, c.have, c.given))
 		}
 	}
+	errs = append(errs, sameNodes(s, o)...)
 	return errors.Join(errs...)
 }
 
@@ -169,6 +197,9 @@ func sameWhileRunning(s Settings, o Options) error {
 	}
 	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))
+	}
+	if o.RegistryConfigDir != "" && o.RegistryConfigDir != s.RegistryConfigDir {
+		errs = append(errs, fmt.Errorf("--registry-config-dir: the cluster runs with %s: %s", cmp.Or(s.RegistryConfigDir, "the default"), how))
 	}
 	return errors.Join(errs...)
 }
@@ -216,7 +247,7 @@ func look() (surroundings, error) {
 	}
 	return surroundings{
 		hostname: hostname, detectIP: detectNodeIP,
-		free: portFree, choose: choosePort, containerd: answers(machineSocket),
+		free: portFree, choose: choosePort, containerd: answers(machineSocket), networks: machineNetworks,
 	}, nil
 }
 

@@ -46,16 +46,25 @@ func Supervise(ctx context.Context, o Options) error {
 	if err := prepareFolders(l, s); err != nil {
 		return err
 	}
+	if s.several() {
+		p.machine = newMachine(l, s)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var renewals sync.WaitGroup
-	renewals.Go(func() { keepCredentials(ctx, clock.RealClock{}, store, l, s) })
+	probes := newProbes(store, s)
+	var background sync.WaitGroup
+	background.Go(func() { keepCredentials(ctx, clock.RealClock{}, store, l) })
+	var changes chan supervisor.Change
+	if s.several() {
+		changes = make(chan supervisor.Change)
+		background.Go(func() { p.keepNodes(ctx, probes, changes) })
+	}
 	err = supervisor.Run(ctx, supervisor.Options{
-		Components: p.components(newProbes(store, s)),
-		Owner:      l.Data, LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
+		Components: p.components(probes), Changes: changes,
+		Owner: l.Data, LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
 	})
 	stop()
-	renewals.Wait()
+	background.Wait()
 	return err
 }
 
@@ -65,7 +74,7 @@ func prepareFolders(l Layout, s Settings) error {
 			return fmt.Errorf("prepare the data directory: %w", err)
 		}
 	}
-	if !s.OwnContainerd {
+	if s.several() || !s.OwnContainerd {
 		return nil
 	}
 	config := []byte(containerdConfig(l))
@@ -84,12 +93,16 @@ func memoryOfMachine() (uint64, error) {
 }
 
 // keepCredentials renews certificates while the cluster runs.
-func keepCredentials(ctx context.Context, c clock.WithTicker, store *pki.Store, l Layout, s Settings) {
+func keepCredentials(ctx context.Context, c clock.WithTicker, store *pki.Store, l Layout) {
 	ticker := c.NewTicker(renewPeriod)
 	defer ticker.Stop()
 	log := klog.FromContext(ctx)
 	for {
-		issued, err := ensureCredentials(store, l, s)
+		var issued []pki.Issued
+		s, known, err := readSettings(l.settingsFile()) // nodes come and go
+		if err == nil && known {
+			issued, err = ensureCredentials(store, l, s)
+		}
 		if err != nil {
 			log.Error(err, "Cannot renew certificates and will try again", "after", renewPeriod)
 		}

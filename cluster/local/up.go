@@ -113,7 +113,7 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 	if err := u.claimMachine(); err != nil {
 		return err
 	}
-	ended, err := supervisor.EndLeftovers(ctx, u.layout.Data, startOrder, u.programs.executables())
+	ended, err := supervisor.EndLeftovers(ctx, u.layout.Data, old.startOrder(), u.programs.executables())
 	if err != nil {
 		return fmt.Errorf("end what an earlier supervisor left: %w", err)
 	}
