@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -22,12 +23,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
@@ -70,7 +73,14 @@ func Add(mgr ctrl.Manager, o Options) error {
 		isKubernetes := predicate.NewPredicateFuncs(func(obj client.Object) bool {
 			return client.ObjectKeyFromObject(obj) == kubernetesKey
 		})
+		ofKubernetes := predicate.NewPredicateFuncs(func(obj client.Object) bool {
+			return obj.GetNamespace() == kubernetesKey.Namespace && obj.GetLabels()[upstreamdiscoveryv1.LabelServiceName] == kubernetesKey.Name ||
+				isKubernetes.Generic(event.GenericEvent{Object: obj})
+		})
 		b = b.Watches(&keelsonv1.Endpoints{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(isKubernetes)).
+			Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+				return []reconcile.Request{{NamespacedName: kubernetesKey}}
+			}), builder.WithPredicates(ofKubernetes)).
 			WatchesRawSource(source.Func(enqueueKubernetes))
 	}
 	if err := b.Complete(r); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -48,7 +49,7 @@ func parseAPIServer(endpoints []string) (apiServer, error) {
 
 func (s apiServer) configured() bool { return len(s.addresses) > 0 }
 
-// syncKubernetes keeps the Service default/kubernetes and its Endpoints.
+// syncKubernetes keeps the Service default/kubernetes, its Endpoints and its slices.
 func (r *Reconciler) syncKubernetes(ctx context.Context) error {
 	if err := r.syncKubernetesService(ctx); err != nil {
 		return fmt.Errorf("failed to keep Service %s: %w", kubernetesKey, err)
@@ -56,7 +57,7 @@ func (r *Reconciler) syncKubernetes(ctx context.Context) error {
 	if err := r.syncKubernetesEndpoints(ctx); err != nil {
 		return fmt.Errorf("failed to keep Endpoints %s: %w", kubernetesKey, err)
 	}
-	return nil
+	return r.syncKubernetesSlices(ctx)
 }
 
 func (r *Reconciler) syncKubernetesService(ctx context.Context) error {
@@ -86,7 +87,8 @@ func (r *Reconciler) syncKubernetesEndpoints(ctx context.Context) error {
 		return err
 	}
 	wanted := renderKubernetesEndpoints(current, r.apiServer)
-	if equality.Semantic.DeepEqual(current.Subsets, wanted.Subsets) && current.Status == wanted.Status {
+	if equality.Semantic.DeepEqual(current.Subsets, wanted.Subsets) && equality.Semantic.DeepEqual(current.Labels, wanted.Labels) &&
+		current.Status == wanted.Status {
 		return nil
 	}
 	klog.FromContext(ctx).V(2).Info("Restoring the Endpoints of the API server")
@@ -118,24 +120,34 @@ func renderKubernetesService(current *keelsonv1.Service, address netip.Addr, ser
 	return service
 }
 
-// renderKubernetesEndpoints groups the addresses by port. The Service has no
-// selector, so nobody else writes this object.
+// renderKubernetesEndpoints writes them into current. The Service has no selector, so
+// nobody else writes this object, and the label keeps its slices from being made twice.
 func renderKubernetesEndpoints(current *keelsonv1.Endpoints, server apiServer) *keelsonv1.Endpoints {
 	endpoints := current.DeepCopy()
 	endpoints.Name, endpoints.Namespace = kubernetesKey.Name, kubernetesKey.Namespace
+	if endpoints.Labels == nil {
+		endpoints.Labels = map[string]string{}
+	}
+	endpoints.Labels[upstreamdiscoveryv1.LabelSkipMirror] = "true"
+	endpoints.Subsets = kubernetesSubsets(server)
+	endpoints.Status.Summary = summary.Endpoints(endpoints.Subsets)
+	return endpoints
+}
+
+// kubernetesSubsets groups the addresses by port.
+func kubernetesSubsets(server apiServer) []corev1.EndpointSubset {
 	byPort := map[uint16]int{}
-	endpoints.Subsets = nil
+	var subsets []corev1.EndpointSubset
 	for _, a := range server.addresses {
 		at, ok := byPort[a.Port()]
 		if !ok {
-			at = len(endpoints.Subsets)
+			at = len(subsets)
 			byPort[a.Port()] = at
-			endpoints.Subsets = append(endpoints.Subsets, corev1.EndpointSubset{
+			subsets = append(subsets, corev1.EndpointSubset{
 				Ports: []corev1.EndpointPort{{Name: "https", Port: int32(a.Port()), Protocol: corev1.ProtocolTCP}},
 			})
 		}
-		endpoints.Subsets[at].Addresses = append(endpoints.Subsets[at].Addresses, corev1.EndpointAddress{IP: a.Addr().String()})
+		subsets[at].Addresses = append(subsets[at].Addresses, corev1.EndpointAddress{IP: a.Addr().String()})
 	}
-	endpoints.Status.Summary = summary.Endpoints(endpoints.Subsets)
-	return endpoints
+	return subsets
 }

@@ -7,3 +7,4 @@ package service
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=services/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=services/finalizers,verbs=update
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=endpoints,verbs=get;list;watch;create;update;patch
+// +kubebuilder:rbac:groups=discovery.keelson.dev,resources=endpointslices,verbs=get;list;watch;create;update;patch;delete

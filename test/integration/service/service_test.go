@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
@@ -138,7 +139,10 @@ func TestTheKubernetesServiceIsKept(t *testing.T) {
 	kubernetes := builders.MakeService("kubernetes").Obj()
 	endpoints := &keelsonv1.Endpoints{}
 	endpoints.Name, endpoints.Namespace = "kubernetes", "default"
+	slice := &discoveryv1.EndpointSlice{}
+	slice.Name, slice.Namespace = "kubernetes", "default"
 	t.Cleanup(func() { removeIfThere(t, endpoints) })
+	t.Cleanup(func() { removeIfThere(t, slice) })
 	kept := func() {
 		t.Helper()
 		eventually(t, kubernetes, func(s *keelsonv1.Service) string {
@@ -153,6 +157,10 @@ func TestTheKubernetesServiceIsKept(t *testing.T) {
 			}
 			return ""
 		})
+		eventually(t, slice, func(s *discoveryv1.EndpointSlice) string {
+			want := discoveryv1.EndpointSliceSummary{Ports: "6443", Endpoints: "192.0.2.1,192.0.2.2"}
+			return cmp.Diff(want, s.Status.Summary)
+		})
 	}
 	kept()
 	eventually(t, thief, func(s *keelsonv1.Service) string {
@@ -166,6 +174,10 @@ func TestTheKubernetesServiceIsKept(t *testing.T) {
 	remove(t, kubernetes)
 	kept()
 	remove(t, endpoints)
+	kept()
+	remove(t, slice)
+	kept()
+	change(t, slice, func(s *discoveryv1.EndpointSlice) { s.Endpoints, s.Status.Summary.Endpoints = s.Endpoints[:1], "" })
 	kept()
 	change(t, kubernetes, func(s *keelsonv1.Service) { s.Spec.Selector = map[string]string{"app": "evil"} })
 	eventually(t, kubernetes, func(s *keelsonv1.Service) string {
@@ -224,15 +236,15 @@ func removeIfThere(t *testing.T, obj client.Object) {
 }
 
 // change patches until no other writer was in between.
-func change(t *testing.T, s *keelsonv1.Service, mutate func(*keelsonv1.Service)) {
+func change[T client.Object](t *testing.T, s T, mutate func(T)) {
 	t.Helper()
 	env.Eventually(t, func() string {
 		get(t, s)
-		before := s.DeepCopy()
+		before, _ := s.DeepCopyObject().(client.Object)
 		mutate(s)
 		err := testEnv.Client.Patch(t.Context(), s, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 		if err != nil && !apierrors.IsConflict(err) {
-			t.Fatalf("failed to patch %s: %v", s.Name, err)
+			t.Fatalf("failed to patch %s: %v", s.GetName(), err)
 		}
 		if err != nil {
 			return err.Error()
