@@ -106,8 +106,8 @@ func (h handle) AddVeth(v netlinkx.Veth) error {
 		}
 		a, b := h.k.index+1, h.k.index+2
 		h.k.index = b
-		h.s.links[a] = &link{netlinkx.Link{Index: a, Name: v.Name, Kind: "veth", Peer: b, MTU: v.MTU}, peer}
-		peer.links[b] = &link{netlinkx.Link{Index: b, Name: v.PeerName, Kind: "veth", Peer: a, MTU: v.MTU}, h.s}
+		h.s.links[a] = &link{Link: netlinkx.Link{Index: a, Name: v.Name, Kind: "veth", Peer: b, MTU: v.MTU}, peerSpace: peer}
+		peer.links[b] = &link{Link: netlinkx.Link{Index: b, Name: v.PeerName, Kind: "veth", Peer: a, MTU: v.MTU}, peerSpace: h.s}
 		return nil
 	}, "AddVeth", v.Name)
 }
@@ -218,7 +218,7 @@ func (s *space) admit(r netlinkx.Route) error {
 	onLink := func(known netlinkx.Route) bool {
 		return known.Link == r.Link && !known.Via.IsValid() && known.Dst.Contains(r.Via)
 	}
-	if r.Via.IsValid() && !slices.ContainsFunc(s.routes, onLink) {
+	if r.Via.IsValid() && !r.OnLink && !slices.ContainsFunc(s.routes, onLink) {
 		return errors.New("nexthop has invalid gateway")
 	}
 	if !r.Src.IsValid() {
