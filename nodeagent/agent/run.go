@@ -73,7 +73,7 @@ func run(ctx context.Context, o Options, s settings) error {
 	var services *proxy.Proxy
 	if o.Proxy {
 		if services, err = proxy.New(proxy.Options{
-			Cache: api.cache, Facts: s.proxyFacts(nil), AwaitHostPorts: o.Agent, Registerer: registry,
+			Cache: api.cache, NodeName: s.name, Facts: s.proxyFacts(nil), AwaitHostPorts: o.Agent, Registerer: registry,
 			PodInterfaces: network.PodInterfacePrefix,
 		}); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
@@ -29,7 +30,7 @@ func numberedService(i, endpoints int) model.Service {
 	}
 	for e := range endpoints {
 		address := netip.AddrFrom4([4]byte{10, 244, byte((i*10 + e) >> 8), byte(i*10 + e)})
-		port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(address, uint16(8000+e)))
+		port.Endpoints = append(port.Endpoints, readyEndpoint(netip.AddrPortFrom(address, uint16(8000+e))))
 	}
 	return model.Service{Name: key, Ports: []model.ServicePort{port}}
 }
@@ -55,7 +56,7 @@ func BenchmarkFullSync(b *testing.B) {
 			n := newTestNode(b, variant)
 			b.StartTimer()
 			n.sync(services...)
-			b.ReportMetric(float64(n.syncer.driver.Rules()), "rules")
+			b.ReportMetric(float64(n.syncer.driver.Rules(iptables.NAT)), "rules")
 		}
 	})
 }
@@ -110,7 +111,7 @@ func BenchmarkRender(b *testing.B) {
 			services := manyServices(count, 10)
 			for b.Loop() {
 				n := newFakeNode(b)
-				n.syncer.takeIn(syncInput{facts: testFacts(), services: services})
+				n.syncer.takeIn(syncInput{facts: renderFacts(model.IPv4), services: services})
 			}
 		})
 	}

@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/healthcheck"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables/fake"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
@@ -14,33 +17,51 @@ import (
 // fakeNode is a syncer over an iptables in memory.
 type fakeNode struct {
 	t        testing.TB
+	family   model.Family
 	iptables *fake.IPTables
 	syncer   *syncer
 	input    syncInput
 	// cleaned counts calls of the conntrack cleaner; cleanErr is its next error.
 	cleaned  int
 	cleanErr error
+	health   fakeHealth
 }
 
-type noSysctl struct{}
+// fakeHealth notes what health checks should say.
+type fakeHealth struct {
+	services  map[types.NamespacedName]healthcheck.Service
+	addresses []netip.Addr
+	calls     int
+}
 
-func (noSysctl) allowLoopback(context.Context) error { return nil }
+func (h *fakeHealth) Sync(_ context.Context, services map[types.NamespacedName]healthcheck.Service, addresses []netip.Addr) error {
+	h.services, h.addresses = services, addresses
+	h.calls++
+	return nil
+}
 
-func newFakeNode(t testing.TB) *fakeNode {
-	n := &fakeNode{t: t, iptables: fake.New(), input: syncInput{facts: testFacts()}}
+func (*fakeHealth) Close() {}
+
+func newFakeNode(t testing.TB) *fakeNode { return newFakeNodeOf(t, model.IPv4) }
+
+func newFakeNodeOf(t testing.TB, family model.Family) *fakeNode {
+	n := &fakeNode{t: t, family: family, iptables: fake.New(), input: syncInput{facts: renderFacts(family)}}
 	n.restart()
 	return n
 }
 
 // restart forgets everything but the kernel.
 func (n *fakeNode) restart() {
-	clean := func(*conntrack.Wanted) (int, error) {
+	clean := func(model.Family, *conntrack.Wanted) (int, error) {
 		n.cleaned++
 		err := n.cleanErr
 		n.cleanErr = nil
 		return 0, err
 	}
-	n.syncer = newSyncer(testFacts(), n.iptables, clean, noSysctl{}, newMetrics(), clock.RealClock{})
+	n.syncer = newSyncer(n.family, parts{
+		executor: n.iptables, clean: clean, sysctl: nothingToSet{}, health: &n.health,
+		metrics: newMetrics(), clock: clock.RealClock{},
+	})
 }
 
 func (n *fakeNode) trySync(services ...model.Service) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/render"
 )
 
 // The tests of this file run the real iptables in network namespaces, once for each
@@ -49,14 +50,39 @@ func testFacts() model.NodeFacts {
 		ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"),
 		PodCIDR:     netip.MustParsePrefix("10.244.1.0/24"),
 		ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
-		NodeIPs:     []netip.Addr{netip.MustParseAddr(nodeIP)},
+
+		ClusterCIDR6: netip.MustParsePrefix("fd00:10:244::/56"),
+		PodCIDR6:     netip.MustParsePrefix("fd00:10:244:1::/64"),
+		ServiceCIDR6: netip.MustParsePrefix("fd00:10:254::/112"),
+
+		NodeIPs: []netip.Addr{netip.MustParseAddr(nodeIP), netip.MustParseAddr(nodeIP6)},
 	}
 }
 
+// renderFacts are testFacts as the rules of a family see them.
+func renderFacts(family model.Family) render.Facts {
+	f := render.NewFacts(family, testFacts())
+	f.Node, f.Zone = thisNode, thisZone
+	return f
+}
+
+const (
+	thisNode = "node-1"
+	thisZone = "zone-1"
+)
+
 func newTestNode(t testing.TB, variant string) *testNode {
-	n := &testNode{lab: newLab(t), variant: variant, input: syncInput{facts: testFacts()}}
-	n.syncer = newSyncer(testFacts(), iptables.Commands{Variant: variant}, conntrack.Clean, kernelSysctl{podInterfaces: "kls"}, newMetrics(), clock.RealClock{})
+	n := &testNode{lab: newLab(t), variant: variant, input: syncInput{facts: renderFacts(model.IPv4)}}
+	n.syncer = n.newSyncer()
 	return n
+}
+
+// newSyncer is what another process would start with.
+func (n *testNode) newSyncer() *syncer {
+	return newSyncer(model.IPv4, parts{
+		executor: iptables.Commands{Variant: n.variant}, clean: conntrack.Clean, health: &fakeHealth{},
+		sysctl: kernelSysctl{podInterfaces: "kls"}, metrics: newMetrics(), clock: clock.RealClock{},
+	})
 }
 
 // sync takes in Services and writes.
@@ -131,10 +157,18 @@ func service(name, clusterIP string, endpoints ...string) model.Service {
 	udp := tcp
 	udp.Name.Port, udp.Protocol, udp.Port = "dns", model.UDP, 53
 	for _, e := range endpoints {
-		tcp.Endpoints = append(tcp.Endpoints, netip.MustParseAddrPort(e+":8080"))
-		udp.Endpoints = append(udp.Endpoints, netip.MustParseAddrPort(e+":8080"))
+		address := netip.AddrPortFrom(netip.MustParseAddr(e), 8080)
+		tcp.Endpoints = append(tcp.Endpoints, readyEndpoint(address))
+		udp.Endpoints = append(udp.Endpoints, readyEndpoint(address))
 	}
 	return model.Service{Name: key, Ports: []model.ServicePort{tcp, udp}}
+}
+
+// readyEndpoint is one that answers, of this node when it is in its Pod range.
+func readyEndpoint(address netip.AddrPort) model.Endpoint {
+	facts := testFacts()
+	return model.Endpoint{Address: address, Ready: true, Serving: true,
+		Local: facts.PodCIDR.Contains(address.Addr()) || facts.PodCIDR6.Contains(address.Addr())}
 }
 
 func withNodePorts(svc model.Service, tcp, udp uint16) model.Service {
@@ -365,8 +399,8 @@ func TestKernelRestartWritesNothing(t *testing.T) {
 			withAffinity(service("sticky", "10.254.0.13", podA, podB), 100),
 		}
 		n.sync(services...)
-		next := newSyncer(testFacts(), iptables.Commands{Variant: n.variant}, conntrack.Clean, kernelSysctl{podInterfaces: "kls"}, newMetrics(), clock.RealClock{})
-		next.takeIn(syncInput{facts: testFacts(), services: services})
+		next := n.newSyncer()
+		next.takeIn(syncInput{facts: renderFacts(model.IPv4), services: services})
 		var result iptables.Result
 		var err error
 		n.in("node", func() { result, err = next.driver.Apply(context.Background()) })

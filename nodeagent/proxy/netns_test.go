@@ -31,6 +31,11 @@ const (
 	outsideIP = "192.0.2.2"
 	podA      = "10.244.1.2"
 	podB      = "10.244.1.3"
+
+	nodeIP6    = "fd00:192::1"
+	outsideIP6 = "fd00:192::2"
+	podA6      = "fd00:10:244:1::2"
+	podB6      = "fd00:10:244:1::3"
 )
 
 var labCount atomic.Int32

@@ -1,9 +1,9 @@
-// Package proxy makes Services work on this node: it watches Services and
-// Endpoints, renders them to iptables rules (package render) and keeps the kernel
-// equal to that (package iptables).
+// Package proxy makes Services work on this node: it watches Services and their
+// endpoints, renders them to iptables rules (package render) and keeps the kernel
+// equal to that (package iptables), each IP family by itself.
 //
 // It never touches a chain that is not its own, and writes nothing before it has
-// seen all Services and all Endpoints. It keeps no state: after a crash the rules of
+// seen all Services and all endpoints. It keeps no state: after a crash the rules of
 // the last run stay in force, and the next run reads them back and writes only the
 // difference.
 package proxy
@@ -13,27 +13,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os/exec"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/healthcheck"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/render"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/runner"
 )
 
 // Options configure a Proxy.
 type Options struct {
-	// Cache delivers Services and Endpoints of all namespaces. The caller starts it.
+	// Cache delivers Services and endpoints of all namespaces, and the Node called
+	// NodeName. The caller starts it.
 	Cache cache.Cache
+	// NodeName says which endpoints are of this node.
+	NodeName string
 	// Facts describe the node. ClusterCIDR and ServiceCIDR are required; PodCIDR and
-	// NodeIPs may come later through SetNodeFacts.
+	// NodeIPs may come later through SetNodeFacts. Whether there is IPv6 is decided here.
 	Facts model.NodeFacts
 	// AwaitHostPorts delays the first write until SetHostPorts was called, so that a
 	// restart does not close host ports of Pods that are still being adopted.
@@ -43,6 +51,15 @@ type Options struct {
 	// alone node ports and host ports are open to 127.0.0.1. Empty means on none.
 	PodInterfaces string
 
+	// MasqueradeAll gives all traffic to cluster addresses the node's address.
+	MasqueradeAll bool
+	// NodePortAddresses are the ranges in which the machine's addresses are open for node
+	// ports, or "primary" for NodeIPs; empty means all addresses. The meaning is that of
+	// kube-proxy's --nodeport-addresses.
+	NodePortAddresses []string
+	// NoLoopbackNodePorts closes node ports on 127.0.0.0/8.
+	NoLoopbackNodePorts bool
+
 	// MinSyncInterval is the shortest time between two writes; changes in between are
 	// written together. Default 100ms; the first change after a quiet time is written
 	// at once.
@@ -51,8 +68,12 @@ type Options struct {
 	// Default 30s; stretched so that checking costs at most 1% of the time.
 	CheckInterval time.Duration
 
-	// IPTables runs the iptables programs; those of the machine by default.
-	IPTables iptables.Executor
+	// IPTables and IP6Tables run the iptables programs; those of the machine by default.
+	IPTables, IP6Tables iptables.Executor
+
+	// HealthPortFailed is told when the health check port of a Service cannot be opened;
+	// nil for nobody.
+	HealthPortFailed func(service types.NamespacedName, port uint16, err error)
 
 	// Registerer receives the proxy's metrics; nil for none.
 	Registerer prometheus.Registerer
@@ -60,19 +81,29 @@ type Options struct {
 	Clock clock.Clock
 }
 
+// unhealthyAfter is how long changes may wait until load balancers are told to go
+// elsewhere; kube-proxy's default.
+const unhealthyAfter = time.Minute
+
 // Proxy programs this node for Services and host ports.
 type Proxy struct {
-	options Options
-	tracker *model.Tracker
-	runner  *runner.Runner
-	metrics *metrics
-	syncer  *syncer
+	options   Options
+	addresses nodePortAddresses
+	tracker   *model.Tracker
+	runner    *runner.Runner
+	metrics   *metrics
+	// syncers are one for each family, IPv4 first.
+	syncers []*syncer
 
 	mu            sync.Mutex
 	facts         model.NodeFacts
+	zone          string
 	hostPorts     []model.HostPort
 	hostPortsSet  chan struct{}
 	hostPortsOnce sync.Once
+	// waiting is since when changes wait to be written, again that of those that came
+	// after the present sync began; zero when none do.
+	waiting, again time.Time
 }
 
 // New returns a proxy that Run starts. The error names the option that is wrong.
@@ -83,18 +114,25 @@ func New(o Options) (*Proxy, error) {
 	if err := o.Facts.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	addresses, err := parseNodePortAddresses(o.NodePortAddresses)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: NodePortAddresses: %w", err)
+	}
 	o = withDefaults(o)
 	p := &Proxy{
-		options: o, tracker: model.NewTracker(), metrics: newMetrics(),
+		options: o, addresses: addresses, tracker: model.NewTracker(o.NodeName, o.Clock.Now()), metrics: newMetrics(),
 		facts: o.Facts, hostPortsSet: make(chan struct{}),
 	}
-	p.syncer = newSyncer(o.Facts, o.IPTables, conntrack.Clean, kernelSysctl{podInterfaces: o.PodInterfaces}, p.metrics, o.Clock)
+	p.addSyncer(model.IPv4, o.IPTables, kernelSysctl{podInterfaces: o.PodInterfaces})
+	if o.Facts.HasIPv6() {
+		p.addSyncer(model.IPv6, o.IP6Tables, nothingToSet{})
+	}
 	p.runner = runner.New(runner.Options{
 		Sync: p.sync, MinInterval: o.MinSyncInterval, CheckInterval: p.checkInterval,
 		MinBackoff: 200 * time.Millisecond, MaxBackoff: 30 * time.Second, Clock: o.Clock,
 	})
 	if o.Registerer != nil {
-		if err := p.metrics.register(o.Registerer); err != nil {
+		if err := p.metrics.register(o.Registerer, p.tracker); err != nil {
 			return nil, fmt.Errorf("proxy: registering metrics: %w", err)
 		}
 	}
@@ -110,7 +148,26 @@ func withDefaults(o Options) Options {
 	if o.IPTables == nil {
 		o.IPTables = iptables.Commands{}
 	}
+	if o.IP6Tables == nil {
+		o.IP6Tables = iptables.Commands{Variant: ip6tables}
+	}
 	return o
+}
+
+const ip6tables = "ip6tables"
+
+func (p *Proxy) addSyncer(family model.Family, executor iptables.Executor, s sysctl) {
+	p.syncers = append(p.syncers, newSyncer(family, parts{
+		executor: executor, clean: conntrack.Clean, sysctl: s, metrics: p.metrics, clock: p.options.Clock,
+		health: healthcheck.New(healthcheck.Options{Family: family, Healthy: p.Healthy, Failed: p.options.HealthPortFailed}),
+	}))
+}
+
+// ValidateNodePortAddresses returns an error when Options.NodePortAddresses cannot be
+// these.
+func ValidateNodePortAddresses(texts []string) error {
+	_, err := parseNodePortAddresses(texts)
+	return err
 }
 
 // SetNodeFacts replaces what is known of the node, such as the Pod range once the
@@ -125,7 +182,7 @@ func (p *Proxy) SetNodeFacts(facts model.NodeFacts) error {
 	p.facts = facts
 	p.mu.Unlock()
 	if changed {
-		p.runner.Trigger()
+		p.trigger()
 	}
 	return nil
 }
@@ -139,12 +196,45 @@ func (p *Proxy) SetHostPorts(ports []model.HostPort) {
 	p.mu.Unlock()
 	p.hostPortsOnce.Do(func() { close(p.hostPortsSet) })
 	if changed {
-		p.runner.Trigger()
+		p.trigger()
 	}
 }
 
+// setZone records the zone of the node, which hints of endpoints refer to.
+func (p *Proxy) setZone(zone string) {
+	p.mu.Lock()
+	changed := p.zone != zone
+	p.zone = zone
+	p.mu.Unlock()
+	if changed {
+		p.trigger()
+	}
+}
+
+// trigger asks for a sync because something has changed.
+func (p *Proxy) trigger() {
+	now := p.options.Clock.Now()
+	p.mu.Lock()
+	if p.waiting.IsZero() {
+		p.waiting = now
+	}
+	if p.again.IsZero() {
+		p.again = now
+	}
+	p.mu.Unlock()
+	p.runner.Trigger()
+}
+
+// Healthy reports whether the rules follow the API: no change waits for longer than a
+// minute.
+func (p *Proxy) Healthy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting.IsZero() || p.options.Clock.Since(p.waiting) < unhealthyAfter
+}
+
 // Run keeps the node's rules until ctx ends; the rules stay in force afterwards. It
-// returns an error only when the cache cannot watch Services or Endpoints.
+// returns an error only when the cache cannot watch what it has to.
 func (p *Proxy) Run(ctx context.Context) error {
 	// When the context has ended the caches may have stopped first: no error.
 	if err := p.watch(ctx); err != nil && ctx.Err() == nil {
@@ -161,32 +251,96 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return nil
 	default:
 	}
-	klog.FromContext(ctx).V(2).Info("Services and Endpoints are known, writing rules")
-	p.runner.Trigger()
+	klog.FromContext(ctx).V(2).Info("Services and their endpoints are known, writing rules")
+	var following sync.WaitGroup
+	defer following.Wait()
+	if len(p.options.NodePortAddresses) > 0 {
+		following.Go(func() {
+			if err := followAddresses(ctx, p.trigger); err != nil {
+				klog.FromContext(ctx).Error(err, "New addresses are noticed at the next check only")
+			}
+		})
+	}
+	p.trigger()
 	p.runner.Run(ctx)
+	for _, s := range p.syncers {
+		s.health.Close()
+	}
 	return nil
 }
 
 func (p *Proxy) sync(ctx context.Context, check bool) error {
 	p.mu.Lock()
-	in := syncInput{facts: p.facts, hostPorts: p.hostPorts, check: check}
+	facts, zone, hostPorts := p.facts, p.zone, p.hostPorts
+	p.again = time.Time{}
 	p.mu.Unlock()
-	in.services = p.tracker.TakeChanged()
-	err := p.syncer.sync(ctx, in)
+	changed := p.tracker.TakeChanged()
+	in := syncInput{hostPorts: hostPorts, services: changed.Services, triggers: changed.Triggers, check: check}
+	var errs []error
+	for _, s := range p.syncers {
+		var err error
+		in.facts, err = p.familyFacts(s.family, facts, zone)
+		if err != nil {
+			in.facts = s.ruleset.Facts() // what was known before; changes are taken in all the same
+			errs = append(errs, err)
+		}
+		errs = append(errs, s.sync(ctx, in))
+	}
+	err := errors.Join(errs...)
+	p.settle(err)
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "Failed to bring the rules up to date, will try again")
 	}
 	return err
 }
 
+// settle notes since when changes wait after a sync.
+func (p *Proxy) settle(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.waiting = p.again
+	case p.waiting.IsZero():
+		p.waiting = p.options.Clock.Now()
+	}
+}
+
+// familyFacts puts together what the rules of a family depend on.
+func (p *Proxy) familyFacts(family model.Family, node model.NodeFacts, zone string) (render.Facts, error) {
+	facts := render.NewFacts(family, node)
+	facts.Node, facts.Zone = p.options.NodeName, zone
+	facts.Policy = render.Policy{MasqueradeAll: p.options.MasqueradeAll, NoLoopbackNodePorts: p.options.NoLoopbackNodePorts}
+	if !p.addresses.restricts(family) {
+		return facts, nil
+	}
+	var machine []netip.Addr
+	if !p.addresses.primary {
+		var err error
+		if machine, err = machineAddresses(); err != nil {
+			return facts, err
+		}
+	}
+	facts.Policy = p.addresses.apply(facts.Policy, family, node.NodeIPs, machine)
+	return facts, nil
+}
+
 // checkInterval stretches the interval so that reading the kernel's rules takes at most
 // 1% of the time.
 func (p *Proxy) checkInterval() time.Duration {
-	return max(p.options.CheckInterval, 100*p.syncer.lastFull())
+	interval := p.options.CheckInterval
+	for _, s := range p.syncers {
+		interval = max(interval, 100*s.lastFull())
+	}
+	return interval
 }
 
 // Cleanup removes every chain and rule of the proxy from this network namespace.
 // No proxy may run in it.
 func Cleanup(ctx context.Context) error {
-	return iptables.Cleanup(ctx, iptables.Commands{})
+	six := iptables.Cleanup(ctx, iptables.Commands{Variant: ip6tables})
+	if errors.Is(six, exec.ErrNotFound) {
+		six = nil // nobody can have written any
+	}
+	return errors.Join(iptables.Cleanup(ctx, iptables.Commands{}), six)
 }

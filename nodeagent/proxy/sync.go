@@ -3,16 +3,17 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
+	"github.com/keelson-dev/keelson/nodeagent/proxy/healthcheck"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/render"
@@ -20,41 +21,64 @@ import (
 
 // syncInput is what changed since the last sync, and the facts that hold now.
 type syncInput struct {
-	facts     model.NodeFacts
+	facts     render.Facts
 	hostPorts []model.HostPort
-	services  []model.Service
+	// services may have ports of both families.
+	services []model.Service
+	// triggers are when what changed endpoints happened.
+	triggers []time.Time
 	// check asks to compare the kernel with the wanted rules.
 	check bool
 }
 
-// syncer brings the kernel to what it was told last. It is used by one goroutine, but
-// for lastFull.
+// healthServer is package healthcheck.
+type healthServer interface {
+	Sync(ctx context.Context, services map[types.NamespacedName]healthcheck.Service, addresses []netip.Addr) error
+	Close()
+}
+
+// cleaner deletes stale connections.
+type cleaner func(model.Family, *conntrack.Wanted) (int, error)
+
+// parts are what a syncer works with.
+type parts struct {
+	executor iptables.Executor
+	clean    cleaner
+	sysctl   sysctl
+	health   healthServer
+	metrics  *metrics
+	clock    clock.PassiveClock
+}
+
+// syncer brings the kernel's rules of one family to what it was told last. It is used by
+// one goroutine, but for lastFull.
 type syncer struct {
+	parts
+	family  model.Family
 	driver  *iptables.Driver
 	ruleset *render.Ruleset
-	clean   func(*conntrack.Wanted) (int, error)
-	sysctl  sysctl
-	metrics *metrics
-	clock   clock.PassiveClock
 
 	started bool
 	// failed is set after an error, until a sync succeeds: what is written then was
 	// wanted before, and is no repair.
 	failed    bool
-	facts     model.NodeFacts
 	hostPorts []model.HostPort
+	// healthPorts are those that load balancers ask; healthStale is set until they are
+	// served as they should be.
+	healthPorts map[types.NamespacedName]healthcheck.Service
+	healthStale bool
 	// staleUDP is set while connections may have to be forgotten, until it succeeded.
 	staleUDP bool
+	// triggers wait for the rules that they made necessary.
+	triggers []time.Time
 	fullTime atomic.Int64
 }
 
-func newSyncer(
-	facts model.NodeFacts, executor iptables.Executor, clean func(*conntrack.Wanted) (int, error),
-	s sysctl, m *metrics, c clock.PassiveClock,
-) *syncer {
+func newSyncer(family model.Family, p parts) *syncer {
 	return &syncer{
-		driver: iptables.NewDriver(executor), ruleset: render.NewRuleset(facts),
-		clean: clean, sysctl: s, metrics: m, clock: c,
+		parts: p, family: family, driver: iptables.NewDriver(p.executor),
+		ruleset:     render.NewRuleset(render.Facts{Family: family}),
+		healthPorts: map[types.NamespacedName]healthcheck.Service{},
 	}
 }
 
@@ -74,10 +98,12 @@ func (s *syncer) sync(ctx context.Context, in syncInput) error {
 	if result.Full && err == nil {
 		s.fullTime.Store(int64(took))
 	}
-	s.metrics.observe(result, err, took, s.driver.Rules(), s.clock.Now())
+	s.metrics.observe(s, result, err, took)
 	if err == nil {
-		logResult(ctx, in.check && len(in.services) == 0 && !s.failed, result, took)
-		err = errors.Join(s.sysctl.allowLoopback(ctx), s.forgetStale(ctx))
+		logResult(ctx, s.family, in.check && len(in.services) == 0 && !s.failed, result, took)
+		s.metrics.observeTriggers(s.family, s.triggers, s.clock.Now())
+		s.triggers = nil
+		err = errors.Join(s.sysctl.allowLoopback(ctx, s.wantsLoopback()), s.serveHealth(ctx, in.check), s.forgetStale(ctx))
 	}
 	s.failed = err != nil
 	return err
@@ -85,24 +111,30 @@ func (s *syncer) sync(ctx context.Context, in syncInput) error {
 
 // takeIn records what changed; it does no IO.
 func (s *syncer) takeIn(in syncInput) {
-	if !s.started || !s.facts.Equal(in.facts) {
+	if !s.started || !s.ruleset.Facts().Equal(in.facts) {
 		s.put(s.ruleset.SetFacts(in.facts))
-		s.facts = in.facts
-		s.staleUDP = true
+		s.putHostPorts(in.hostPorts, in.facts)
+		s.staleUDP, s.healthStale = true, true
 	}
-	if !s.started || !slices.Equal(s.hostPorts, in.hostPorts) {
-		s.putHostPorts(in.hostPorts)
+	if !slices.Equal(s.hostPorts, in.hostPorts) {
+		s.putHostPorts(in.hostPorts, in.facts)
 		s.staleUDP = true
 	}
 	if !s.started {
-		s.driver.SetJumps(render.Jumps())
+		s.driver.SetJumps(render.Jumps(s.family))
 		s.started = true
 	}
 	if len(in.services) == 0 {
 		return
 	}
-	s.staleUDP = s.staleUDP || slices.ContainsFunc(in.services, s.touchesUDP)
-	s.put(s.ruleset.SetServices(in.services))
+	services := make([]model.Service, len(in.services))
+	for i, svc := range in.services {
+		services[i] = svc.Of(s.family)
+		s.putHealth(services[i])
+	}
+	s.triggers = append(s.triggers, in.triggers...)
+	s.staleUDP = s.staleUDP || slices.ContainsFunc(services, s.touchesUDP)
+	s.put(s.ruleset.SetServices(services))
 }
 
 // touchesUDP reports whether a changed Service has, or had, a UDP port.
@@ -113,14 +145,14 @@ func (s *syncer) touchesUDP(svc model.Service) bool {
 
 func (s *syncer) put(delta render.Delta) {
 	s.driver.Set(delta.Set...)
-	for _, name := range delta.Remove {
-		s.driver.Remove(iptables.NAT, name)
+	for _, id := range delta.Remove {
+		s.driver.Remove(id.Table, id.Name)
 	}
 }
 
-func (s *syncer) putHostPorts(ports []model.HostPort) {
-	wanted := render.HostPortChains(render.UsableHostPorts(ports))
-	for _, old := range render.HostPortChains(render.UsableHostPorts(s.hostPorts)) {
+func (s *syncer) putHostPorts(ports []model.HostPort, facts render.Facts) {
+	wanted := render.HostPortChains(ports, facts)
+	for _, old := range render.HostPortChains(s.hostPorts, facts) {
 		if !slices.ContainsFunc(wanted, func(c iptables.Chain) bool { return c.Name == old.Name }) {
 			s.driver.Remove(old.Table, old.Name)
 		}
@@ -129,54 +161,76 @@ func (s *syncer) putHostPorts(ports []model.HostPort) {
 	s.hostPorts = ports
 }
 
+func (s *syncer) putHealth(svc model.Service) {
+	old, had := s.healthPorts[svc.Name]
+	if svc.HealthCheckPort == 0 {
+		delete(s.healthPorts, svc.Name)
+		s.healthStale = s.healthStale || had
+		return
+	}
+	now := healthcheck.Service{Port: svc.HealthCheckPort, LocalEndpoints: svc.LocalReady()}
+	s.healthPorts[svc.Name] = now
+	s.healthStale = s.healthStale || old != now
+}
+
+// serveHealth opens and closes health check ports after a change, and tries those again
+// that could not be opened at each check. A port that something else has is no reason to
+// write rules again.
+func (s *syncer) serveHealth(ctx context.Context, check bool) error {
+	if !s.healthStale && !check {
+		return nil
+	}
+	var addresses []netip.Addr
+	if facts := s.ruleset.Facts(); facts.SomeNodePortAddresses {
+		addresses = facts.NodePortAddresses
+	}
+	if err := s.health.Sync(ctx, s.healthPorts, addresses); err != nil {
+		klog.FromContext(ctx).V(2).Info("Some health check ports are not served", "err", err)
+	}
+	s.healthStale = false
+	return nil
+}
+
+// wantsLoopback reports whether something is open on 127.0.0.1.
+func (s *syncer) wantsLoopback() bool {
+	return !s.ruleset.Facts().NoLoopbackNodePorts || len(s.hostPorts) > 0
+}
+
 // forgetStale deletes UDP connections that go to the wrong place; it comes after the
 // rules are written, so that what takes their place is right.
 func (s *syncer) forgetStale(ctx context.Context) error {
 	if !s.staleUDP {
 		return nil
 	}
-	local, err := localAddresses()
+	local, err := machineAddresses()
 	if err != nil {
 		return err
 	}
-	wanted := conntrack.NewWanted(s.facts, local)
+	facts := s.ruleset.Facts()
+	wanted := conntrack.NewWanted(facts.Cluster, facts.Services, slices.Concat(local, facts.NodeIPs))
 	for svc := range s.ruleset.Services {
 		wanted.AddService(svc)
 	}
 	for _, h := range s.hostPorts {
-		wanted.AddHostPort(h)
+		if h.Of(s.family) {
+			wanted.AddHostPort(h)
+		}
 	}
-	n, err := s.clean(wanted)
-	s.metrics.forgotten.Add(float64(n))
+	start := s.clock.Now()
+	n, err := s.clean(s.family, wanted)
+	s.metrics.observeConntrack(s.family, n, s.clock.Since(start))
 	if err != nil {
 		return err
 	}
 	if n > 0 {
-		klog.FromContext(ctx).V(2).Info("Deleted stale UDP connections", "count", n)
+		klog.FromContext(ctx).V(2).Info("Deleted stale UDP connections", "family", s.family.String(), "count", n)
 	}
 	s.staleUDP = false
 	return nil
 }
 
-// localAddresses returns the IPv4 addresses of this network namespace.
-func localAddresses() ([]netip.Addr, error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Addr
-	for _, a := range addresses {
-		if ipnet, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(ipnet.IP); ok && ip.Unmap().Is4() {
-				out = append(out, ip.Unmap())
-			}
-		}
-	}
-	return out, nil
-}
-
-func logResult(ctx context.Context, repair bool, r iptables.Result, took time.Duration) {
-	log := klog.FromContext(ctx)
+func logResult(ctx context.Context, family model.Family, repair bool, r iptables.Result, took time.Duration) {
+	log := klog.FromContext(ctx).WithValues("family", family.String())
 	switch {
 	case r.Bytes == 0:
 		log.V(4).Info("Rules are up to date", "compared", r.Full, "took", took)

@@ -17,7 +17,8 @@ import (
 type sysctl interface {
 	// allowLoopback makes node ports and host ports work on 127.0.0.1. The rule that
 	// guards loopback addresses must be in force.
-	allowLoopback(ctx context.Context) error
+	// Without wanted it does nothing.
+	allowLoopback(ctx context.Context, wanted bool) error
 }
 
 // interfaceSettings has a folder for each interface of this network namespace.
@@ -32,8 +33,8 @@ type kernelSysctl struct {
 // allowLoopback implements sysctl. It turns route_localnet on for the interfaces of
 // Pods, and not for all as kube-proxy does: the setting is gone with the Pod, and
 // other wires stay closed.
-func (k kernelSysctl) allowLoopback(ctx context.Context) error {
-	if k.podInterfaces == "" {
+func (k kernelSysctl) allowLoopback(ctx context.Context, wanted bool) error {
+	if k.podInterfaces == "" || !wanted {
 		return nil
 	}
 	interfaces, err := os.ReadDir(interfaceSettings)
@@ -63,3 +64,9 @@ func switchOn(path string) (changed bool, err error) {
 	}
 	return true, os.WriteFile(path, []byte("1"), 0o644)
 }
+
+// nothingToSet is for IPv6, where the kernel knows no such setting.
+type nothingToSet struct{}
+
+// allowLoopback implements sysctl.
+func (nothingToSet) allowLoopback(context.Context, bool) error { return nil }

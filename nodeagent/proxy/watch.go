@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -12,19 +13,32 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
-// watch feeds the tracker from the cache, and returns when every Service and Endpoints
-// that existed at the start has been seen.
+// watch feeds the tracker from the cache, and returns when every Service and all
+// endpoints that existed at the start have been seen. The Node is not waited for: it may
+// not exist yet.
 func (p *Proxy) watch(ctx context.Context) error {
 	services, err := addHandler(ctx, p, &keelsonv1.Service{}, p.tracker.SetService, p.tracker.DeleteService)
 	if err != nil {
 		return err
 	}
-	endpoints, err := addHandler(ctx, p, &keelsonv1.Endpoints{}, p.tracker.SetEndpoints, p.tracker.DeleteEndpoints)
+	deleteEndpoints := func(name types.NamespacedName) bool { return p.tracker.DeleteSlice(name) }
+	endpoints, err := addHandler(ctx, p, &keelsonv1.Endpoints{}, p.tracker.SetEndpoints, deleteEndpoints)
 	if err != nil {
+		return err
+	}
+	if _, err := addHandler(ctx, p, &keelsonv1.Node{}, p.takeNode, func(types.NamespacedName) bool { return false }); err != nil {
 		return err
 	}
 	toolscache.WaitForCacheSync(ctx.Done(), services.HasSynced, endpoints.HasSynced)
 	return nil
+}
+
+// takeNode notes in which zone this node is.
+func (p *Proxy) takeNode(node *keelsonv1.Node) bool {
+	if node.Name == p.options.NodeName {
+		p.setZone(node.Labels[corev1.LabelTopologyZone])
+	}
+	return false // setZone has triggered what there is to do
 }
 
 func addHandler[T client.Object](
@@ -36,7 +50,7 @@ func addHandler[T client.Object](
 	}
 	put := func(o any) {
 		if typed, ok := o.(T); ok && set(typed) {
-			p.runner.Trigger()
+			p.trigger()
 		}
 	}
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
@@ -47,7 +61,7 @@ func addHandler[T client.Object](
 				o = gone.Obj
 			}
 			if typed, ok := o.(T); ok && remove(client.ObjectKeyFromObject(typed)) {
-				p.runner.Trigger()
+				p.trigger()
 			}
 		},
 	})

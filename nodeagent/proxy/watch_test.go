@@ -60,16 +60,19 @@ func newWatched(example runtime.Object) *watched {
 // fakeCache is the part of a cache that the proxy uses.
 type fakeCache struct {
 	cache.Cache
-	services, endpoints *watched
-	err                 error
+	services, endpoints, nodes *watched
+	err                        error
 }
 
 func (c *fakeCache) GetInformer(_ context.Context, object client.Object, _ ...cache.InformerGetOption) (cache.Informer, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if _, ok := object.(*keelsonv1.Service); ok {
+	switch object.(type) {
+	case *keelsonv1.Service:
 		return c.services.informer, nil
+	case *keelsonv1.Node:
+		return c.nodes.informer, nil
 	}
 	return c.endpoints.informer, nil
 }
@@ -111,8 +114,9 @@ type running struct {
 func startProxy(t *testing.T, edit func(*Options)) *running {
 	t.Helper()
 	r := &running{t: t, rules: &recordedIPTables{IPTables: fake.New()}, ended: make(chan error, 1),
-		cache: &fakeCache{services: newWatched(&keelsonv1.Service{}), endpoints: newWatched(&keelsonv1.Endpoints{})}}
-	o := Options{Cache: r.cache, Facts: testFacts(), IPTables: r.rules, MinSyncInterval: time.Millisecond}
+		cache: &fakeCache{services: newWatched(&keelsonv1.Service{}), endpoints: newWatched(&keelsonv1.Endpoints{}), nodes: newWatched(&keelsonv1.Node{})}}
+	close(r.cache.nodes.gate)
+	o := Options{Cache: r.cache, NodeName: thisNode, Facts: testFacts(), IPTables: r.rules, IP6Tables: fake.New(), MinSyncInterval: time.Millisecond}
 	if edit != nil {
 		edit(&o)
 	}
@@ -121,12 +125,14 @@ func startProxy(t *testing.T, edit func(*Options)) *running {
 		t.Fatal(err)
 	}
 	// The machine's own connections are none of this test's business.
-	p.syncer.clean = func(*conntrack.Wanted) (int, error) { return 0, nil }
+	for _, s := range p.syncers {
+		s.clean = func(model.Family, *conntrack.Wanted) (int, error) { return 0, nil }
+	}
 	r.Proxy = p
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
 	var parts sync.WaitGroup
-	for _, kind := range []*watched{r.cache.services, r.cache.endpoints} {
+	for _, kind := range []*watched{r.cache.services, r.cache.endpoints, r.cache.nodes} {
 		parts.Go(func() { kind.informer.RunWithContext(ctx) })
 	}
 	parts.Go(func() { r.ended <- p.Run(ctx) })

@@ -7,11 +7,18 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
-// Clean deletes the stale connections of this network namespace and returns how many.
-func Clean(wanted *Wanted) (int, error) {
-	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, staleFilter{wanted})
+// Clean deletes the stale connections of one family in this network namespace and
+// returns how many.
+func Clean(family model.Family, wanted *Wanted) (int, error) {
+	number := netlink.InetFamily(unix.AF_INET)
+	if family == model.IPv6 {
+		number = unix.AF_INET6
+	}
+	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, number, staleFilter{wanted})
 	if err != nil {
 		return int(n), fmt.Errorf("deleting stale UDP connections from conntrack: %w", err)
 	}

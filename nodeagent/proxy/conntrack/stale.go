@@ -9,6 +9,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
@@ -22,42 +23,46 @@ type Flow struct {
 
 // Wanted is where UDP connections to this node's Services and ports should go.
 type Wanted struct {
-	facts model.NodeFacts
-	local map[netip.Addr]bool
-	// addresses are ClusterIPs with port, ports are node and host ports.
+	cluster, services netip.Prefix
+	local             map[netip.Addr]bool
+	// addresses are those of Services with port, ports are node and host ports.
 	addresses map[netip.AddrPort]endpointSet
 	ports     map[uint16]endpointSet
 }
 
 type endpointSet map[netip.AddrPort]bool
 
-// NewWanted returns what is wanted of a node with these facts and local addresses when
-// there is no Service.
-func NewWanted(facts model.NodeFacts, local []netip.Addr) *Wanted {
+// NewWanted returns what is wanted of a node with these addresses when there is no
+// Service: cluster is the range of all Pods, services that of cluster addresses.
+func NewWanted(cluster, services netip.Prefix, local []netip.Addr) *Wanted {
 	w := &Wanted{
-		facts: facts, local: map[netip.Addr]bool{},
+		cluster: cluster, services: services, local: map[netip.Addr]bool{},
 		addresses: map[netip.AddrPort]endpointSet{}, ports: map[uint16]endpointSet{},
 	}
 	for _, a := range local {
 		w.local[a] = true
 	}
-	for _, a := range facts.NodeIPs {
-		w.local[a] = true
-	}
 	return w
 }
 
-// AddService adds the UDP ports of a Service.
+// AddService adds the UDP ports of a Service. Connections to every endpoint that still
+// serves may go on, whether or not it would get new ones: as with TCP, a change of
+// policy breaks none.
 func (w *Wanted) AddService(svc model.Service) {
 	for _, p := range svc.Ports {
 		if p.Protocol != model.UDP {
 			continue
 		}
 		set := endpointSet{}
-		for _, endpoint := range p.Endpoints {
-			set[endpoint] = true
+		for _, e := range p.Endpoints {
+			if e.Serving || e.Ready {
+				set[e.Address] = true
+			}
 		}
 		w.addresses[netip.AddrPortFrom(p.ClusterIP, p.Port)] = set
+		for _, ip := range slices.Concat(p.ExternalIPs, p.LoadBalancerIPs) {
+			w.addresses[netip.AddrPortFrom(ip, p.Port)] = set
+		}
 		if p.NodePort != 0 {
 			w.ports[p.NodePort] = set
 		}
@@ -80,17 +85,15 @@ func (w *Wanted) Stale(f Flow) bool {
 	if set, known := w.addresses[f.To]; known {
 		return !set[f.From]
 	}
-	translated := f.To != f.From
-	if w.facts.ServiceCIDR.Contains(f.To.Addr()) {
+	if w.services.IsValid() && w.services.Contains(f.To.Addr()) {
 		return true
 	}
-	if !w.local[f.To.Addr()] {
-		return false
+	if w.local[f.To.Addr()] {
+		if set, known := w.ports[f.To.Port()]; known {
+			return !set[f.From]
+		}
 	}
-	if set, known := w.ports[f.To.Port()]; known {
-		return !set[f.From]
-	}
-	// A port that we do not know any more, translated into the Pod range: nobody else
-	// does that.
-	return translated && w.facts.ClusterCIDR.Contains(f.From.Addr())
+	// A port or address that we do not know any more, translated into the Pod range:
+	// nobody else does that.
+	return f.To != f.From && w.cluster.IsValid() && w.cluster.Contains(f.From.Addr())
 }

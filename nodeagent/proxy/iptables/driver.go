@@ -25,7 +25,8 @@ type Driver struct {
 
 	wanted map[chainKey]*wantedChain
 	jumps  []*wantedJump
-	rules  int
+	// rules counts those wanted.
+	rules map[Table]int
 
 	// kernel is what the last read or write left; meaningful when loaded.
 	kernel kernelState
@@ -36,7 +37,7 @@ type Driver struct {
 
 // NewDriver returns a driver that wants no chain and has not read the kernel yet.
 func NewDriver(executor Executor) *Driver {
-	return &Driver{executor: executor, wanted: map[chainKey]*wantedChain{}, dirty: map[chainKey]struct{}{}}
+	return &Driver{executor: executor, wanted: map[chainKey]*wantedChain{}, rules: map[Table]int{}, dirty: map[chainKey]struct{}{}}
 }
 
 // Set records the wanted contents of chains.
@@ -47,10 +48,10 @@ func (d *Driver) Set(chains ...Chain) {
 			if old.signature == w.signature {
 				continue
 			}
-			d.rules -= len(old.Rules)
+			d.rules[c.Table] -= len(old.Rules)
 		}
 		d.wanted[key] = w
-		d.rules += len(c.Rules)
+		d.rules[c.Table] += len(c.Rules)
 		d.dirty[key] = struct{}{}
 	}
 }
@@ -59,7 +60,7 @@ func (d *Driver) Set(chains ...Chain) {
 func (d *Driver) Remove(table Table, name string) {
 	key := chainKey{table, name}
 	if old := d.wanted[key]; old != nil {
-		d.rules -= len(old.Rules)
+		d.rules[table] -= len(old.Rules)
 		delete(d.wanted, key)
 		d.dirty[key] = struct{}{}
 	}
@@ -79,8 +80,8 @@ func (d *Driver) SetJumps(jumps []Jump) {
 	d.Invalidate()
 }
 
-// Rules returns the number of wanted rules in our chains.
-func (d *Driver) Rules() int { return d.rules }
+// Rules returns the number of wanted rules in our chains of a table.
+func (d *Driver) Rules(table Table) int { return d.rules[table] }
 
 // Invalidate makes the next Apply read the kernel and compare everything.
 func (d *Driver) Invalidate() { d.loaded = false }

@@ -8,7 +8,8 @@ import (
 
 // NodeFacts is what the proxy knows of the node it runs on. The zero PodCIDR means
 // that it is not known yet. The fields ending in 6 are the same for IPv6; without
-// ServiceCIDR6 the proxy leaves IPv6 alone.
+// ClusterCIDR6 the proxy leaves IPv6 alone, without ServiceCIDR6 it has Pods but no
+// Services there.
 type NodeFacts struct {
 	// ClusterCIDR is the range of all Pods of the cluster. Traffic to a ClusterIP from
 	// outside of it is masqueraded.
@@ -22,8 +23,8 @@ type NodeFacts struct {
 	NodeIPs []netip.Addr
 }
 
-// HasIPv6 reports whether the node has Services with IPv6 addresses.
-func (f NodeFacts) HasIPv6() bool { return f.ServiceCIDR6.IsValid() }
+// HasIPv6 reports whether the node's Pods have IPv6 addresses.
+func (f NodeFacts) HasIPv6() bool { return f.ClusterCIDR6.IsValid() }
 
 // Validate returns an error that names the field when the facts cannot be used.
 func (f NodeFacts) Validate() error {
@@ -31,7 +32,7 @@ func (f NodeFacts) Validate() error {
 	if err := four.validate("", "IPv4", netip.Addr.Is4); err != nil {
 		return err
 	}
-	if !f.HasIPv6() && !f.ClusterCIDR6.IsValid() && !f.PodCIDR6.IsValid() {
+	if !f.HasIPv6() && !f.ServiceCIDR6.IsValid() && !f.PodCIDR6.IsValid() {
 		return nil
 	}
 	six := ranges{f.ClusterCIDR6, f.PodCIDR6, f.ServiceCIDR6}
@@ -50,7 +51,7 @@ func (r ranges) validate(suffix, family string, ofFamily func(netip.Addr) bool) 
 		required bool
 	}{
 		{"ClusterCIDR" + suffix, r.cluster, true},
-		{"ServiceCIDR" + suffix, r.services, true},
+		{"ServiceCIDR" + suffix, r.services, suffix == ""},
 		{"PodCIDR" + suffix, r.pods, false},
 	} {
 		switch {

@@ -5,111 +5,210 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 )
 
-// Tracker merges Service and Endpoints events into the state of each Service, and
-// remembers which Services changed since it was last asked. An event that changes
-// nothing the proxy uses marks nothing. It is safe for concurrent use.
+// Tracker merges the events of Services and EndpointSlices into the state of each
+// Service, and remembers which Services changed since it was last asked. An event that
+// changes nothing the proxy uses marks nothing. It is safe for concurrent use.
 type Tracker struct {
-	mu        sync.Mutex
-	services  map[types.NamespacedName][]ServicePort
-	endpoints map[types.NamespacedName]endpointsOf
-	dirty     map[types.NamespacedName]struct{}
+	node  string
+	start time.Time
+
+	mu       sync.Mutex
+	services map[types.NamespacedName]Service
+	// slices are kept by the name of the Service that they belong to, then by their own;
+	// owners finds a slice whose label has changed.
+	slices map[types.NamespacedName]map[string]endpointsOf
+	owners map[types.NamespacedName]string
+	dirty  map[types.NamespacedName]struct{}
+	counts Counts
+	// triggers are the times at which what changed the endpoints of dirty Services
+	// happened.
+	triggers []time.Time
 }
 
-// NewTracker returns an empty tracker.
-func NewTracker() *Tracker {
+// Counts are the events so far that mattered.
+type Counts struct {
+	Services, Slices int
+}
+
+// Changes are what happened since the last call of TakeChanged.
+type Changes struct {
+	// Services are in their present state, ordered by name. One without ports is gone.
+	Services []Service
+	// Triggers are when Pods or Services changed that made endpoints change.
+	Triggers []time.Time
+}
+
+// NewTracker returns an empty tracker for the node called node. Changes that happened
+// before start are no measure of how fast it is.
+func NewTracker(node string, start time.Time) *Tracker {
 	return &Tracker{
-		services:  map[types.NamespacedName][]ServicePort{},
-		endpoints: map[types.NamespacedName]endpointsOf{},
-		dirty:     map[types.NamespacedName]struct{}{},
+		node: node, start: start,
+		services: map[types.NamespacedName]Service{},
+		slices:   map[types.NamespacedName]map[string]endpointsOf{},
+		owners:   map[types.NamespacedName]string{},
+		dirty:    map[types.NamespacedName]struct{}{},
 	}
 }
 
 // SetService records a Service as added or changed and reports whether that matters.
-func (t *Tracker) SetService(svc *keelsonv1.Service) bool {
-	return t.putPorts(types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}, buildPorts(svc))
-}
+func (t *Tracker) SetService(svc *keelsonv1.Service) bool { return t.putService(buildService(svc)) }
 
 // DeleteService forgets a Service and reports whether that matters.
 func (t *Tracker) DeleteService(name types.NamespacedName) bool {
-	return t.putPorts(name, nil)
+	return t.putService(Service{Name: name})
 }
 
-func (t *Tracker) putPorts(name types.NamespacedName, ports []ServicePort) bool {
+func (t *Tracker) putService(svc Service) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if slices.EqualFunc(t.services[name], ports, samePort) {
+	old := t.services[svc.Name]
+	same := func(a, b ServicePort) bool { return a.same(&b) }
+	if old.HealthCheckPort == svc.HealthCheckPort && slices.EqualFunc(old.Ports, svc.Ports, same) {
 		return false
 	}
-	if len(ports) == 0 {
-		delete(t.services, name)
+	if len(svc.Ports) == 0 {
+		delete(t.services, svc.Name)
 	} else {
-		t.services[name] = ports
+		t.services[svc.Name] = svc
 	}
-	t.dirty[name] = struct{}{}
+	t.dirty[svc.Name] = struct{}{}
+	t.counts.Services++
 	return true
 }
 
-func samePort(a, b ServicePort) bool {
-	return a.Name == b.Name && a.Protocol == b.Protocol && a.ClusterIP == b.ClusterIP && a.Port == b.Port &&
-		a.NodePort == b.NodePort && a.AffinitySeconds == b.AffinitySeconds
-}
-
-// SetEndpoints records an Endpoints as added or changed and reports whether that
+// SetSlice records an EndpointSlice as added or changed and reports whether that
 // matters.
-func (t *Tracker) SetEndpoints(eps *keelsonv1.Endpoints) bool {
-	return t.putEndpoints(types.NamespacedName{Namespace: eps.Namespace, Name: eps.Name}, buildEndpoints(eps))
+func (t *Tracker) SetSlice(slice *discoveryv1.EndpointSlice) bool {
+	service := slice.Labels[upstreamdiscoveryv1.LabelServiceName]
+	if service == "" || notOurs(slice.Labels) {
+		return t.DeleteSlice(types.NamespacedName{Namespace: slice.Namespace, Name: slice.Name})
+	}
+	return t.putSlice(&slice.ObjectMeta, service, buildSlice(slice, t.node))
 }
 
-// DeleteEndpoints forgets an Endpoints and reports whether that matters.
-func (t *Tracker) DeleteEndpoints(name types.NamespacedName) bool {
-	return t.putEndpoints(name, nil)
-}
-
-func (t *Tracker) putEndpoints(name types.NamespacedName, eps endpointsOf) bool {
+// DeleteSlice forgets an EndpointSlice and reports whether that matters.
+func (t *Tracker) DeleteSlice(name types.NamespacedName) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if maps.EqualFunc(t.endpoints[name], eps, slices.Equal) {
-		return false
+	return t.removeSlice(name)
+}
+
+// SetEndpoints records an Endpoints, which has the name of its Service.
+func (t *Tracker) SetEndpoints(eps *keelsonv1.Endpoints) bool {
+	return t.putSlice(&eps.ObjectMeta, eps.Name, buildEndpoints(eps, t.node))
+}
+
+func (t *Tracker) putSlice(meta *metav1.ObjectMeta, service string, eps endpointsOf) bool {
+	name := types.NamespacedName{Namespace: meta.Namespace, Name: meta.Name}
+	owner := types.NamespacedName{Namespace: meta.Namespace, Name: service}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	moved := false
+	if was, known := t.owners[name]; known && was != service {
+		moved = t.removeSlice(name)
 	}
 	if len(eps) == 0 {
-		delete(t.endpoints, name)
-	} else {
-		t.endpoints[name] = eps
+		return t.removeSlice(name) || moved
 	}
-	if _, used := t.services[name]; !used {
+	if maps.EqualFunc(t.slices[owner][name.Name], eps, sameEndpoints) {
+		return moved
+	}
+	if t.slices[owner] == nil {
+		t.slices[owner] = map[string]endpointsOf{}
+	}
+	t.slices[owner][name.Name], t.owners[name] = eps, service
+	if at, err := time.Parse(time.RFC3339Nano, meta.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil && at.After(t.start) {
+		t.triggers = append(t.triggers, at)
+	}
+	return t.markSlice(owner) || moved
+}
+
+func sameEndpoints(a, b []Endpoint) bool { return slices.EqualFunc(a, b, Endpoint.Equal) }
+
+func (t *Tracker) removeSlice(name types.NamespacedName) bool {
+	service, known := t.owners[name]
+	if !known {
 		return false
 	}
-	t.dirty[name] = struct{}{}
+	owner := types.NamespacedName{Namespace: name.Namespace, Name: service}
+	delete(t.owners, name)
+	if delete(t.slices[owner], name.Name); len(t.slices[owner]) == 0 {
+		delete(t.slices, owner)
+	}
+	return t.markSlice(owner)
+}
+
+// markSlice marks the Service of a changed slice, if the proxy serves it.
+func (t *Tracker) markSlice(owner types.NamespacedName) bool {
+	t.counts.Slices++
+	if _, used := t.services[owner]; !used {
+		return false
+	}
+	t.dirty[owner] = struct{}{}
 	return true
 }
 
-// TakeChanged returns the present state of every Service that changed since the last
-// call, ordered by name. A Service without ports is gone.
-func (t *Tracker) TakeChanged() []Service {
+// Counts returns how many events mattered, and how many Services wait to be taken.
+func (t *Tracker) Counts() (counts Counts, pending int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed := make([]Service, 0, len(t.dirty))
+	return t.counts, len(t.dirty)
+}
+
+// TakeChanged returns what changed since the last call.
+func (t *Tracker) TakeChanged() Changes {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := Changes{Services: make([]Service, 0, len(t.dirty)), Triggers: t.triggers}
 	for name := range t.dirty {
-		changed = append(changed, t.service(name))
+		changed.Services = append(changed.Services, t.service(name))
 	}
 	clear(t.dirty)
-	slices.SortFunc(changed, func(a, b Service) int { return CompareNames(a.Name, b.Name) })
+	t.triggers = nil
+	slices.SortFunc(changed.Services, func(a, b Service) int { return CompareNames(a.Name, b.Name) })
 	return changed
 }
 
 func (t *Tracker) service(name types.NamespacedName) Service {
-	ports := slices.Clone(t.services[name])
-	for i := range ports {
-		key := portKey{name: ports[i].Name.Port, protocol: ports[i].Protocol}
-		ports[i].Endpoints = t.endpoints[name][key]
+	svc := t.services[name]
+	svc.Name, svc.Ports = name, slices.Clone(svc.Ports)
+	for i := range svc.Ports {
+		p := &svc.Ports[i]
+		p.Endpoints = t.merged(name, portKey{family: p.Family(), name: p.Name.Port, protocol: p.Protocol})
 	}
-	return Service{Name: name, Ports: ports}
+	return svc
+}
+
+// merged puts the slices of a port together.
+func (t *Tracker) merged(name types.NamespacedName, key portKey) []Endpoint {
+	var first, all []Endpoint
+	for _, slice := range slices.Sorted(maps.Keys(t.slices[name])) {
+		switch list := t.slices[name][slice][key]; {
+		case len(list) == 0:
+		case first == nil:
+			first = list
+		default:
+			if all == nil {
+				all = slices.Clone(first)
+			}
+			all = append(all, list...)
+		}
+	}
+	if all == nil {
+		return first
+	}
+	return compact(all)
 }
 
 // CompareNames orders by namespace, then name.

@@ -3,6 +3,7 @@ package model
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -41,8 +42,12 @@ func apiEndpoints(ips ...string) *keelsonv1.Endpoints {
 	}
 }
 
+func ready(address string) Endpoint {
+	return Endpoint{Address: netip.MustParseAddrPort(address), Ready: true, Serving: true}
+}
+
 func TestTrackerMergesServiceAndEndpoints(t *testing.T) {
-	tr := NewTracker()
+	tr := NewTracker("node-1", time.Time{})
 	if tr.SetEndpoints(apiEndpoints("10.244.1.3", "10.244.1.2", "10.244.1.2", "fd00::1", "nonsense")) {
 		t.Error("Endpoints without a Service matter")
 	}
@@ -51,16 +56,16 @@ func TestTrackerMergesServiceAndEndpoints(t *testing.T) {
 	ip := netip.MustParseAddr("10.254.0.10")
 	want := []Service{{Name: name, Ports: []ServicePort{
 		{Name: PortName{name, "http"}, Protocol: TCP, ClusterIP: ip, Port: 80, NodePort: 30080, AffinitySeconds: 10800,
-			Endpoints: []netip.AddrPort{netip.MustParseAddrPort("10.244.1.2:8080"), netip.MustParseAddrPort("10.244.1.3:8080")}},
+			Endpoints: []Endpoint{ready("10.244.1.2:8080"), ready("10.244.1.3:8080")}},
 		{Name: PortName{name, "dns"}, Protocol: UDP, ClusterIP: ip, Port: 53, AffinitySeconds: 10800},
 	}}}
-	if diff := cmp.Diff(want, tr.TakeChanged(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(want, tr.TakeChanged().Services, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 		t.Errorf("changed (-want +got):\n%s", diff)
 	}
 }
 
 func TestTrackerMarksOnlyWhatMatters(t *testing.T) {
-	tr := NewTracker()
+	tr := NewTracker("node-1", time.Time{})
 	tr.SetService(apiService(nil))
 	tr.SetEndpoints(apiEndpoints("10.244.1.2"))
 	tr.TakeChanged()
@@ -68,7 +73,7 @@ func TestTrackerMarksOnlyWhatMatters(t *testing.T) {
 	if tr.SetService(apiService(relabel)) || tr.SetEndpoints(apiEndpoints("10.244.1.2")) {
 		t.Error("an event that changes nothing matters")
 	}
-	if got := tr.TakeChanged(); len(got) != 0 {
+	if got := tr.TakeChanged().Services; len(got) != 0 {
 		t.Errorf("changed: %v", got)
 	}
 	for name, headless := range map[string]func(*keelsonv1.Service){
@@ -79,7 +84,7 @@ func TestTrackerMarksOnlyWhatMatters(t *testing.T) {
 		tr.SetService(apiService(nil))
 		tr.TakeChanged()
 		tr.SetService(apiService(headless))
-		if got := tr.TakeChanged(); len(got) != 1 || len(got[0].Ports) != 0 {
+		if got := tr.TakeChanged().Services; len(got) != 1 || len(got[0].Ports) != 0 {
 			t.Errorf("a Service that became %s: %v, want it without ports", name, got)
 		}
 	}

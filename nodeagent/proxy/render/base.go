@@ -1,55 +1,59 @@
 package render
 
 import (
-	"net/netip"
-
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
-func loopback() netip.Prefix  { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }
-func multicast() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) }
-
 // Jumps are the rules in the kernel's own chains.
-func Jumps() []iptables.Jump {
+func Jumps(family model.Family) []iptables.Jump {
 	to := func(table iptables.Table, kernelChain, chain, comment string) iptables.Jump {
 		return iptables.Jump{Table: table, Chain: kernelChain, Rule: match{}.jump(chain, comment)}
 	}
-	return []iptables.Jump{
+	jumps := []iptables.Jump{
 		to(iptables.NAT, "PREROUTING", Services, "keelson service portals"),
 		to(iptables.NAT, "OUTPUT", Services, "keelson service portals"),
 		to(iptables.NAT, "POSTROUTING", Postrouting, "keelson masquerade"),
-		to(iptables.Filter, "INPUT", Firewall, "keelson loopback guard"),
-		to(iptables.Filter, "INPUT", RejectNode, "keelson node ports without endpoints"),
-		to(iptables.Filter, "FORWARD", Reject, "keelson service addresses without endpoints"),
-		to(iptables.Filter, "FORWARD", Forward, "keelson forwarding"),
-		to(iptables.Filter, "OUTPUT", RejectNode, "keelson node ports without endpoints"),
-		to(iptables.Filter, "OUTPUT", Reject, "keelson service addresses without endpoints"),
 	}
+	if family == model.IPv4 {
+		jumps = append(jumps, to(iptables.Filter, "INPUT", Firewall, "keelson loopback guard"))
+	}
+	return append(jumps,
+		to(iptables.Filter, "INPUT", External, "keelson services from outside"),
+		to(iptables.Filter, "INPUT", HealthPorts, "keelson service health checks"),
+		to(iptables.Filter, "FORWARD", Reject, "keelson service addresses without endpoints"),
+		to(iptables.Filter, "FORWARD", External, "keelson services from outside"),
+		to(iptables.Filter, "FORWARD", Forward, "keelson forwarding"),
+		to(iptables.Filter, "OUTPUT", External, "keelson services from outside"),
+		to(iptables.Filter, "OUTPUT", Reject, "keelson service addresses without endpoints"),
+	)
 }
 
 // Base renders the chains that depend on the node only.
-func Base(facts model.NodeFacts) []iptables.Chain {
-	return []iptables.Chain{
+func Base(facts Facts) []iptables.Chain {
+	chains := []iptables.Chain{
 		{Table: iptables.NAT, Name: MarkMasq, Rules: []iptables.Rule{
 			match{}.then("-j MARK --set-xmark "+MasqueradeMark, "masquerade on the way out"),
 		}},
 		postroutingChain(facts),
-		firewallChain(),
 		forwardChain(facts),
 	}
+	if facts.Family == model.IPv4 {
+		chains = append(chains, firewallChain(facts))
+	}
+	return chains
 }
 
 // postroutingChain masquerades what was marked, and what Pods of this node send out of
 // the cluster. The mark is taken off so that a packet that passes twice, as through a
 // tunnel, is not translated twice.
-func postroutingChain(facts model.NodeFacts) iptables.Chain {
+func postroutingChain(facts Facts) iptables.Chain {
 	chain := iptables.Chain{Table: iptables.NAT, Name: Postrouting}
-	if pods := facts.PodCIDR; pods.IsValid() {
+	if pods := facts.Pods; pods.IsValid() {
 		leaving := match{}.unmarked().from(pods)
 		chain.Rules = append(chain.Rules,
-			leaving.to(multicast()).then("-j RETURN", "multicast from Pods keeps its source"),
-			leaving.notTo(facts.ClusterCIDR).then("-j MASQUERADE --random-fully", "Pods to outside of the cluster"))
+			leaving.to(facts.multicast()).then("-j RETURN", "multicast from Pods keeps its source"),
+			leaving.notTo(facts.Cluster).then("-j MASQUERADE --random-fully", "Pods to outside of the cluster"))
 	}
 	chain.Rules = append(chain.Rules,
 		match{}.unmarked().then("-j RETURN", "not for us"),
@@ -61,17 +65,17 @@ func postroutingChain(facts model.NodeFacts) iptables.Chain {
 // firewallChain keeps loopback addresses private although route_localnet is on for the
 // interfaces to Pods: nothing that comes in from a wire may reach 127.0.0.0/8, except
 // answers of translated connections.
-func firewallChain() iptables.Chain {
+func firewallChain(facts Facts) iptables.Chain {
 	return iptables.Chain{Table: iptables.Filter, Name: Firewall, Rules: []iptables.Rule{
-		match{"!", "-i", "lo"}.to(loopback()).untracked().then("-j DROP", "loopback addresses from elsewhere"),
+		match{"!", "-i", "lo"}.to(facts.loopback()).untracked().then("-j DROP", "loopback addresses from elsewhere"),
 	}}
 }
 
 // forwardChain lets Pod and Service traffic pass on machines whose FORWARD policy is
 // DROP (Docker sets it). Packets that conntrack cannot place are dropped first: sent on
 // untranslated, an endpoint's answer would reach its client from a wrong address.
-func forwardChain(facts model.NodeFacts) iptables.Chain {
-	pods := facts.ClusterCIDR
+func forwardChain(facts Facts) iptables.Chain {
+	pods := facts.Cluster
 	return iptables.Chain{Table: iptables.Filter, Name: Forward, Rules: []iptables.Rule{
 		match{}.from(pods).invalid().then("-j DROP", "answers that cannot be translated back"),
 		match{}.marked().then("-j ACCEPT", "service traffic"),
@@ -79,14 +83,4 @@ func forwardChain(facts model.NodeFacts) iptables.Chain {
 		match{}.to(pods).then("-j ACCEPT", "to Pods"),
 		match{}.continuing().with("-m", "conntrack", "--ctstate", "DNAT").then("-j ACCEPT", "answers of service traffic"),
 	}}
-}
-
-// rejectChain answers what was sent to the Service range and not translated: no such
-// Service, no such port, no endpoints.
-func rejectChain(facts model.NodeFacts, rejects []iptables.Rule) iptables.Chain {
-	unused := match{}.to(facts.ServiceCIDR)
-	return iptables.Chain{Table: iptables.Filter, Name: Reject, Rules: append([]iptables.Rule{
-		unused.invalid().then("-j DROP", "not of a known connection"),
-		unused.then(portUnreachable, "no endpoints for this service address"),
-	}, rejects...)}
 }

@@ -14,9 +14,10 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
-// Chains that exist on every node.
+// Chains that exist on every node. NodePorts exists in both tables.
 const (
 	Services    = iptables.ChainPrefix + "SERVICES"
+	ClusterIPs  = iptables.ChainPrefix + "CLUSTER-IPS"
 	NodePorts   = iptables.ChainPrefix + "NODEPORTS"
 	HostPorts   = iptables.ChainPrefix + "HOSTPORTS"
 	Postrouting = iptables.ChainPrefix + "POSTROUTING"
@@ -24,7 +25,8 @@ const (
 	Forward     = iptables.ChainPrefix + "FORWARD"
 	Firewall    = iptables.ChainPrefix + "FIREWALL"
 	Reject      = iptables.ChainPrefix + "REJECT"
-	RejectNode  = iptables.ChainPrefix + "REJECT-NODE"
+	External    = iptables.ChainPrefix + "EXTERNAL"
+	HealthPorts = iptables.ChainPrefix + "HEALTH-PORTS"
 )
 
 // MasqueradeMark is the bit of the packet mark that says "masquerade on the way out".
@@ -39,23 +41,50 @@ func hashName(parts ...string) string {
 	return base32.StdEncoding.EncodeToString(sum[:])[:16]
 }
 
-// ServiceChain names the chain that spreads the connections of one Service port.
-func ServiceChain(p model.ServicePort) string {
-	return iptables.ChainPrefix + "SVC-" + hashName(p.Name.String(), string(p.Protocol))
+func portChain(kind string, p *model.ServicePort) string {
+	return iptables.ChainPrefix + kind + hashName(p.Name.String(), string(p.Protocol))
 }
 
-// ExternalChain names the chain for connections to the node port of a Service port.
-func ExternalChain(p model.ServicePort) string {
-	return iptables.ChainPrefix + "EXT-" + hashName(p.Name.String(), string(p.Protocol))
-}
+// ServiceChain names the chain that spreads the connections of one Service port over
+// the endpoints of all nodes.
+func ServiceChain(p *model.ServicePort) string { return portChain("SVC-", p) }
+
+// LocalChain names the chain that spreads them over the endpoints of this node.
+func LocalChain(p *model.ServicePort) string { return portChain("SVL-", p) }
+
+// ExternalChain names the chain for connections that reach a Service port other than by
+// its cluster address.
+func ExternalChain(p *model.ServicePort) string { return portChain("EXT-", p) }
+
+// FirewallChain names the chain that lets only some clients use the addresses of a load
+// balancer.
+func FirewallChain(p *model.ServicePort) string { return portChain("FW-", p) }
 
 // EndpointChain names the chain that sends a connection to one endpoint; it is also the
 // name of the list of clients that stay with that endpoint.
-func EndpointChain(p model.ServicePort, endpoint netip.AddrPort) string {
+func EndpointChain(p *model.ServicePort, endpoint netip.AddrPort) string {
 	return iptables.ChainPrefix + "SEP-" + hashName(p.Name.String(), string(p.Protocol), endpoint.String())
 }
 
 // HostPortChain names the chain of one host port.
 func HostPortChain(h model.HostPort) string {
 	return iptables.ChainPrefix + "HP-" + hashName(string(h.Protocol), strconv.Itoa(int(h.HostPort)), h.HostIP.String(), h.Target.String())
+}
+
+// groupBits is by how many bits cluster addresses are divided into groups.
+const groupBits = 8
+
+// groupOf returns the part of the Service range that an address is in. One chain per
+// part keeps the way of a packet short, and the chain that a new Service changes small.
+func groupOf(services netip.Prefix, ip netip.Addr) netip.Prefix {
+	group, err := ip.Prefix(min(services.Bits()+groupBits, ip.BitLen()))
+	if err != nil {
+		return netip.PrefixFrom(ip, ip.BitLen())
+	}
+	return group
+}
+
+// GroupChain names the chain of the cluster addresses of one part of the Service range.
+func GroupChain(group netip.Prefix) string {
+	return iptables.ChainPrefix + "IPS-" + hashName(group.String())
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
@@ -17,24 +18,24 @@ func bookPort(endpoints ...string) model.ServicePort {
 		Protocol: model.TCP, ClusterIP: netip.MustParseAddr("10.254.206.148"), Port: 80,
 	}
 	for _, e := range endpoints {
-		p.Endpoints = append(p.Endpoints, netip.MustParseAddrPort(e))
+		p.Endpoints = append(p.Endpoints, model.Endpoint{Address: netip.MustParseAddrPort(e), Ready: true, Serving: true})
 	}
 	return p
 }
 
-func testFacts() model.NodeFacts {
-	return model.NodeFacts{
+func testFacts() Facts {
+	return NewFacts(model.IPv4, model.NodeFacts{
 		ClusterCIDR: netip.MustParsePrefix("10.0.0.0/16"), PodCIDR: netip.MustParsePrefix("10.0.62.0/24"),
 		ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
-	}
+	})
 }
 
 // The hashes are those that the book prints (rows PX-09, PRX-11).
 func TestChainNamesAreTheBooks(t *testing.T) {
 	p := bookPort()
 	got := []string{
-		ServiceChain(p), EndpointChain(p, netip.MustParseAddrPort("10.0.62.87:80")),
-		EndpointChain(p, netip.MustParseAddrPort("10.0.62.88:80")), EndpointChain(p, netip.MustParseAddrPort("10.0.62.89:80")),
+		ServiceChain(&p), EndpointChain(&p, netip.MustParseAddrPort("10.0.62.87:80")),
+		EndpointChain(&p, netip.MustParseAddrPort("10.0.62.88:80")), EndpointChain(&p, netip.MustParseAddrPort("10.0.62.89:80")),
 	}
 	want := []string{
 		"KLS-SVC-YZPZUSJVGCLDKDHP", "KLS-SEP-5534AF2Y644GLPZI", "KLS-SEP-5UWZC74U4HN6VNI5", "KLS-SEP-W2TMLVNCN2RGF2MT",
@@ -55,10 +56,10 @@ func TestServiceChains(t *testing.T) {
 			{Match: "-p tcp -m recent --name " + chain + " --set", Action: "-j DNAT --to-destination " + ip + ":80", Comment: name},
 		}}
 	}
+	group := netip.MustParsePrefix("10.254.206.0/24")
 	want := ServiceRules{
 		Chains: []iptables.Chain{
 			{Table: "nat", Name: "KLS-SVC-YZPZUSJVGCLDKDHP", Rules: []iptables.Rule{
-				{Match: "-d 10.254.206.148/32 -p tcp -m tcp --dport 80 ! -s 10.0.0.0/16", Action: "-j KLS-MARK-MASQ", Comment: name + " from outside of the Pod range"},
 				{Match: "-m recent --name " + sep7 + " --rcheck --seconds 10800 --reap", Action: "-j " + sep7, Comment: name + " to 10.0.62.87:80"},
 				{Match: "-m recent --name " + sep8 + " --rcheck --seconds 10800 --reap", Action: "-j " + sep8, Comment: name + " to 10.0.62.88:80"},
 				{Match: "-m statistic --mode random --probability 0.5000000000", Action: "-j " + sep7, Comment: name + " to 10.0.62.87:80"},
@@ -66,14 +67,37 @@ func TestServiceChains(t *testing.T) {
 			}},
 			endpoint(sep7, "10.0.62.87"), endpoint(sep8, "10.0.62.88"),
 			{Table: "nat", Name: "KLS-EXT-YZPZUSJVGCLDKDHP", Rules: []iptables.Rule{
-				{Action: "-j KLS-MARK-MASQ", Comment: name + " node port"},
-				{Action: "-j KLS-SVC-YZPZUSJVGCLDKDHP", Comment: name + " node port"},
+				{Action: "-j KLS-MARK-MASQ", Comment: name + " from outside"},
+				{Action: "-j KLS-SVC-YZPZUSJVGCLDKDHP", Comment: name + " from outside"},
 			}},
 		},
-		Portals:   []iptables.Rule{{Match: "-d 10.254.206.148/32 -p tcp -m tcp --dport 80", Action: "-j KLS-SVC-YZPZUSJVGCLDKDHP", Comment: name + " cluster IP"}},
-		NodePorts: []iptables.Rule{{Match: "-p tcp -m tcp --dport 30080", Action: "-j KLS-EXT-YZPZUSJVGCLDKDHP", Comment: name + " node port"}},
+		Shared: map[ChainID][]iptables.Rule{
+			{"nat", GroupChain(group)}: {{Match: "-d 10.254.206.148/32 -p tcp -m tcp --dport 80", Action: "-j KLS-SVC-YZPZUSJVGCLDKDHP", Comment: name + " cluster IP"}},
+			{"nat", NodePorts}:         {{Match: "-p tcp -m tcp --dport 30080", Action: "-j KLS-EXT-YZPZUSJVGCLDKDHP", Comment: name + " node port"}},
+		},
+		Groups: []netip.Prefix{group},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+}
+
+// An endpoint of another node is one rule, one that may be a Pod of this node a chain.
+func TestEndpointsOfOtherNodesHaveNoChain(t *testing.T) {
+	p := bookPort("10.0.1.2:80", "10.0.62.87:80")
+	got := Service(model.Service{Name: p.Name.Service, Ports: []model.ServicePort{p}}, testFacts()).Chains
+	const name, sep = "default/myservice:http", "KLS-SEP-5534AF2Y644GLPZI"
+	want := []iptables.Chain{
+		{Table: "nat", Name: "KLS-SVC-YZPZUSJVGCLDKDHP", Rules: []iptables.Rule{
+			{Match: "-p tcp -m statistic --mode random --probability 0.5000000000", Action: "-j DNAT --to-destination 10.0.1.2:80", Comment: name},
+			{Action: "-j " + sep, Comment: name + " to 10.0.62.87:80"},
+		}},
+		{Table: "nat", Name: sep, Rules: []iptables.Rule{
+			{Match: "-s 10.0.62.87/32", Action: "-j KLS-MARK-MASQ", Comment: name + " hairpin"},
+			{Match: "-p tcp", Action: "-j DNAT --to-destination 10.0.62.87:80", Comment: name},
+		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("rules (-want +got):\n%s", diff)
+		t.Errorf("chains (-want +got):\n%s", diff)
 	}
 }

@@ -25,6 +25,9 @@ func (m match) dport(p model.Protocol, port uint16) match {
 	return m.with("-p", string(p), "-m", string(p), "--dport", strconv.Itoa(int(port)))
 }
 
+func (m match) fromLocal() match {
+	return m.with("-m", "addrtype", "--src-type", "LOCAL")
+}
 func (m match) toLocal() match  { return m.with("-m", "addrtype", "--dst-type", "LOCAL") }
 func (m match) marked() match   { return m.with("-m", "mark", "--mark", MasqueradeMark) }
 func (m match) unmarked() match { return m.with("-m", "mark", "!", "--mark", MasqueradeMark) }

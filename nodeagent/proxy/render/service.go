@@ -1,100 +1,153 @@
 package render
 
 import (
+	"net/netip"
+
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
-// ServiceRules is what one Service contributes: chains of its own, and rules for the
-// chains that all Services share.
+// ServiceRules is what one Service contributes.
 type ServiceRules struct {
+	// Chains are its own.
 	Chains []iptables.Chain
-	// Portals go to Services: one per port, present even without endpoints, so that
-	// endpoints coming and going leave the shared chain as it is.
-	Portals []iptables.Rule
-	// NodePorts go to NodePorts.
-	NodePorts []iptables.Rule
-	// Rejects go to Reject: cluster addresses outside of the Service range without
-	// endpoints. Inside the range one constant rule rejects all that was not translated.
-	Rejects []iptables.Rule
-	// NodeRejects go to RejectNode: node ports without endpoints.
-	NodeRejects []iptables.Rule
+	// Shared are its rules in chains that it shares with others. Those that lead to its
+	// own chains are there even without endpoints, so that endpoints coming and going
+	// leave them as they are; what differs are the few that refuse traffic.
+	Shared map[ChainID][]iptables.Rule
+	// Groups are the parts of the Service range that its addresses are in.
+	Groups []netip.Prefix
+	// Unserved counts ports that have endpoints, but none that their policy allows here.
+	Unserved Unserved
+}
+
+// Unserved counts ports of the policies Local, for internal and external traffic, that
+// have endpoints on other nodes only.
+type Unserved struct {
+	Internal, External int
 }
 
 // Service renders one Service.
-func Service(svc model.Service, facts model.NodeFacts) ServiceRules {
-	var out ServiceRules
-	for _, port := range svc.Ports {
-		out.addPort(port, facts)
+func Service(svc model.Service, facts Facts) ServiceRules {
+	out := ServiceRules{Shared: map[ChainID][]iptables.Rule{}}
+	for i := range svc.Ports {
+		p := portRules{
+			ServiceRules: &out, facts: facts, port: &svc.Ports[i], name: svc.Ports[i].Name.String(),
+			choice: svc.Ports[i].Choose(facts.Node, facts.Zone),
+		}
+		p.render()
+	}
+	if svc.HealthCheckPort != 0 {
+		out.share(ChainID{iptables.Filter, HealthPorts},
+			match{}.dport(model.TCP, svc.HealthCheckPort).then("-j ACCEPT", svc.Name.String()+" health check"))
 	}
 	return out
 }
 
-func (s *ServiceRules) addPort(p model.ServicePort, facts model.NodeFacts) {
-	name := p.Name.String()
-	portal := match{}.to(host(p.ClusterIP)).dport(p.Protocol, p.Port)
-	s.Portals = append(s.Portals, portal.jump(ServiceChain(p), name+" cluster IP"))
-	s.Chains = append(s.Chains, serviceChain(p, portal, facts))
-	for _, endpoint := range p.Endpoints {
-		chain := iptables.Chain{Table: iptables.NAT, Name: EndpointChain(p, endpoint)}
-		send := match{}.proto(p.Protocol)
-		if p.AffinitySeconds > 0 {
-			send = send.remember(chain.Name)
-		}
-		chain.Rules = []iptables.Rule{
-			match{}.from(host(endpoint.Addr())).jump(MarkMasq, name+" hairpin"),
-			send.then("-j DNAT --to-destination "+endpoint.String(), name),
-		}
-		s.Chains = append(s.Chains, chain)
+func (s *ServiceRules) share(id ChainID, rules ...iptables.Rule) {
+	s.Shared[id] = append(s.Shared[id], rules...)
+}
+
+// portRules renders one port.
+type portRules struct {
+	*ServiceRules
+	facts  Facts
+	port   *model.ServicePort
+	name   string
+	choice model.Choice
+}
+
+func (r *portRules) render() {
+	r.clusterIP()
+	if r.port.UsesCluster() {
+		r.policyChain(ServiceChain(r.port), r.choice.Cluster)
 	}
-	if len(p.Endpoints) == 0 && !facts.ServiceCIDR.Contains(p.ClusterIP) {
-		s.Rejects = append(s.Rejects, portal.then(portUnreachable, name+" has no endpoints"))
+	if r.port.UsesLocal() {
+		r.policyChain(LocalChain(r.port), r.choice.Local)
 	}
-	if p.NodePort != 0 {
-		s.addNodePort(p)
+	for _, e := range r.choice.All {
+		if r.hasChain(e) {
+			r.endpointChain(e)
+		}
+	}
+	if r.port.External() {
+		r.external()
 	}
 }
 
-const portUnreachable = "-j REJECT --reject-with icmp-port-unreachable"
-
-// serviceChain chooses an endpoint: the one that the client used before when it has
-// affinity, otherwise each with the same probability.
-func serviceChain(p model.ServicePort, portal match, facts model.NodeFacts) iptables.Chain {
-	chain := iptables.Chain{Table: iptables.NAT, Name: ServiceChain(p)}
-	if len(p.Endpoints) == 0 {
-		return chain
+// clusterIP leads the cluster address to the chain of its policy, and refuses what that
+// cannot serve: with endpoints on other nodes only it is dropped, as kube-proxy does.
+func (r *portRules) clusterIP() {
+	p := r.port
+	portal := match{}.to(host(p.ClusterIP)).dport(p.Protocol, p.Port)
+	target := ServiceChain(p)
+	if p.InternalLocal {
+		target = LocalChain(p)
 	}
-	name := p.Name.String()
-	chain.Rules = append(chain.Rules,
-		portal.notFrom(facts.ClusterCIDR).jump(MarkMasq, name+" from outside of the Pod range"))
-	if p.AffinitySeconds > 0 {
-		for _, endpoint := range p.Endpoints {
-			sep := EndpointChain(p, endpoint)
-			chain.Rules = append(chain.Rules, match{}.remembered(sep, p.AffinitySeconds).jump(sep, name+" to "+endpoint.String()))
+	entry := portal.jump(target, r.name+" cluster IP")
+	inRange := r.facts.Services.IsValid() && r.facts.Services.Contains(p.ClusterIP)
+	if inRange {
+		group := groupOf(r.facts.Services, p.ClusterIP)
+		r.Groups = append(r.Groups, group)
+		r.share(ChainID{iptables.NAT, GroupChain(group)}, entry)
+	} else {
+		r.share(ChainID{iptables.NAT, Services},
+			masqueradeOutsiders(portal, r.facts, r.name+" from outside of the Pod range"), entry)
+	}
+	switch {
+	case !r.choice.Any && !inRange:
+		r.share(ChainID{iptables.Filter, Reject}, portal.then(r.facts.reject(), r.name+" has no endpoints"))
+	case r.choice.Any && p.InternalLocal && len(r.choice.Local) == 0:
+		r.Unserved.Internal++
+		r.share(ChainID{iptables.Filter, Reject}, portal.then("-j DROP", r.name+" has no local endpoints"))
+	}
+}
+
+// hasChain reports whether an endpoint has a chain of its own: when more than one rule
+// is needed to send there. All others are one rule of the port's chain, because the cost
+// of a change grows with the number of chains on the node.
+func (r *portRules) hasChain(e model.Endpoint) bool {
+	return r.port.AffinitySeconds > 0 || r.facts.ownPod(e)
+}
+
+// endpointChain sends to one endpoint, takes note of the client when it has affinity,
+// and marks what an endpoint sends to itself.
+func (r *portRules) endpointChain(e model.Endpoint) {
+	chain := iptables.Chain{Table: iptables.NAT, Name: EndpointChain(r.port, e.Address)}
+	send := match{}.proto(r.port.Protocol)
+	if r.port.AffinitySeconds > 0 {
+		send = send.remember(chain.Name)
+	}
+	chain.Rules = []iptables.Rule{
+		match{}.from(host(e.Address.Addr())).jump(MarkMasq, r.name+" hairpin"),
+		send.then("-j DNAT --to-destination "+e.Address.String(), r.name),
+	}
+	r.Chains = append(r.Chains, chain)
+}
+
+// policyChain chooses an endpoint: the one that the client used before when it has
+// affinity, otherwise each with the same probability.
+func (r *portRules) policyChain(name string, endpoints []model.Endpoint) {
+	chain := iptables.Chain{Table: iptables.NAT, Name: name}
+	if r.port.AffinitySeconds > 0 {
+		for _, e := range endpoints {
+			list := EndpointChain(r.port, e.Address)
+			chain.Rules = append(chain.Rules, match{}.remembered(list, r.port.AffinitySeconds).jump(list, r.name+" to "+e.Address.String()))
 		}
 	}
-	for i, endpoint := range p.Endpoints {
+	for i, e := range endpoints {
 		choice := match{}
-		if left := len(p.Endpoints) - i; left > 1 {
+		if !r.hasChain(e) {
+			choice = choice.proto(r.port.Protocol)
+		}
+		if left := len(endpoints) - i; left > 1 {
 			choice = choice.oneOf(left)
 		}
-		chain.Rules = append(chain.Rules, choice.jump(EndpointChain(p, endpoint), name+" to "+endpoint.String()))
+		if r.hasChain(e) {
+			chain.Rules = append(chain.Rules, choice.jump(EndpointChain(r.port, e.Address), r.name+" to "+e.Address.String()))
+		} else {
+			chain.Rules = append(chain.Rules, choice.then("-j DNAT --to-destination "+e.Address.String(), r.name))
+		}
 	}
-	return chain
-}
-
-// addNodePort publishes the port on the node's addresses. Its traffic is always
-// masqueraded: the answer of an endpoint elsewhere must come back through this node.
-func (s *ServiceRules) addNodePort(p model.ServicePort) {
-	name := p.Name.String()
-	entry := match{}.dport(p.Protocol, p.NodePort)
-	chain := iptables.Chain{Table: iptables.NAT, Name: ExternalChain(p), Rules: []iptables.Rule{
-		match{}.jump(MarkMasq, name+" node port"),
-		match{}.jump(ServiceChain(p), name+" node port"),
-	}}
-	s.Chains = append(s.Chains, chain)
-	s.NodePorts = append(s.NodePorts, entry.jump(chain.Name, name+" node port"))
-	if len(p.Endpoints) == 0 {
-		s.NodeRejects = append(s.NodeRejects, entry.toLocal().opening().then(portUnreachable, name+" node port has no endpoints"))
-	}
+	r.Chains = append(r.Chains, chain)
 }

@@ -318,6 +318,8 @@ func (t *trace) holds(option, value string, s state) bool {
 		return value == strconv.Itoa(int(s.to.Port()))
 	case "--dst-type":
 		return value == "LOCAL" && t.local(s.to.Addr())
+	case "--src-type":
+		return value == "LOCAL" && t.local(t.packet.From)
 	case "--ctstate":
 		return t.hasState(value, s)
 	case "--mark":
