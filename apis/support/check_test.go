@@ -86,7 +86,7 @@ func TestCheckPod(t *testing.T) {
 				}}}},
 			}
 			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a", SubPathExpr: "$(X)", MountPropagation: new(corev1.MountPropagationHostToContainer)}}
-		}, []string{"spec.volumes[1].emptyDir.medium", "spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].gitRepo", "spec.volumes[5].projected.sources[1].clusterTrustBundle.user"}},
+		}, []string{"spec.volumes[3].persistentVolumeClaim", "spec.volumes[4].gitRepo", "spec.volumes[5].projected.sources[1].clusterTrustBundle.user"}},
 		"all errors come at once, of each container": {func(s *corev1.PodSpec) {
 			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "r"}}
 			s.InitContainers = []corev1.Container{{Name: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}

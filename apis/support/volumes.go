@@ -1,7 +1,5 @@
 package support
 
-import corev1 "k8s.io/api/core/v1"
-
 // withVolumes adds the volumes of a Pod.
 func withVolumes(t Table) Table {
 	const volume = "spec.volumes[*]."
@@ -16,8 +14,8 @@ func withVolumes(t Table) Table {
 		"glusterfs", "rbd", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",
 		"photonPersistentDisk", "portworxVolume", "scaleIO", "storageos")
 
-	t.with(volume+"emptyDir.", only("huge pages are not mounted", string(corev1.StorageMediumDefault), string(corev1.StorageMediumMemory)), "medium")
-	t.with(volume+"emptyDir.", noted("bounds a volume in memory at once; a Pod whose volume on disk grows beyond it is evicted"), "sizeLimit")
+	t.with(volume+"emptyDir.", noted("HugePages and HugePages-SIZE where the node has such pages set aside"), "medium")
+	t.with(volume+"emptyDir.", noted("bounds a volume in memory, or of huge pages, at once; a Pod whose volume on disk grows beyond it is evicted"), "sizeLimit")
 	t.with(volume+"emptyDir.", refused("upstream has it behind an alpha gate"), "mode")
 	t.with(volume+"hostPath.", supported(), "path", "type")
 

@@ -47,7 +47,7 @@ func podLimit(pod *keelsonv1.Pod) (limit corev1.ResourceList, ok bool) {
 
 func volumeLimit(v *corev1.Volume) (text string, ok bool) {
 	e := v.EmptyDir
-	if e == nil || e.Medium == corev1.StorageMediumMemory || e.SizeLimit == nil || e.SizeLimit.Sign() != 1 {
+	if e == nil || e.Medium != corev1.StorageMediumDefault || e.SizeLimit == nil || e.SizeLimit.Sign() != 1 {
 		return "", false // the kernel holds a volume in memory to its size
 	}
 	return e.SizeLimit.String(), true

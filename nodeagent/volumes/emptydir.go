@@ -27,7 +27,23 @@ func medium(v *corev1.Volume) corev1.StorageMedium {
 
 func (m *Manager) setUpEmptyDir(pod *keelsonv1.Pod, v *corev1.Volume) error {
 	dir := m.path(pod.UID, v)
-	made, err := m.makeFolder(dir, v.EmptyDir.Medium, memorySize(&pod.Spec, v.EmptyDir, m.Allocatable()))
+	mount := func() error {
+		return m.Mounter.MountMemory(dir, memorySize(&pod.Spec, v.EmptyDir, m.Allocatable()))
+	}
+	switch medium := v.EmptyDir.Medium; {
+	case medium == corev1.StorageMediumDefault:
+		mount = nil
+	case medium == corev1.StorageMediumMemory:
+	case isHugePages(medium):
+		pages, err := computeHugePages(&pod.Spec, v.EmptyDir)
+		if err != nil {
+			return err
+		}
+		mount = func() error { return m.Mounter.MountHugePages(dir, pages) }
+	default:
+		return fmt.Errorf("unknown storage medium %q", medium)
+	}
+	made, err := m.makeFolder(dir, mount)
 	if err != nil {
 		return err
 	}
@@ -37,14 +53,10 @@ func (m *Manager) setUpEmptyDir(pod *keelsonv1.Pod, v *corev1.Volume) error {
 	return giveToGroup(dir, fsGroup(pod), false)
 }
 
-// makeFolder makes the folder of a volume, and says whether it was not there.
-func (m *Manager) makeFolder(dir string, medium corev1.StorageMedium, size string) (bool, error) {
+// makeFolder makes the folder of a volume, on the disk without mount, and says whether it
+// was not there.
+func (m *Manager) makeFolder(dir string, mount func() error) (bool, error) {
 	made := true
-	switch medium {
-	case corev1.StorageMediumDefault, corev1.StorageMediumMemory:
-	default:
-		return false, fmt.Errorf("unknown storage medium %q: this node has disk and memory", medium)
-	}
 	if _, err := os.Lstat(dir); err == nil {
 		made = false
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +65,7 @@ func (m *Manager) makeFolder(dir string, medium corev1.StorageMedium, size strin
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return false, fmt.Errorf("making the volume's folder: %w", err)
 	}
-	if medium == corev1.StorageMediumDefault {
+	if mount == nil {
 		if !made {
 			return false, nil
 		}
@@ -66,7 +78,7 @@ func (m *Manager) makeFolder(dir string, medium corev1.StorageMedium, size strin
 	if err != nil || mounted {
 		return false, err
 	}
-	if err := m.Mounter.MountMemory(dir, size); err != nil {
+	if err := mount(); err != nil {
 		return false, fmt.Errorf("mounting a file system in memory: %w", err)
 	}
 	return true, nil

@@ -47,6 +47,9 @@ func (m *mortal) change(do func()) error {
 func (m *mortal) MountMemory(dir, _ string) error {
 	return m.change(func() { m.mounts[dir] = true })
 }
+func (m *mortal) MountHugePages(dir string, _ HugePages) error {
+	return m.change(func() { m.mounts[dir] = true })
+}
 func (m *mortal) IsMountPoint(dir string) (bool, error) { return m.mounts[dir], nil }
 func (m *mortal) Bind(_ *os.File, target string) error {
 	return m.change(func() { m.mounts[target] = true })

@@ -18,6 +18,9 @@ type Mounter interface {
 	// MountMemory mounts a file system in memory; size is in bytes, empty for half of
 	// the machine's.
 	MountMemory(dir, size string) error
+	// MountHugePages mounts a file system of large pages, which the machine may have none
+	// of at that moment.
+	MountHugePages(dir string, pages HugePages) error
 	IsMountPoint(dir string) (bool, error)
 	// Bind makes the file or folder that is open show at target.
 	Bind(open *os.File, target string) error
@@ -44,6 +47,19 @@ func (Kernel) MountMemory(dir, size string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+	}
+	return nil
+}
+
+// MountHugePages implements Mounter. What is in it belongs to everybody, as in a folder on
+// disk: hugetlbfs has a mode of its own.
+func (Kernel) MountHugePages(dir string, pages HugePages) error {
+	options := fmt.Sprintf("pagesize=%d,mode=0777", pages.PageSize)
+	if pages.Size > 0 {
+		options += fmt.Sprintf(",size=%d", pages.Size)
+	}
+	if err := unix.Mount("nodev", dir, "hugetlbfs", 0, options); err != nil {
+		return fmt.Errorf("mount hugetlbfs at %s (%s): %w", dir, options, err)
 	}
 	return nil
 }

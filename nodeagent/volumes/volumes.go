@@ -172,7 +172,11 @@ func (m *Manager) setUpFiles(ctx context.Context, pod *keelsonv1.Pod, v *corev1.
 		return time.Time{}, err
 	}
 	dir := m.path(pod.UID, v)
-	made, err := m.makeFolder(dir, medium(v), "")
+	var mount func() error
+	if medium(v) == corev1.StorageMediumMemory {
+		mount = func() error { return m.Mounter.MountMemory(dir, "") }
+	}
+	made, err := m.makeFolder(dir, mount)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +72,10 @@ type fakeMounter struct {
 }
 
 func (f *fakeMounter) MountMemory(dir, size string) error { f.memory[dir] = size; return nil }
+func (f *fakeMounter) MountHugePages(dir string, pages HugePages) error {
+	f.memory[dir] = fmt.Sprintf("%d pages of %d", pages.Size/pages.PageSize, pages.PageSize)
+	return nil
+}
 func (f *fakeMounter) IsMountPoint(dir string) (bool, error) {
 	_, ok := f.memory[dir]
 	return ok, nil
@@ -199,7 +204,9 @@ func TestWhatIsWrongWithAVolume(t *testing.T) {
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "t"}}}}}}, tokens: errors.New("away"),
 			want: `MountVolume.SetUp failed for volume "v" : away`},
 		"huge pages": {volume: corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}}},
-			want: `MountVolume.SetUp failed for volume "v" : unknown storage medium "HugePages": this node has disk and memory`},
+			want: `MountVolume.SetUp failed for volume "v" : medium HugePages: hugePages storage requested, but there is no resource request for huge pages`},
+		"an unknown medium": {volume: corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "Tape"}}},
+			want: `MountVolume.SetUp failed for volume "v" : unknown storage medium "Tape"`},
 		"a kind that is not made": {volume: corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}},
 			want: `MountVolume.SetUp failed for volume "v" : no volume plugin matched: this node makes no volumes of this kind`},
 	}
