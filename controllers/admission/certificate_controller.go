@@ -38,13 +38,15 @@ type certificateReconciler struct {
 	clock   clock.PassiveClock
 	names   []string
 	serving *servingCertificate
+	// hooks are what the registration has to call for besides; nil for nothing.
+	hooks *hookSource
 }
 
 var _ reconcile.Reconciler = (*certificateReconciler)(nil)
 
 var secretKey = types.NamespacedName{Namespace: systemNamespace, Name: SecretName}
 
-func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, names []string, now clock.PassiveClock) error {
+func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, names []string, now clock.PassiveClock, hooks *hookSource) error {
 	scheme, err := certificateScheme()
 	if err != nil {
 		return err
@@ -74,10 +76,11 @@ func addCertificateController(mgr ctrl.Manager, serving *servingCertificate, nam
 	return ctrl.NewControllerManagedBy(mgr).Named("webhook-certificate").
 		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
 		WatchesRawSource(source.Func(startOnce)).
+		WatchesRawSource(source.Func(hooks.enqueueChanges)).
 		WatchesRawSource(source.Kind(watched, client.Object(&corev1.Secret{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
 		WatchesRawSource(source.Kind(watched, client.Object(&admissionregistrationv1.MutatingWebhookConfiguration{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
 		WatchesRawSource(source.Kind(watched, client.Object(&admissionregistrationv1.ValidatingWebhookConfiguration{}), ctrlhandler.EnqueueRequestsFromMapFunc(toSecret))).
-		Complete(&certificateReconciler{client: direct, clock: now, names: names, serving: serving})
+		Complete(&certificateReconciler{client: direct, clock: now, names: names, serving: serving, hooks: hooks})
 }
 
 func certificateScheme() (*runtime.Scheme, error) {
@@ -164,17 +167,25 @@ func (r *certificateReconciler) writeSecret(ctx context.Context, secret *corev1.
 func (r *certificateReconciler) syncRegistrations(ctx context.Context, bundle []byte) error {
 	mutating, validating := &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	return errors.Join(
-		r.syncRegistration(ctx, "MutatingWebhookConfiguration", mutating, func() (changed bool) {
+		r.syncRegistration(ctx, "MutatingWebhookConfiguration", mutating, func() (changed bool, err error) {
 			for i := range mutating.Webhooks {
 				changed = trust(&mutating.Webhooks[i].ClientConfig, bundle) || changed
 			}
-			return changed
+			if r.hooks == nil {
+				return changed, nil
+			}
+			planned, err := r.hooks.syncMutating(mutating)
+			return changed || planned, err
 		}),
-		r.syncRegistration(ctx, "ValidatingWebhookConfiguration", validating, func() (changed bool) {
+		r.syncRegistration(ctx, "ValidatingWebhookConfiguration", validating, func() (changed bool, err error) {
 			for i := range validating.Webhooks {
 				changed = trust(&validating.Webhooks[i].ClientConfig, bundle) || changed
 			}
-			return changed
+			if r.hooks == nil {
+				return changed, nil
+			}
+			planned, err := r.hooks.syncValidating(validating)
+			return changed || planned, err
 		}),
 	)
 }
@@ -188,7 +199,7 @@ func trust(c *admissionregistrationv1.WebhookClientConfig, bundle []byte) (chang
 }
 
 // syncRegistration reads a registration, lets change complete it, and writes it.
-func (r *certificateReconciler) syncRegistration(ctx context.Context, kind string, registration client.Object, change func() bool) error {
+func (r *certificateReconciler) syncRegistration(ctx context.Context, kind string, registration client.Object, change func() (bool, error)) error {
 	logger := klog.FromContext(ctx)
 	err := r.client.Get(ctx, types.NamespacedName{Name: ConfigurationName}, registration)
 	if apierrors.IsNotFound(err) {
@@ -199,13 +210,16 @@ func (r *certificateReconciler) syncRegistration(ctx context.Context, kind strin
 		return fmt.Errorf("read %s %s: %w", kind, ConfigurationName, err)
 	}
 	before, ok := registration.DeepCopyObject().(client.Object)
-	if !ok || !change() {
+	if !ok {
 		return nil
+	}
+	if changed, err := change(); err != nil || !changed {
+		return err
 	}
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := r.client.Patch(ctx, registration, patch); err != nil {
-		return fmt.Errorf("write the CA into %s %s: %w", kind, ConfigurationName, err)
+		return fmt.Errorf("write %s %s: %w", kind, ConfigurationName, err)
 	}
-	logger.Info("Registered the certificate authority of the webhook", "kind", kind, "name", ConfigurationName)
+	logger.Info("Brought the registration of the webhook up to date", "kind", kind, "name", ConfigurationName)
 	return nil
 }

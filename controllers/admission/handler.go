@@ -21,6 +21,27 @@ type handler struct {
 	oracle oracle
 	kinds  map[string]kind
 	pods   podPolicy
+	// hooks are nil where nobody configures any.
+	hooks *hookView
+}
+
+// verdict is what the handler says of an object: a refusal, or the object to store.
+type verdict struct {
+	refusal *metav1.Status
+	// want is the object to store, nil for the one that was judged.
+	want     []byte
+	warnings []string
+}
+
+// patch is the verdict about an object that was sent as sent.
+func (v verdict) patch(sent []byte) admission.Response {
+	switch {
+	case v.refusal != nil:
+		return refuse(v.refusal).WithWarnings(v.warnings...)
+	case v.want == nil:
+		return admission.Allowed("").WithWarnings(v.warnings...)
+	}
+	return admission.PatchResponseFromRaw(sent, v.want).WithWarnings(v.warnings...)
 }
 
 var _ admission.Handler = (*handler)(nil)
@@ -35,62 +56,95 @@ func newHandler(o oracle, services servicePolicy, pods podPolicy) *handler {
 
 // Handle judges and completes one object.
 func (h *handler) Handle(ctx context.Context, request admission.Request) admission.Response {
-	k, known := h.kinds[request.Kind.Kind]
-	if !known || request.SubResource != "" {
+	if _, known := h.kinds[request.Kind.Kind]; !known || request.SubResource != "" {
 		return refuse(badRequest(fmt.Sprintf("the webhook does not serve %s %s: the registration is wrong", request.Kind.Kind, request.SubResource)))
 	}
 	if request.Operation != admissionv1.Create && request.Operation != admissionv1.Update {
 		return admission.Allowed("")
 	}
-	c := change{namespace: request.Namespace, name: request.Name, user: request.Object.Raw}
+	v, err := h.judgeObject(ctx, &request, request.Object.Raw)
+	if err == nil && h.hooks != nil && h.hooks.mutates(&request.AdmissionRequest) {
+		return h.letHooksChange(ctx, &request, v)
+	}
+	return h.answer(ctx, &request, v, err)
+}
+
+func (h *handler) answer(ctx context.Context, request *admission.Request, v verdict, err error) admission.Response {
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Could not judge an object", "kind", request.Kind.Kind, "object", klog.KRef(request.Namespace, request.Name))
+		return refuse(unavailable(err))
+	}
+	return v.patch(request.Object.Raw)
+}
+
+// letHooksChange shows hooks the object as it is after the verdict, with its defaults, or
+// as it was sent when it was refused: a hook may mend it. What they change is judged
+// anew.
+func (h *handler) letHooksChange(ctx context.Context, request *admission.Request, first verdict) admission.Response {
+	changed, outcome, err := h.hooks.mutate(ctx, &request.AdmissionRequest, first.want)
+	switch {
+	case err != nil:
+		return asResponse(refuseAs(err), outcome)
+	case changed == nil:
+		return asResponse(first.patch(request.Object.Raw), outcome)
+	}
+	second, err := h.judgeObject(ctx, request, changed)
+	if err == nil && second.want == nil {
+		second.want = changed
+	}
+	return asResponse(h.answer(ctx, request, second, err), outcome)
+}
+
+// judgeObject judges object as if it were the one of the request.
+func (h *handler) judgeObject(ctx context.Context, request *admission.Request, object []byte) (verdict, error) {
+	k, known := h.kinds[request.Kind.Kind]
+	if !known {
+		return verdict{}, fmt.Errorf("the webhook does not serve %s: the registration is wrong", request.Kind.Kind)
+	}
+	c := change{namespace: request.Namespace, name: request.Name, user: object}
 	if request.Operation == admissionv1.Update {
 		c.old = request.OldObject.Raw
 	}
 	if c.name == "" {
 		c.name = generateName(c.user)
 	}
-	response, err := h.judge(ctx, k, c)
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Could not judge an object", "kind", k.name, "object", klog.KRef(c.namespace, c.name))
-		return refuse(unavailable(err))
-	}
-	return response
+	return h.judge(ctx, k, c)
 }
 
-func (h *handler) judge(ctx context.Context, k kind, c change) (admission.Response, error) {
+func (h *handler) judge(ctx context.Context, k kind, c change) (verdict, error) {
 	if !c.isCreate() {
-		if answer, err := judgeMetadata(k, c); err != nil || !answer.Allowed {
-			return answer, err
+		if v, err := judgeMetadata(k, c); err != nil || v.refusal != nil {
+			return v, err
 		}
 		leave, err := notOurs(k, c)
 		if err != nil {
-			return admission.Response{}, err
+			return verdict{}, err
 		}
 		if leave {
-			return admission.Allowed(""), nil
+			return verdict{}, nil
 		}
 	}
 	probe, err := probeOf(k, c.user, c.old)
 	if err != nil {
-		return admission.Response{}, err
+		return verdict{}, err
 	}
 	answer, warnings, err := h.oracle.dryRun(ctx, k, probe)
 	if errors.Is(err, errNoBuiltin) {
-		return admission.Allowed("").WithWarnings("the API server has no built-in " + k.name + ": only the schema of the CustomResourceDefinition is checked"), nil
+		return verdict{warnings: []string{"the API server has no built-in " + k.name + ": only the schema of the CustomResourceDefinition is checked"}}, nil
 	}
 	var upstream []metav1.StatusCause
 	if err != nil {
 		status, judged := refusal(err)
 		switch {
 		case !judged:
-			return admission.Response{}, fmt.Errorf("dry run of the built-in %s: %w", k.name, err)
+			return verdict{}, fmt.Errorf("dry run of the built-in %s: %w", k.name, err)
 		case status.Reason != metav1.StatusReasonInvalid || status.Details == nil:
-			return refuse(&status).WithWarnings(ownWarnings(warnings)...), nil
+			return verdict{refusal: &status, warnings: ownWarnings(warnings)}, nil
 		}
 		upstream = status.Details.Causes
 		if k.rename != nil {
 			if upstream, err = k.rename(c, upstream); err != nil {
-				return admission.Response{}, err
+				return verdict{}, err
 			}
 		}
 	} else {
@@ -123,27 +177,27 @@ func (h *handler) templateWarnings(ctx context.Context, k kind, c change) []stri
 }
 
 // conclude joins upstream's opinion with Keelson's rules.
-func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCause, warnings []string) (admission.Response, error) {
+func conclude(ctx context.Context, k kind, c change, upstream []metav1.StatusCause, warnings []string) (verdict, error) {
 	result, err := k.review(ctx, c)
 	var wrongType *typeError
 	if errors.As(err, &wrongType) {
-		return refuse(badRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.name, k.stored.Version, k.name, wrongType))), nil
+		return verdict{refusal: badRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.name, k.stored.Version, k.name, wrongType))}, nil
 	}
 	if err != nil {
-		return admission.Response{}, err
+		return verdict{}, err
 	}
 	if result.refusal != nil {
-		return refuse(result.refusal).WithWarnings(warnings...), nil
+		return verdict{refusal: result.refusal, warnings: warnings}, nil
 	}
 	if len(upstream) > 0 || len(result.errors) > 0 {
-		return refuse(invalid(k, c.name, upstream, result.errors)).WithWarnings(warnings...), nil
+		return verdict{refusal: invalid(k, c.name, upstream, result.errors), warnings: warnings}, nil
 	}
 	warnings = append(warnings, result.warnings...)
 	want, err := desired(c.user, result)
 	if err != nil {
-		return admission.Response{}, err
+		return verdict{}, err
 	}
-	return admission.PatchResponseFromRaw(c.user, want).WithWarnings(warnings...), nil
+	return verdict{want: want, warnings: warnings}, nil
 }
 
 // notOurs says whether the API server alone has to judge an update: one that leaves
@@ -170,18 +224,18 @@ func notOurs(k kind, c change) (bool, error) {
 }
 
 // judgeMetadata judges the metadata of an update, as far as that is left to Keelson.
-func judgeMetadata(k kind, c change) (admission.Response, error) {
+func judgeMetadata(k kind, c change) (verdict, error) {
 	if k.metadata == nil {
-		return admission.Allowed(""), nil
+		return verdict{}, nil
 	}
 	errs, err := k.metadata(c)
 	switch {
 	case err != nil:
-		return admission.Response{}, err
+		return verdict{}, err
 	case len(errs) > 0:
-		return refuse(invalid(k, c.name, nil, errs)), nil
+		return verdict{refusal: invalid(k, c.name, nil, errs)}, nil
 	}
-	return admission.Allowed(""), nil
+	return verdict{}, nil
 }
 
 // generateName is how errors call an object whose name is not made yet.

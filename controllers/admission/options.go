@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -56,16 +57,24 @@ func Add(mgr ctrl.Manager, o Options) error {
 	pods := podPolicy{admit: chain.Admit, readmit: chain.Recheck, warn: chain.Warnings, nodes: mgr.GetClient()}
 	certificate := &servingCertificate{}
 	server.Options.TLSOpts = append(server.Options.TLSOpts, certificate.serve)
-	server.Register(Path, &admission.Webhook{Handler: &certificateGate{reader: mgr.GetAPIReader(), next: newHandler(dryRun, services, pods)}})
+	handler := newHandler(dryRun, services, pods)
+	hooks, err := addHooks(mgr, server, handler)
+	if err != nil {
+		return err
+	}
+	server.Register(Path, &admission.Webhook{Handler: &certificateGate{reader: mgr.GetAPIReader(), next: handler}})
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
 	ledger := &quotaLedger{live: mgr.GetAPIReader(), writer: mgr.GetClient().Status(), clock: o.Clock}
 	server.Register(QuotaPath, &admission.Webhook{Handler: &quotaGate{reserve: ledger.reserve, ours: ourResources()}})
-	if err := addCertificateController(mgr, certificate, names, o.Clock); err != nil {
+	if err := addCertificateController(mgr, certificate, names, o.Clock, hooks); err != nil {
 		return err
 	}
-	return mgr.AddReadyzCheck("admission", func(*http.Request) error { return certificate.ready() })
+	return errors.Join(
+		mgr.AddReadyzCheck("admission", func(*http.Request) error { return certificate.ready() }),
+		mgr.AddReadyzCheck("admission-hooks", func(*http.Request) error { return hooks.Ready() }),
+	)
 }
 
 func (o Options) servicePolicy(mgr ctrl.Manager) (servicePolicy, error) {

@@ -22,3 +22,6 @@ package admission
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations;validatingwebhookconfigurations,resourceNames=keelson,verbs=get;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=resourcequotas,verbs=get;list;watch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=resourcequotas/status,verbs=update;patch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings;mutatingadmissionpolicies;mutatingadmissionpolicybindings,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create

@@ -11,7 +11,7 @@ import (
 // withoutDenial takes away how the API server begins the message of a refusal by one of
 // Keelson's own webhooks (config/webhook), whose words are upstream's already.
 func withoutDenial(text string) string {
-	for _, webhook := range []string{"admission", "quota", "certificates"} {
+	for _, webhook := range []string{"admission", "hooks", "system-hooks", "quota", "certificates"} {
 		text = strings.ReplaceAll(text, `admission webhook "`+webhook+`.keelson.dev" denied the request: `, "")
 	}
 	return text
