@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	upstreambatchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -123,19 +124,25 @@ func dropFinalizer(ctx context.Context, c client.Client, pod *keelsonv1.Pod) err
 	return nil
 }
 
-// release removes the tracking finalizer from this very pod, which is counted; one that
-// is gone is no error. Only this finalizer is touched, at the place where it is: others come
-// and go at the same time, the agent's above all.
+// release removes the tracking finalizer from this very pod, which is counted or will not
+// be; one that is gone is no error. Only this finalizer is touched, at the place where it is:
+// others come and go at the same time, the agent's above all.
+//
+// A Pod that still ran when it was seen and has ended since is errStale: its end counts.
 func (r *Reconciler) release(ctx context.Context, pod *keelsonv1.Pod) error {
 	if !jobs.IsTracked(pod) {
 		return nil
 	}
-	err := r.client.Patch(ctx, pod.DeepCopy(), finalizerPatch(pod))
+	err := r.releaseAsSeen(ctx, pod)
 	if apierrors.IsInvalid(err) {
-		// The list has changed since: once more, from what it is now.
+		// The list, or the phase, has changed since: once more, from what it is now.
 		fresh := &keelsonv1.Pod{}
 		err = r.live.Get(ctx, client.ObjectKeyFromObject(pod), fresh)
-		if err == nil && fresh.UID == pod.UID && jobs.IsTracked(fresh) {
+		switch {
+		case err != nil || fresh.UID != pod.UID || !jobs.IsTracked(fresh):
+		case hasEnded(fresh) && !hasEnded(pod):
+			err = errStale
+		default:
 			err = r.client.Patch(ctx, fresh, finalizerPatch(fresh))
 		}
 	}
@@ -145,11 +152,34 @@ func (r *Reconciler) release(ctx context.Context, pod *keelsonv1.Pod) error {
 	return nil
 }
 
-// finalizerPatch fails, as invalid, when the finalizer is not where pod has it or the
-// Pod is another one of that name.
+// releaseAsSeen patches pod. One without a phase is read again first: there may be no
+// status that the patch could test.
+func (r *Reconciler) releaseAsSeen(ctx context.Context, pod *keelsonv1.Pod) error {
+	if pod.Status.Phase == "" {
+		fresh := &keelsonv1.Pod{}
+		if err := r.live.Get(ctx, client.ObjectKeyFromObject(pod), fresh); err != nil {
+			return err
+		}
+		if fresh.UID == pod.UID && hasEnded(fresh) {
+			return errStale
+		}
+	}
+	return r.client.Patch(ctx, pod.DeepCopy(), finalizerPatch(pod))
+}
+
+func hasEnded(pod *keelsonv1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// finalizerPatch fails, as invalid, when the finalizer is not where pod has it, the Pod is
+// another one of that name, or one that ran is in another phase.
 func finalizerPatch(pod *keelsonv1.Pod) client.Patch {
 	at := "/metadata/finalizers/" + strconv.Itoa(slices.Index(pod.Finalizers, upstreambatchv1.JobTrackingFinalizer))
+	running := ""
+	if phase := pod.Status.Phase; phase != "" && !hasEnded(pod) {
+		running = fmt.Sprintf(`{"op":"test","path":"/status/phase","value":%q},`, phase)
+	}
 	return client.RawPatch(types.JSONPatchType, fmt.Appendf(nil,
-		`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"test","path":%q,"value":%q},{"op":"remove","path":%q}]`,
-		pod.UID, at, upstreambatchv1.JobTrackingFinalizer, at))
+		`[{"op":"test","path":"/metadata/uid","value":%q},%s{"op":"test","path":%q,"value":%q},{"op":"remove","path":%q}]`,
+		pod.UID, running, at, upstreambatchv1.JobTrackingFinalizer, at))
 }

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,7 +16,9 @@ import (
 // of that kind only, up to it.
 type staleClient struct {
 	client.Client
-	w    *world
+	w *world
+	// mu guards what several writes at once renew.
+	mu   sync.Mutex
 	job  *batchv1.Job
 	pods []*keelsonv1.Pod
 }
@@ -41,6 +44,8 @@ func (c *staleClient) wrote(obj client.Object, err error) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if _, isPod := obj.(*keelsonv1.Pod); isPod {
 		c.pods = c.w.pods()
 	} else {
