@@ -71,7 +71,45 @@ func (m *Machine) create(n Node) error {
 	if err := os.MkdirAll(m.dir(n.Name), 0o700); err != nil {
 		return err
 	}
-	thread, err := newThread(func() error { return m.enterNew(n) })
+	if err := m.createPinned(n); err != nil {
+		return err
+	}
+	return os.WriteFile(m.marker(n.Name), []byte(strconv.Itoa(n.Boot)+"\n"), 0o600)
+}
+
+// createPinned makes the namespaces on one processor after the other until they can be
+// pinned. The kernel refuses to pin a mount namespace in one that is younger, and since
+// Linux 6.18 tells that by numbers that each processor takes from a batch of its own, so
+// that it may be mistaken, unless both came from the same one.
+func (m *Machine) createPinned(n Node) error {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return fmt.Errorf("list processors: %w", err)
+	}
+	var err error
+	for cpu := range len(all) * strconv.IntSize {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if err = m.tryCreate(n, cpu); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		if err := m.unpin(n.Name); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (m *Machine) tryCreate(n Node, cpu int) error {
+	thread, err := newThread(func() error {
+		var one unix.CPUSet
+		one.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			return fmt.Errorf("move to a processor: %w", err)
+		}
+		return m.enterNew(n)
+	})
 	if err != nil {
 		return err
 	}
@@ -88,7 +126,18 @@ func (m *Machine) create(n Node) error {
 			return fmt.Errorf("pin namespace %s: %w", kind.name, err)
 		}
 	}
-	return os.WriteFile(m.marker(n.Name), []byte(strconv.Itoa(n.Boot)+"\n"), 0o600)
+	return nil
+}
+
+// unpin lets go of the node's namespaces.
+func (m *Machine) unpin(name string) error {
+	for _, kind := range kinds {
+		err := unix.Unmount(m.pin(name, kind.name), unix.MNT_DETACH)
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) { // EINVAL: no mount point
+			return fmt.Errorf("let go of namespace %s of node %s: %w", kind.name, name, err)
+		}
+	}
+	return nil
 }
 
 // preparePins mounts a file system of its own at the folder of pins: a mount namespace

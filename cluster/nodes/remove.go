@@ -48,11 +48,8 @@ func (m *Machine) remove(ctx context.Context, name string) error {
 	if err := m.removeWire(name); err != nil {
 		return err
 	}
-	for _, kind := range kinds {
-		err := unix.Unmount(m.pin(name, kind.name), unix.MNT_DETACH)
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) { // EINVAL: no mount point
-			return fmt.Errorf("let go of namespace %s of node %s: %w", kind.name, name, err)
-		}
+	if err := m.unpin(name); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(m.dir(name)); err != nil {
 		return fmt.Errorf("remove node %s: %w", name, err)
