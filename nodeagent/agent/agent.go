@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podcerts"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/preload"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/stats"
@@ -119,6 +120,8 @@ type agent struct {
 	disks     *stats.Disks
 	metrics   *nodeMetrics
 	collector *images.Collector
+	// preloaded are the images of a folder; nil without one.
+	preloaded *preload.Folder
 	eviction  *eviction.Manager
 }
 
@@ -137,6 +140,7 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 		RootDir: o.RootDir, Disks: a.disks, Clock: d.clock,
 		ImageFolder: func(ctx context.Context) (string, error) { return d.storage.ImageFolder(ctx) },
 	})
+	a.preloaded = a.newPreloaded()
 	a.collector = a.newCollector()
 	a.eviction = a.newEviction(s.thresholds)
 	return a
@@ -185,6 +189,9 @@ func (a *agent) work(ctx context.Context) error {
 
 	start(a.writer.Run)
 	start(a.probeRuntime)
+	if a.preloaded != nil {
+		start(a.preloaded.Run)
+	}
 	start(a.reporter.Run)
 	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
 	start(a.keepNetwork)
@@ -208,7 +215,7 @@ func (a *agent) work(ctx context.Context) error {
 
 func (a *agent) lifecycleOptions() lifecycle.Options {
 	return lifecycle.Options{
-		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: noticingImages{a.images, a.collector.Pulled}, Status: a.writer,
+		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: noticingImages{a.preloadedFirst(a.images), a.collector.Pulled}, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),

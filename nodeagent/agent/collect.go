@@ -45,9 +45,12 @@ func (a *agent) newCollector() *images.Collector {
 }
 
 // wantedImages are those that Pods of this node name: for containers that are about to
-// start, or to start again, and for volumes.
+// start, or to start again, and for volumes. Those of archives stay, too.
 func (a *agent) wantedImages() []string {
 	var names []string
+	if a.preloaded != nil {
+		names = a.preloaded.Names()
+	}
 	for _, pod := range a.admitted.list() {
 		for _, c := range pod.Spec.InitContainers {
 			names = append(names, c.Image)

@@ -30,6 +30,8 @@ type PullOptions struct {
 	// those of NeverVerifyAllowlistedImages.
 	ImagePullCredentialsVerificationPolicy string   `json:"imagePullCredentialsVerificationPolicy"`
 	PreloadedImagesVerificationAllowlist   []string `json:"preloadedImagesVerificationAllowlist,omitempty"`
+	// ImageDir is a folder whose archives of images are imported; empty: none is.
+	ImageDir string `json:"imageDir,omitempty"`
 }
 
 func newPullOptions() PullOptions {
@@ -45,6 +47,8 @@ func (o *PullOptions) addPullFlags(fs *pflag.FlagSet) {
 		"For which images that are on this machine a Pod must show the registry that it may use them: NeverVerify, NeverVerifyPreloadedImages (those that this node has pulled), NeverVerifyAllowlistedImages (all but --preloaded-images-verification-allowlist) or AlwaysVerify.")
 	fs.StringSliceVar(&o.PreloadedImagesVerificationAllowlist, "preloaded-images-verification-allowlist", o.PreloadedImagesVerificationAllowlist,
 		"Repositories whose images every Pod may use, with NeverVerifyAllowlistedImages; a /* at the end stands for any rest.")
+	fs.StringVar(&o.ImageDir, "image-dir", o.ImageDir,
+		"Folder of archives of images (.tar, .tar.gz, .tgz, .tar.zst, as docker save and ctr image export write them), imported at the start and when they change. Empty: none.")
 }
 
 func (o *PullOptions) validatePulls() []error {
@@ -60,6 +64,9 @@ func (o *PullOptions) validatePulls() []error {
 	}
 	if o.RegistryQPS > 0 && o.RegistryBurst < 1 {
 		problems = append(problems, fmt.Errorf("--registry-burst: %d: must be at least 1", o.RegistryBurst))
+	}
+	if o.ImageDir != "" && !filepath.IsAbs(o.ImageDir) {
+		problems = append(problems, fmt.Errorf("--image-dir: %q is not an absolute path", o.ImageDir))
 	}
 	if err := images.Verification(o.ImagePullCredentialsVerificationPolicy).Validate(o.PreloadedImagesVerificationAllowlist); err != nil {
 		problems = append(problems, fmt.Errorf("--image-pull-credentials-verification-policy: %w", err))

@@ -1,0 +1,246 @@
+// Package preload gives the runtime the images that lie as archives in a folder, so that
+// a machine needs no registry for them.
+//
+// It never writes to the folder and never removes an image: one whose archive is gone
+// becomes an image like any other. It keeps nothing on disk; after a crash every archive
+// is read again, of which the runtime writes only what it lacks.
+package preload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// settleDelay lets an archive be written to its end before it is read.
+	settleDelay = 200 * time.Millisecond
+	// lookInterval is how often the folder is compared with what is here although nothing
+	// was announced.
+	lookInterval = 5 * time.Minute
+)
+
+// Importer is the runtime.
+type Importer interface {
+	// ImportImages reads an archive, and returns the names of its images once containers
+	// can use them.
+	ImportImages(ctx context.Context, archive io.Reader) ([]string, error)
+}
+
+// Options are what a Folder works with.
+type Options struct {
+	// Path is the folder; one that does not exist holds nothing.
+	Path     string
+	Importer Importer
+	// Here says whether an image still is on this machine.
+	Here  func(ctx context.Context, name string) (bool, error)
+	Clock clock.WithTicker
+	// Problem is told what is wrong with an archive, once for each change of that.
+	Problem func(archive string, err error)
+	// Imported is called after images have come.
+	Imported func()
+}
+
+// Folder imports archives. Names and Ready may be called from many goroutines.
+type Folder struct {
+	Options
+	first chan struct{}
+
+	mu    sync.Mutex
+	known map[string]archive
+}
+
+// archive is a file as it was when it was read.
+type archive struct {
+	size    int64
+	changed time.Time
+	names   []string
+	problem string
+}
+
+func (a archive) sameFile(o archive) bool { return a.size == o.size && a.changed.Equal(o.changed) }
+
+// NewFolder returns a Folder; Run makes it work.
+func NewFolder(o Options) *Folder {
+	return &Folder{Options: o, first: make(chan struct{}), known: map[string]archive{}}
+}
+
+// Ready returns when every archive has been read once, so that nobody asks a registry
+// for an image that is about to be here.
+func (f *Folder) Ready(ctx context.Context) error {
+	select {
+	case <-f.first:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Names returns the images of all archives: they must stay.
+func (f *Folder) Names() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for _, a := range f.known {
+		names = append(names, a.names...)
+	}
+	return names
+}
+
+// Run imports what is there, and then what comes or changes, until ctx ends. A kernel
+// that cannot announce changes leaves the interval.
+func (f *Folder) Run(ctx context.Context) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot watch the folder of images, will look in intervals", "path", f.Path, "interval", lookInterval)
+		watcher = &fsnotify.Watcher{}
+	} else {
+		defer func() { _ = watcher.Close() }() // nothing follows that could fail by it
+	}
+	ticker := f.Clock.NewTicker(lookInterval)
+	defer ticker.Stop()
+	settle := f.Clock.NewTimer(settleDelay)
+	defer settle.Stop()
+	for first := true; ; first = false {
+		if err == nil {
+			if err := watcher.Add(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				klog.FromContext(ctx).Error(err, "Cannot watch the folder of images, will look in intervals", "path", f.Path)
+			}
+		}
+		f.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if first {
+			close(f.first)
+		}
+		for again := false; !again; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C():
+				again = true
+			case <-settle.C():
+				again = true
+			case e := <-watcher.Events:
+				if isArchive(filepath.Base(e.Name)) {
+					settle.Reset(settleDelay)
+				}
+			case err := <-watcher.Errors:
+				klog.FromContext(ctx).Error(err, "Watching the folder of images failed, will look in a while", "path", f.Path)
+			}
+		}
+	}
+}
+
+// isArchive leaves out what is being written under another name, and what people keep
+// beside.
+func isArchive(name string) bool {
+	if strings.HasPrefix(name, ".") {
+		return false
+	}
+	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
+}
+
+// look brings what is known in line with the folder.
+func (f *Folder) look(ctx context.Context) {
+	entries, err := os.ReadDir(f.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.FromContext(ctx).Error(err, "Cannot read the folder of images, will look again", "path", f.Path)
+		return
+	}
+	present, imported := map[string]bool{}, false
+	for _, entry := range entries {
+		if !isArchive(entry.Name()) {
+			continue
+		}
+		present[entry.Name()] = true
+		imported = f.lookAt(ctx, entry.Name()) || imported
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	f.mu.Lock()
+	for name := range f.known {
+		if !present[name] {
+			delete(f.known, name)
+		}
+	}
+	f.mu.Unlock()
+	if imported {
+		f.Imported()
+	}
+}
+
+// lookAt imports an archive that has changed, or whose images are gone, and says whether
+// it did.
+func (f *Folder) lookAt(ctx context.Context, name string) bool {
+	path := filepath.Join(f.Path, name)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false // removed since
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", path)
+	}
+	now := archive{}
+	if err == nil {
+		now = archive{size: info.Size(), changed: info.ModTime()}
+	}
+	f.mu.Lock()
+	before, seen := f.known[name]
+	f.mu.Unlock()
+	if err == nil && seen && before.sameFile(now) && before.problem == "" && f.allHere(ctx, before.names) {
+		return false
+	}
+	if err == nil {
+		now.names, err = f.importFile(ctx, path)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		now.problem, now.names = err.Error(), before.names // what it held before stays wanted
+	}
+	f.mu.Lock()
+	f.known[name] = now
+	f.mu.Unlock()
+	if now.problem != "" {
+		if now.problem != before.problem {
+			f.Problem(path, err)
+		}
+		return false
+	}
+	klog.FromContext(ctx).Info("Imported images", "archive", path, "images", now.names)
+	return true
+}
+
+func (f *Folder) allHere(ctx context.Context, names []string) bool {
+	for _, name := range names {
+		if here, err := f.Here(ctx, name); err == nil && !here {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *Folder) importFile(ctx context.Context, path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return f.Importer.ImportImages(ctx, file)
+}
