@@ -2,7 +2,7 @@
 #   docker build --target manager -t keelson-manager .
 #   docker build --target node -t keelson-node .
 #   docker build --target gateway -t keelson-gateway .
-# keelson-dns has no image before it exists.
+#   docker build --target dns -t keelson-dns .
 
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
@@ -16,6 +16,7 @@ RUN LDFLAGS="-s -w -X github.com/keelson-dev/keelson/version.gitVersion=${VERSIO
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-manager ./cmd/manager \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-node ./cmd/nodeagent \
  && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-gateway ./cmd/gateway \
+ && go build -trimpath -ldflags "${LDFLAGS}" -o /out/keelson-dns ./cmd/dns \
  && make -C build/pause OUT=/out/pause \
  && make -C build/logger OUT=/out/keelson-logger
 
@@ -28,6 +29,11 @@ ENTRYPOINT ["/keelson-manager"]
 FROM gcr.io/distroless/static-debian12:nonroot AS gateway
 COPY --from=build /out/keelson-gateway /keelson-gateway
 ENTRYPOINT ["/keelson-gateway"]
+
+# And the cluster's DNS, which config/dns runs.
+FROM gcr.io/distroless/static-debian12:nonroot AS dns
+COPY --from=build /out/keelson-dns /keelson-dns
+ENTRYPOINT ["/keelson-dns"]
 
 # The node agent calls iptables and needs the machine: run it with
 # --privileged --network=host --pid=host, with containerd's socket and the folders

@@ -53,12 +53,13 @@ demo: deps up ## Install what is missing, start the cluster, run the Guestbook o
 .PHONY: build
 build: bin/pause bin/keelson-logger ## Build our programs into bin/.
 	@mkdir -p bin
-	@echo "Building keelson, keelson-manager, keelson-node and keelson-gateway $(VERSION) into bin/"
+	@echo "Building keelson, keelson-manager, keelson-node, keelson-gateway and keelson-dns $(VERSION) into bin/"
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
 	@ln -sf keelson bin/kubectl-keelson
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-manager ./cmd/manager
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-node ./cmd/nodeagent
 	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-gateway ./cmd/gateway
+	@go build -ldflags '$(LDFLAGS)' -o bin/keelson-dns ./cmd/dns
 
 bin/pause: build/pause/pause.c build/pause/Makefile
 	@$(MAKE) --no-print-directory -C build/pause OUT=$(CURDIR)/bin/pause
@@ -83,6 +84,7 @@ images: ## Build the container images of the server programs (needs docker).
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target manager -t keelson-manager:$(VERSION) .
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target node -t keelson-node:$(VERSION) .
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target gateway -t keelson-gateway:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target dns -t keelson-dns:$(VERSION) .
 
 .PHONY: deps
 deps: ## Install the Debian packages that are missing (as root); does nothing when none is.

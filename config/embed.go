@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-//go:embed crd/bases/*.yaml namespaces/*.yaml rbac/*/*.yaml policy/*.yaml
+//go:embed crd/bases/*.yaml namespaces/*.yaml rbac/*/*.yaml policy/*.yaml dns/rbac.yaml dns/corefile.yaml dns/deployment.yaml
 var manifests embed.FS
 
 // Set names one group of manifests: a file, or a folder of files, below config/.
@@ -44,6 +44,9 @@ const (
 	GatewayRBAC Set = "rbac/gateway"
 	// Policy confines each node agent to its own objects.
 	Policy Set = "policy"
+	// DNS is the cluster's DNS, which needs admission: it can be applied when the manager
+	// runs, and its image and address are the installer's to fill in.
+	DNS Set = "dns"
 )
 
 // Standalone returns the sets of a cluster without a controller manager, in the

@@ -18,10 +18,11 @@ const (
 	nameGateway    = "keelson-gateway"
 	nameAdmission  = "admission"
 	nameNode       = "keelson-node"
+	nameDNS        = "keelson-dns"
 )
 
 // startOrder lists them in the order in which they start.
-var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameGateway, nameAdmission, nameNode}
+var startOrder = []string{nameContainerd, nameEtcd, nameAPIServer, nameManifests, nameManager, nameGateway, nameAdmission, nameDNS, nameNode}
 
 // plan is what the command lines of a cluster follow from.
 type plan struct {
@@ -33,6 +34,8 @@ type plan struct {
 	memory uint64
 	// machine is that of a cluster of several nodes, else nil.
 	machine *machine
+	// dnsImage is the name of the DNS server's image.
+	dnsImage string
 }
 
 // commands renders the command line of every program that is supervised.
@@ -162,6 +165,7 @@ func (p plan) nodeArgs(at site) []string {
 		"--pause-binary=" + p.programs.Pause,
 		"--logger-binary=" + p.programs.Logger,
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
+		"--image-dir=" + p.layout.imagesDir(),
 	}
 	if at.cgroupRoot != "" {
 		args = append(args, "--cgroup-root="+at.cgroupRoot)
@@ -169,7 +173,10 @@ func (p plan) nodeArgs(at site) []string {
 	if p.settings.RegistryConfigDir != "" {
 		args = append(args, "--registry-config-dir="+p.settings.RegistryConfigDir)
 	}
-	return args
+	if p.settings.NoDNS {
+		return args
+	}
+	return append(args, "--cluster-dns="+p.settings.dnsAddress().String())
 }
 
 // nodeServerArgs let the agent serve the node's API on the node's address, as a kubelet
@@ -234,6 +241,7 @@ func (p plan) components(probes *probes) []supervisor.Component {
 			Name: nameAdmission, Ready: probes.admission, DependsOn: []string{nameManager},
 		},
 	)
+	list = append(list, p.dns(probes))
 	if p.settings.several() {
 		return append(list, p.severalComponents(probes)...)
 	}

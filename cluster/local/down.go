@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keelson-dev/keelson/cluster/internal/imagearchive"
 	"github.com/keelson-dev/keelson/cluster/internal/process"
 	"github.com/keelson-dev/keelson/cluster/supervisor"
 )
@@ -288,7 +289,10 @@ func (d *downer) removeFiles() error {
 			return err
 		}
 	}
-	if err := removeIfEmpty(d.layout.staticPodsDir()); err != nil {
+	if err := imagearchive.Remove(d.layout.imagesDir(), d.programs.DNS); err != nil {
+		return err
+	}
+	if err := errors.Join(removeIfEmpty(d.layout.staticPodsDir()), removeIfEmpty(d.layout.imagesDir())); err != nil {
 		return err
 	}
 	return removeIfEmpty(d.layout.Data)

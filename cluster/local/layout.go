@@ -55,8 +55,12 @@ func (l Layout) nodeConfigFile() string { return filepath.Join(l.Data, "node.yam
 
 // staticPodsDir is for manifests of the cluster's owner; down leaves them there.
 func (l Layout) staticPodsDir() string { return filepath.Join(l.Data, "static-pods") }
-func (l Layout) configDir() string     { return filepath.Join(l.Data, "config") }
-func (l Layout) webhookDir() string    { return filepath.Join(l.Data, "webhook") }
+
+// imagesDir is for archives of images, which nodes import: ours, and the owner's, which
+// down leaves there.
+func (l Layout) imagesDir() string  { return filepath.Join(l.Data, "images") }
+func (l Layout) configDir() string  { return filepath.Join(l.Data, "config") }
+func (l Layout) webhookDir() string { return filepath.Join(l.Data, "webhook") }
 
 // nodesDir holds what several nodes keep, each in a folder of its name.
 func (l Layout) nodesDir() string            { return filepath.Join(l.Data, "nodes") }
@@ -189,6 +193,7 @@ func (l Layout) ownedRun() []string {
 type Programs struct {
 	Etcd, APIServer, Kubectl string
 	Manager, Node, Gateway   string
+	DNS                      string
 	Pause, Logger            string
 	Keelson, Containerd      string
 }
@@ -208,6 +213,7 @@ func findPrograms(self string, getenv func(string) string) Programs {
 		Manager:    filepath.Join(bin, "keelson-manager"),
 		Node:       filepath.Join(bin, "keelson-node"),
 		Gateway:    filepath.Join(bin, "keelson-gateway"),
+		DNS:        filepath.Join(bin, "keelson-dns"),
 		Pause:      filepath.Join(bin, "pause"),
 		Logger:     filepath.Join(bin, "keelson-logger"),
 		Keelson:    self,

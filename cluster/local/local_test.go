@@ -266,7 +266,15 @@ func TestCommandLines(t *testing.T) {
 				"--node-name=host-1", "--node-ip=198.18.0.2", "--containerd-address=/run/keelson/containerd/containerd.sock",
 				"--server-address=198.18.0.2", "--server-port=10250", "--tls-cert-file=/data/pki/node-server.pem", "--client-ca-file=/data/pki/cluster-ca.crt",
 				"--root-dir=/data/node", "--pause-binary=/opt/bin/pause", "--logger-binary=/opt/bin/keelson-logger", "--config=/data/node.yaml",
+				"--image-dir=/data/images", "--cluster-dns=10.254.0.10",
 			},
+		},
+		"without DNS in the cluster Pods keep the machine's": {
+			program: nameNode, wantPath: "/opt/bin/keelson-node", change: func(s *Settings) { s.NoDNS = true }, hasNot: []string{"--cluster-dns"},
+		},
+		"the address of DNS is in the primary range of Services": {
+			program: nameNode, wantPath: "/opt/bin/keelson-node", change: func(s *Settings) { s.ServiceCIDR = "fd00:10:96::/112,10.96.0.0/16" },
+			has: []string{"--cluster-dns=fd00:10:96::a"},
 		},
 	}
 	for name, tt := range tests {

@@ -64,7 +64,8 @@ func TestFlagsThatARunningClusterCannotTake(t *testing.T) {
 		want    []string
 	}{
 		"none":          {},
-		"the same":      {options: Options{NodeIP: s.NodeIP.String()}},
+		"the same":      {options: Options{NodeIP: s.NodeIP.String(), DNS: new(true)}},
+		"no DNS":        {options: Options{DNS: new(false)}, want: []string{"--dns: the cluster runs with true", "--keep-data"}},
 		"all different": {options: Options{NodeIP: "10.0.0.9", NoFsync: true}, want: []string{"--node-ip", "--unsafe-no-fsync", "--keep-data"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -38,6 +39,8 @@ type Options struct {
 	// KubernetesService says what the Service kubernetes leads to, "gateway" or
 	// "apiserver"; empty leaves it as it was, and is the gateway at first.
 	KubernetesService string
+	// DNS runs a DNS server in the cluster; nil leaves it as it was, and is true at first.
+	DNS *bool
 	// KeepData makes Down leave the data directory.
 	KeepData bool
 }
@@ -66,6 +69,14 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
 	fs.StringVar(&o.KubernetesService, "kubernetes-service", o.KubernetesService, "What Pods find behind the Service kubernetes: 'gateway' (the plain Kubernetes API) or 'apiserver' (where Pods, Services and so on are custom resources). Default: what the cluster had before, at first the gateway.")
+	fs.BoolFunc("dns", "Run a DNS server for the names of Services, and let Pods use it; without it they use the machine's. Default: what the cluster had before, at first true.", func(text string) error {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		o.DNS = &on
+		return nil
+	})
 	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the cluster is ready.")
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
 }

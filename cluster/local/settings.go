@@ -44,6 +44,8 @@ type Settings struct {
 	NodeNetwork netip.Prefix   `json:"nodeNetwork,omitzero"`
 	// Generation counts the changes of Nodes.
 	Generation int `json:"generation,omitempty"`
+	// NoDNS says that the cluster runs no DNS server.
+	NoDNS bool `json:"noDNS,omitempty"`
 }
 
 // Values of Settings.KubernetesService and --kubernetes-service.
@@ -129,6 +131,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 		s.RegistryConfigDir = o.RegistryConfigDir
 	}
 	s.RunDir, s.NoFsync = l.Run, o.NoFsync
+	if o.DNS != nil {
+		s.NoDNS = !*o.DNS
+	}
 	if o.KubernetesService != "" {
 		s.KubernetesService = o.KubernetesService
 	}
@@ -194,6 +199,9 @@ func sameWhileRunning(s Settings, o Options) error {
 	}
 	if o.NoFsync && !s.NoFsync {
 		errs = append(errs, fmt.Errorf("--unsafe-no-fsync: the cluster runs without: %s", how))
+	}
+	if o.DNS != nil && *o.DNS == s.NoDNS {
+		errs = append(errs, fmt.Errorf("--dns: the cluster runs with %t: %s", !s.NoDNS, how))
 	}
 	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))

@@ -49,6 +49,9 @@ func Supervise(ctx context.Context, o Options) error {
 	if s.several() {
 		p.machine = newMachine(l, s)
 	}
+	if p.dnsImage, err = p.writeDNSImage(); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	probes := newProbes(store, s)
@@ -69,7 +72,7 @@ func Supervise(ctx context.Context, o Options) error {
 }
 
 func prepareFolders(l Layout, s Settings) error {
-	for _, dir := range []string{l.configDir(), l.webhookDir(), l.etcdDir(), l.staticPodsDir()} {
+	for _, dir := range []string{l.configDir(), l.webhookDir(), l.etcdDir(), l.staticPodsDir(), l.imagesDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("prepare the data directory: %w", err)
 		}

@@ -63,6 +63,7 @@ func examine(ctx context.Context, p Programs, out io.Writer) error {
 		{Path: p.Manager, Make: "build"},
 		{Path: p.Node, Make: "build"},
 		{Path: p.Gateway, Make: "build"},
+		{Path: p.DNS, Make: "build"},
 		{Path: p.Pause, Make: "build"},
 		{Path: p.Logger, Make: "build"},
 	})

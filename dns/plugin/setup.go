@@ -269,4 +269,3 @@ func listenAddresses(hosts []string) []netip.Addr {
 	}
 	return found
 }
-

@@ -1,0 +1,212 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson-dev/keelson/cluster/internal/imagearchive"
+	"github.com/keelson-dev/keelson/cluster/supervisor"
+	"github.com/keelson-dev/keelson/config"
+	"github.com/keelson-dev/keelson/internal/ranges"
+)
+
+const (
+	dnsRepository = "keelson.dev/keelson-dns"
+	dnsUser       = "65532:65532"
+	// dnsOffset is the place of the DNS server's address in the range of Services; the
+	// manager gives it to nobody else.
+	dnsOffset = 10
+	// dnsWait bounds one attempt to see the DNS server become ready.
+	dnsWait   = time.Minute
+	dnsPeriod = 50 * time.Millisecond
+)
+
+// dnsAddress is where Pods ask for names: the tenth address of the first range of
+// Services. The range was checked when the cluster was made.
+func (s Settings) dnsAddress() netip.Addr {
+	services, err := ranges.ParseList(s.ServiceCIDR)
+	if err != nil || len(services) == 0 {
+		return netip.Addr{}
+	}
+	address := services[0].Addr()
+	for range dnsOffset {
+		address = address.Next()
+	}
+	return address
+}
+
+// dnsReplicas are two, so that one may end, where there are nodes to spread them over.
+func (s Settings) dnsReplicas() int64 { return int64(min(2, max(1, len(s.Nodes)))) }
+
+// dns is the component that brings the cluster's DNS up, or takes it away where it is
+// not wanted any more.
+func (p plan) dns(probes *probes) supervisor.Component {
+	c := supervisor.Component{Name: nameDNS, DependsOn: []string{nameAdmission}}
+	if p.settings.NoDNS {
+		c.Task = probes.removeDNS
+		return c
+	}
+	c.Task = func(ctx context.Context) error {
+		return probes.installDNS(ctx, dnsInstall{image: p.dnsImage, address: p.settings.dnsAddress(), replicas: p.settings.dnsReplicas()})
+	}
+	return c
+}
+
+// writeDNSImage puts the DNS server's image where nodes look for it, before they start.
+func (p plan) writeDNSImage() (string, error) {
+	if p.settings.NoDNS {
+		return "", imagearchive.Remove(p.layout.imagesDir(), p.programs.DNS)
+	}
+	return imagearchive.Write(p.layout.imagesDir(), imagearchive.Spec{Repository: dnsRepository, Program: p.programs.DNS, User: dnsUser})
+}
+
+// dnsInstall is what the manifests of the DNS server lack.
+type dnsInstall struct {
+	image    string
+	address  netip.Addr
+	replicas int64
+}
+
+// installDNS applies the DNS server and waits until it answers. The Corefile is the
+// owner's once it is there.
+func (p *probes) installDNS(ctx context.Context, in dnsInstall) error {
+	c, err := p.apiClient()
+	if err != nil {
+		return err
+	}
+	objects, err := config.Objects(config.DNS)
+	if err != nil {
+		return fmt.Errorf("read manifests %s: %w", config.DNS, err)
+	}
+	var deployment *unstructured.Unstructured
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "ConfigMap":
+			err := c.Create(ctx, object)
+			if err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("create ConfigMap %s: %w", object.GetName(), err)
+			}
+			continue
+		case "Deployment":
+			deployment = object
+			if in.replicas, err = atLeastAsMany(ctx, c, object, in.replicas); err != nil {
+				return err
+			}
+		}
+		if err := in.complete(object); err != nil {
+			return err
+		}
+		if err := apply(ctx, c, object); err != nil {
+			return err
+		}
+	}
+	return waitAvailable(ctx, c, deployment)
+}
+
+// atLeastAsMany keeps the replicas that somebody asked for since.
+func atLeastAsMany(ctx context.Context, c client.Client, deployment *unstructured.Unstructured, replicas int64) (int64, error) {
+	have := &unstructured.Unstructured{}
+	have.SetGroupVersionKind(deployment.GroupVersionKind())
+	if err := c.Get(ctx, client.ObjectKeyFromObject(deployment), have); err != nil {
+		if apierrors.IsNotFound(err) {
+			return replicas, nil
+		}
+		return 0, fmt.Errorf("get Deployment %s: %w", deployment.GetName(), err)
+	}
+	now, _, err := unstructured.NestedInt64(have.Object, "spec", "replicas")
+	if err != nil {
+		return 0, fmt.Errorf("read Deployment %s: %w", deployment.GetName(), err)
+	}
+	return max(replicas, now), nil
+}
+
+// complete fills in what only the installer knows.
+func (in dnsInstall) complete(object *unstructured.Unstructured) error {
+	switch object.GetKind() {
+	case "Service":
+		return unstructured.SetNestedField(object.Object, in.address.String(), "spec", "clusterIP")
+	case "Deployment":
+		containers, _, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
+		if err != nil || len(containers) != 1 {
+			return fmt.Errorf("manifest of the DNS server has %d containers, not 1: %w", len(containers), err)
+		}
+		container, ok := containers[0].(map[string]any)
+		if !ok {
+			return errors.New("manifest of the DNS server has a container that is no object")
+		}
+		container["image"] = in.image
+		return errors.Join(
+			unstructured.SetNestedSlice(object.Object, containers, "spec", "template", "spec", "containers"),
+			unstructured.SetNestedField(object.Object, in.replicas, "spec", "replicas"))
+	}
+	return nil
+}
+
+// waitAvailable waits until the Deployment has rolled out what was applied.
+func waitAvailable(ctx context.Context, c client.Client, deployment *unstructured.Unstructured) error {
+	problem := ""
+	err := wait.PollUntilContextTimeout(ctx, dnsPeriod, dnsWait, true, func(ctx context.Context) (bool, error) {
+		now := &unstructured.Unstructured{}
+		now.SetGroupVersionKind(deployment.GroupVersionKind())
+		if err := c.Get(ctx, client.ObjectKeyFromObject(deployment), now); err != nil {
+			return false, err
+		}
+		problem = notAvailableBecause(now)
+		return problem == "", nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until Deployment %s/%s is available (%s): %w", deployment.GetNamespace(), deployment.GetName(), problem, err)
+	}
+	return nil
+}
+
+// notAvailableBecause is empty when the newest replicas are all available.
+func notAvailableBecause(deployment *unstructured.Unstructured) string {
+	number := func(path ...string) int64 {
+		n, _, err := unstructured.NestedInt64(deployment.Object, path...)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	wanted := number("spec", "replicas")
+	switch {
+	case number("status", "observedGeneration") < deployment.GetGeneration():
+		return "the controller has not seen it yet"
+	case number("status", "updatedReplicas") < wanted:
+		return fmt.Sprintf("%d of %d replicas are new", number("status", "updatedReplicas"), wanted)
+	case number("status", "availableReplicas") < wanted:
+		return fmt.Sprintf("%d of %d replicas are available", number("status", "availableReplicas"), wanted)
+	}
+	return ""
+}
+
+// removeDNS takes away what an earlier start with --dns has installed.
+func (p *probes) removeDNS(ctx context.Context) error {
+	c, err := p.apiClient()
+	if err != nil {
+		return err
+	}
+	objects, err := config.Objects(config.DNS)
+	if err != nil {
+		return fmt.Errorf("read manifests %s: %w", config.DNS, err)
+	}
+	for _, object := range objects {
+		if object.GroupVersionKind() == corev1.SchemeGroupVersion.WithKind("ConfigMap") {
+			continue // the owner's
+		}
+		if err := c.Delete(ctx, object, client.PropagationPolicy("Background")); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return nil
+}

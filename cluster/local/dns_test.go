@@ -1,0 +1,73 @@
+package local
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/keelson-dev/keelson/config"
+)
+
+func TestTheInstallerCompletesTheManifestsOfDNS(t *testing.T) {
+	objects, err := config.Objects(config.DNS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := dnsInstall{image: "keelson.dev/keelson-dns:1", address: netip.MustParseAddr("10.96.0.10"), replicas: 2}
+	found := map[string]any{}
+	for _, object := range objects {
+		if err := in.complete(object); err != nil {
+			t.Fatal(err)
+		}
+		switch object.GetKind() {
+		case "Service":
+			found["clusterIP"], _, _ = unstructured.NestedString(object.Object, "spec", "clusterIP")
+		case "Deployment":
+			containers, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
+			found["image"] = containers[0].(map[string]any)["image"]
+			found["replicas"], _, _ = unstructured.NestedInt64(object.Object, "spec", "replicas")
+		}
+	}
+	want := map[string]any{"clusterIP": "10.96.0.10", "image": "keelson.dev/keelson-dns:1", "replicas": int64(2)}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Errorf("filled in (-want +got):\n%s", diff)
+	}
+}
+
+func TestReplicasOfDNSFollowTheNodes(t *testing.T) {
+	for nodes, want := range map[int]int64{0: 1, 1: 1, 2: 2, 3: 2} {
+		if got := (Settings{Nodes: make([]NodeSettings, nodes)}).dnsReplicas(); got != want {
+			t.Errorf("%d nodes have %d replicas, want %d", nodes, got, want)
+		}
+	}
+}
+
+func TestADeploymentIsAvailableWhenItsNewestReplicasAre(t *testing.T) {
+	status := func(observed, updated, available int64) map[string]any {
+		return map[string]any{"observedGeneration": observed, "updatedReplicas": updated, "availableReplicas": available}
+	}
+	for name, tt := range map[string]struct {
+		status map[string]any
+		want   string
+	}{
+		"nobody has looked at it":       {nil, "the controller has not seen it yet"},
+		"it was changed since":          {status(1, 2, 2), "the controller has not seen it yet"},
+		"old replicas do not count":     {status(2, 1, 2), "1 of 2 replicas are new"},
+		"new ones that are not ready":   {status(2, 2, 1), "1 of 2 replicas are available"},
+		"all are new and all are ready": {status(2, 2, 2), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &unstructured.Unstructured{Object: map[string]any{
+				"metadata": map[string]any{"generation": int64(2)}, "spec": map[string]any{"replicas": int64(2)},
+			}}
+			if tt.status != nil {
+				d.Object["status"] = tt.status
+			}
+			if got := notAvailableBecause(d); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
