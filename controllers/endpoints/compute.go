@@ -10,13 +10,14 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
 	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
+	"github.com/keelson-dev/keelson/controllers/internal/subsets"
 )
 
 // computeSubsets returns the canonical subsets of a Service for these Pods, those
 // that its selector does not match left out.
 func computeSubsets(service *keelsonv1.Service, pods []*keelsonv1.Pod) []corev1.EndpointSubset {
 	selector := labels.SelectorFromSet(service.Spec.Selector)
-	var found []contribution
+	var found []subsets.Contribution
 	for _, pod := range pods {
 		if !selector.Matches(labels.Set(pod.Labels)) || !belongs(pod, service.Spec.PublishNotReadyAddresses) {
 			continue
@@ -27,10 +28,10 @@ func computeSubsets(service *keelsonv1.Service, pods []*keelsonv1.Pod) []corev1.
 		}
 		ready := service.Spec.PublishNotReadyAddresses || podstatus.IsReady(pod)
 		for _, port := range portsOf(service, pod) {
-			found = append(found, contribution{address: address, ready: ready, port: port})
+			found = append(found, subsets.Contribution{Address: address, Ready: ready, Port: port})
 		}
 	}
-	return repack(found)
+	return subsets.Repack(found)
 }
 
 // belongs says whether pod can be an endpoint at all. Finished Pods are out, and so

@@ -15,6 +15,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/disruption"
 	"github.com/keelson-dev/keelson/controllers/endpoints"
 	"github.com/keelson-dev/keelson/controllers/endpointslice"
+	"github.com/keelson-dev/keelson/controllers/endpointslicemirroring"
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 	"github.com/keelson-dev/keelson/controllers/job"
@@ -88,6 +89,7 @@ func ownControllers() []controller {
 		{name: "endpointslice", add: func(mgr ctrl.Manager, _ Options) error {
 			return endpointslice.Add(mgr, endpointslice.Options{Pods: servicePods})
 		}},
+		{name: "endpointslicemirroring", add: plain(endpointslicemirroring.Add)},
 		{name: "service", add: func(mgr ctrl.Manager, o Options) error {
 			return service.Add(mgr, service.Options{
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,

@@ -1,4 +1,7 @@
-package endpoints
+// Package subsets brings the subsets of Endpoints into their canonical form, for the
+// controllers that write Endpoints and that read those of others. Every function is pure;
+// there is nothing to recover after a crash.
+package subsets
 
 import (
 	"cmp"
@@ -11,11 +14,32 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// contribution is one address that serves one port.
-type contribution struct {
-	address corev1.EndpointAddress
-	ready   bool
-	port    corev1.EndpointPort
+// Contribution is one address that serves one port. The zero port stands for none, as a
+// headless Service may have it.
+type Contribution struct {
+	Address corev1.EndpointAddress
+	Ready   bool
+	Port    corev1.EndpointPort
+}
+
+// Contributions takes subsets apart.
+func Contributions(subsets []corev1.EndpointSubset) []Contribution {
+	var found []Contribution
+	for i := range subsets {
+		ports := subsets[i].Ports
+		if len(ports) == 0 {
+			ports = []corev1.EndpointPort{{}}
+		}
+		for _, port := range ports {
+			for _, address := range subsets[i].Addresses {
+				found = append(found, Contribution{Address: address, Ready: true, Port: port})
+			}
+			for _, address := range subsets[i].NotReadyAddresses {
+				found = append(found, Contribution{Address: address, Port: port})
+			}
+		}
+	}
+	return found
 }
 
 // addressKey tells addresses apart: Pods on the host network share an IP.
@@ -33,23 +57,23 @@ type portKey struct {
 	hasApp      bool
 }
 
-// repack brings contributions into the canonical form: ports that are served by the
+// Repack brings contributions into the canonical form: ports that are served by the
 // same addresses in the same state share one subset, and everything is sorted. Two
 // sets of contributions that mean the same give equal results.
-func repack(found []contribution) []corev1.EndpointSubset {
+func Repack(found []Contribution) []corev1.EndpointSubset {
 	addresses := map[addressKey]corev1.EndpointAddress{}
 	states := map[portKey]map[addressKey]bool{}
 	for _, c := range found {
-		address, port := addressKeyOf(&c.address), portKeyOf(&c.port)
+		address, port := addressKeyOf(&c.Address), portKeyOf(&c.Port)
 		if _, seen := addresses[address]; !seen {
-			addresses[address] = c.address
+			addresses[address] = c.Address
 		}
 		if states[port] == nil {
 			states[port] = map[addressKey]bool{}
 		}
 		// Not ready wins where one address is said to be both.
 		ready, seen := states[port][address]
-		states[port][address] = c.ready && (ready || !seen)
+		states[port][address] = c.Ready && (ready || !seen)
 	}
 
 	portsOfGroup := map[string][]portKey{}
