@@ -59,6 +59,10 @@ func (r *Reconciler) readScale(ctx context.Context, namespace string, ref upstre
 			continue
 		}
 		scale, err := r.getScale(ctx, object)
+		if apierrors.IsNotFound(err) {
+			// By the group that the autoscaler's author knows.
+			err = apierrors.NewNotFound(schema.GroupResource{Group: version.Group, Resource: mapping.Resource.Resource}, ref.Name)
+		}
 		if err != nil {
 			if first == nil {
 				first = err
