@@ -77,8 +77,13 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 		o.DNS = &on
 		return nil
 	})
-	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the cluster is ready.")
+	o.AddTimeoutFlag(fs)
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
+}
+
+// AddTimeoutFlag binds the flag of commands that wait.
+func (o *Options) AddTimeoutFlag(fs *pflag.FlagSet) {
+	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until all is ready.")
 }
 
 // AddDownFlags binds the flags of down.

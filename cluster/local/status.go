@@ -35,6 +35,16 @@ func Status(o Options, out io.Writer) error {
 	if err := printState(out, state, time.Now()); err != nil {
 		return err
 	}
+	s, known, err := readSettings(l.settingsFile())
+	if err != nil {
+		return err
+	}
+	if known && s.several() {
+		fmt.Fprintln(out)
+		if err := printNodes(out, s, state); err != nil {
+			return err
+		}
+	}
 	if !state.AllReady() {
 		return ErrNotUp
 	}
