@@ -49,27 +49,29 @@ func checkOS(pod *keelsonv1.Pod) *refusal {
 
 // admitPod checks a Pod once, before anything of it runs, as upstream's kubelet does:
 // whoever wrote spec.nodeName may not have looked at the node. others are the Pods
-// that hold resources here. It returns nil when the Pod fits.
-func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node) *refusal {
+// that hold resources here. It returns nil when the Pod fits. A critical Pod is not refused
+// for want of resources: it returns what is lacking, for which others must end.
+func admitPod(pod *keelsonv1.Pod, others []*keelsonv1.Pod, node *keelsonv1.Node) (*refusal, []shortage) {
 	if r := checkOS(pod); r != nil {
-		return r
+		return r, nil
 	}
 	if r := checkSupport(pod); r != nil {
-		return r
+		return r, nil
 	}
-	if r := checkResources(pod, others, node.Status.Allocatable); r != nil {
-		return r
+	lacks := shortages(pod, others, node.Status.Allocatable)
+	if len(lacks) > 0 && !isCritical(pod) {
+		return lacks[0].refusal(), nil
 	}
 	if !staticpods.IsStatic(pod) && !toleratesExecution(pod, node) {
-		return predicateFailed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+		return predicateFailed("TaintToleration", "node(s) had taints that the pod didn't tolerate"), nil
 	}
 	if !matchesNode(pod, node) {
-		return predicateFailed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+		return predicateFailed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"), nil
 	}
 	if portsConflict(pod, others) {
-		return predicateFailed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+		return predicateFailed("NodePorts", "node(s) didn't have free ports for the requested pod ports"), nil
 	}
-	return nil
+	return nil, lacks
 }
 
 // checkSupport refuses a Pod with fields that would be without effect here: it came
@@ -95,10 +97,22 @@ func predicateFailed(name, why string) *refusal {
 	return &refusal{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
 }
 
-// checkResources compares requests in millicores and bytes.
-func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable corev1.ResourceList) *refusal {
+// shortage is a resource of which a Pod asks more than is left; of cpu in thousandths.
+type shortage struct {
+	name                      corev1.ResourceName
+	requested, used, capacity int64
+}
+
+func (s shortage) refusal() *refusal {
+	return &refusal{Reason: "OutOf" + string(s.name), Message: fmt.Sprintf(
+		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", s.name, s.requested, s.used, s.capacity)}
+}
+
+// shortages compares requests in millicores and bytes.
+func shortages(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable corev1.ResourceList) []shortage {
+	var lacks []shortage
 	if used, capacity := int64(len(others)), allocatable.Pods().Value(); used+1 > capacity {
-		return outOf(corev1.ResourcePods, 1, used, capacity)
+		lacks = append(lacks, shortage{corev1.ResourcePods, 1, used, capacity})
 	}
 	requests := podRequests(pod)
 	used := corev1.ResourceList{}
@@ -114,25 +128,21 @@ func checkResources(pod *keelsonv1.Pod, others []*keelsonv1.Pod, allocatable cor
 		if _, has := allocatable[name]; wanted.IsZero() || node.IsExtended(name) && !has {
 			continue // what the node knows nothing of belongs to the cluster, as upstream has it
 		}
-		amount := func(l corev1.ResourceList) int64 {
-			q := l[name]
-			if name == corev1.ResourceCPU {
-				return q.MilliValue()
-			}
-			return q.Value()
-		}
 		total := taken.DeepCopy()
 		total.Add(wanted)
 		if total.Cmp(capacity) > 0 {
-			return outOf(name, amount(requests), amount(used), amount(allocatable))
+			lacks = append(lacks, shortage{name, amountOf(name, requests), amountOf(name, used), amountOf(name, allocatable)})
 		}
 	}
-	return nil
+	return lacks
 }
 
-func outOf(name corev1.ResourceName, requested, used, capacity int64) *refusal {
-	return &refusal{Reason: "OutOf" + string(name), Message: fmt.Sprintf(
-		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
+func amountOf(name corev1.ResourceName, list corev1.ResourceList) int64 {
+	q := list[name]
+	if name == corev1.ResourceCPU {
+		return q.MilliValue()
+	}
+	return q.Value()
 }
 
 func podRequests(pod *keelsonv1.Pod) corev1.ResourceList {

@@ -132,7 +132,8 @@ func TestAdmitPod(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, admitPod(tt.pod, tt.others, node)); diff != "" {
+			got, _ := admitPod(tt.pod, tt.others, node)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("refusal (-want +got):\n%s", diff)
 			}
 		})
@@ -208,7 +209,8 @@ func TestTaints(t *testing.T) {
 			if !tt.want {
 				want = &refusal{"TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"}
 			}
-			if diff := cmp.Diff(want, admitPod(pod, nil, node)); diff != "" {
+			got, _ := admitPod(pod, nil, node)
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("refusal (-want +got):\n%s", diff)
 			}
 		})

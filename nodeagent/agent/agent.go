@@ -90,6 +90,7 @@ type agent struct {
 	ports    *portTable
 	admitted *admittedPods
 	resizes  *resizes
+	awaited  awaited
 	objects  objectCache
 	trust    *trust.Cache
 	volumes  *volumes.Manager
@@ -113,6 +114,8 @@ type agent struct {
 	serviceAddressWait time.Duration
 	// configure carries "the Node has changed" to the network loop.
 	configure chan struct{}
+	// peers are the nodes of the cluster, nil without an overlay.
+	peers *peers
 	// sweepNow asks for a sweep before its time.
 	sweepNow chan struct{}
 
@@ -141,6 +144,9 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 		ImageFolder: func(ctx context.Context) (string, error) { return d.storage.ImageFolder(ctx) },
 	})
 	a.preloaded = a.newPreloaded()
+	if o.Overlay != overlayNone {
+		a.peers = newPeers()
+	}
 	a.collector = a.newCollector()
 	a.eviction = a.newEviction(s.thresholds)
 	return a
@@ -177,6 +183,7 @@ func (a *agent) work(ctx context.Context) error {
 	a.pool = podworker.New(ctx, a.manager, a.clock)
 	a.static = a.newStatic(ctx)
 	a.pool.Left = a.static.set.Left
+	a.pool.Ended = a.wakeAwaiting
 	var loops sync.WaitGroup
 	start := func(loop func(context.Context)) { loops.Go(func() { loop(ctx) }) }
 	defer loops.Wait()
@@ -195,6 +202,9 @@ func (a *agent) work(ctx context.Context) error {
 	start(a.reporter.Run)
 	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
 	start(a.keepNetwork)
+	if a.peers != nil {
+		start(a.runPeers)
+	}
 	events := a.runtime.Events(ctx) // from here on, so that no exit is missed
 	start(func(context.Context) { a.followRuntime(events) })
 	a.startStatic(ctx, start)
@@ -219,6 +229,7 @@ func (a *agent) lifecycleOptions() lifecycle.Options {
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
+		MayStart:    a.mayStart,
 		Users:       userns.NewManager(filepath.Join(a.options.RootDir, lifecycle.PodsFolder)),
 		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},

@@ -32,6 +32,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
@@ -372,10 +373,10 @@ func TestPodBeforeItsNode(t *testing.T) {
 	m := newMachine(t, "before-node")
 	a := newAgent(m.options, settings{name: m.name, machine: node.Machine{CPUs: 2, OS: "linux", Architecture: "amd64"}},
 		dependencies{api: &api{client: m.client}, clock: clock.RealClock{}})
-	if r := admitPod(podAsking("p", "3", ""), nil, a.nodeAnyway()); r == nil || r.Reason != "OutOfcpu" {
+	if r, _ := admitPod(podAsking("p", "3", ""), nil, a.nodeAnyway()); r == nil || r.Reason != "OutOfcpu" {
 		t.Errorf("admitted more than the machine has: %v", r)
 	}
-	if r := admitPod(withSelector(podAsking("p", "1", ""), corev1.LabelOSStable, "linux"), nil, a.nodeAnyway()); r != nil {
+	if r, _ := admitPod(withSelector(podAsking("p", "1", ""), corev1.LabelOSStable, "linux"), nil, a.nodeAnyway()); r != nil {
 		t.Errorf("refused: %v", r)
 	}
 }
@@ -404,11 +405,15 @@ type fakeNetwork struct {
 	ips        map[types.UID]netip.Addr
 }
 
-func (n *fakeNetwork) Configure(context.Context, netip.Prefix) error {
+func (n *fakeNetwork) Configure(context.Context, ranges.List) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.configured = true
 	return nil
+}
+
+func (n *fakeNetwork) SetPeers(context.Context, []overlay.Node, bool) ([]overlay.Problem, error) {
+	return nil, nil
 }
 
 func (n *fakeNetwork) Setup(_ context.Context, ref network.PodRef) (network.PodNetwork, error) {

@@ -28,10 +28,10 @@ type nodeMetrics struct {
 	clock   clock.PassiveClock
 	storage runtime.Storage
 
-	evictions, imagesRemoved, probes *prometheus.CounterVec
-	probeTime                        *prometheus.HistogramVec
-	podStart                         prometheus.Histogram
-	runningPods, runningContainers   *prometheus.Desc
+	evictions, preemptions, imagesRemoved, probes *prometheus.CounterVec
+	probeTime                                     *prometheus.HistogramVec
+	podStart                                      prometheus.Histogram
+	runningPods, runningContainers                *prometheus.Desc
 
 	mu sync.Mutex
 	// firstSeen is when a Pod that does not run yet was seen first.
@@ -45,7 +45,8 @@ func newNodeMetrics(registry prometheus.Registerer, storage runtime.Storage, nod
 	}
 	m := &nodeMetrics{
 		clock: c, storage: storage, firstSeen: map[types.UID]time.Time{},
-		evictions: counter("kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal"),
+		evictions:   counter("kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal"),
+		preemptions: counter("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", "preemption_signal"),
 		imagesRemoved: counter("kubelet_image_garbage_collected_total",
 			"Total number of images garbage collected by the kubelet, whether through disk usage or image age.", "reason"),
 		probes: counter("prober_probe_total", "Cumulative number of a liveness, readiness or startup probe for a container by result.",
@@ -64,7 +65,7 @@ func newNodeMetrics(registry prometheus.Registerer, storage runtime.Storage, nod
 	name := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kubelet_node_name", Help: "The node's name. The count is always 1."}, []string{"node"})
 	name.WithLabelValues(nodeName).Set(1)
 	if registry != nil {
-		registry.MustRegister(m.evictions, m.imagesRemoved, m.probes, m.probeTime, m.podStart, name, m)
+		registry.MustRegister(m.evictions, m.preemptions, m.imagesRemoved, m.probes, m.probeTime, m.podStart, name, m)
 	}
 	return m
 }
@@ -74,6 +75,10 @@ func podStartBuckets() []float64 {
 	return []float64{
 		0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600,
 	}
+}
+
+func (m *nodeMetrics) preempted(resource corev1.ResourceName) {
+	m.preemptions.WithLabelValues(string(resource)).Inc()
 }
 
 func (m *nodeMetrics) evicted(signal string) { m.evictions.WithLabelValues(signal).Inc() }

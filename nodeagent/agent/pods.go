@@ -169,7 +169,10 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 			r = a.checkPressure(pod)
 		}
 		if r == nil {
-			r = admitPod(pod, a.admitted.list(), a.nodeAnyway())
+			var lacks []shortage
+			if r, lacks = admitPod(pod, a.admitted.list(), a.nodeAnyway()); len(lacks) > 0 {
+				r = a.makeRoom(ctx, pod, lacks)
+			}
 		}
 		if r != nil {
 			klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
@@ -191,6 +194,7 @@ func (a *agent) lost(ctx context.Context, pod *keelsonv1.Pod) {
 	}
 	a.admitted.remove(pod.UID)
 	a.resizes.forget(pod.UID)
+	a.awaited.forget(pod.UID)
 	a.weighBurstable(ctx)
 	a.metrics.forget(pod)
 	a.retryResizes(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -177,9 +178,14 @@ func (a *agent) evictable() []*keelsonv1.Pod {
 func (a *agent) evict(ctx context.Context, e eviction.Eviction) {
 	a.manager.Evict(e.Pod.UID, status.Failure{Reason: eviction.Reason, Message: e.Message, Disruption: e.Disruption})
 	a.recordEviction(e)
-	a.admitted.remove(e.Pod.UID) // once is enough
+	a.end(ctx, e.Pod, e.Grace)
+}
+
+// end stops a Pod that has failed; it holds nothing of the node any more.
+func (a *agent) end(ctx context.Context, pod *keelsonv1.Pod, grace time.Duration) {
+	a.admitted.remove(pod.UID) // once is enough
 	a.weighBurstable(ctx)
-	a.pool.End(e.Pod.UID, e.Grace)
+	a.pool.End(pod.UID, grace)
 }
 
 // recordEviction records the end of a Pod; annotations say what it used too much of.

@@ -137,8 +137,8 @@ func (a *agent) retryResizes(ctx context.Context) {
 // tryResize says whether the Pod was given what it asks for.
 func (a *agent) tryResize(ctx context.Context, asked *keelsonv1.Pod) bool {
 	log := klog.FromContext(ctx).WithValues("pod", klog.KObj(asked))
-	if r := checkResources(asked, a.admitted.others(asked.UID), a.nodeAnyway().Status.Allocatable); r != nil {
-		a.deferResize(asked, r)
+	if lacks := shortages(asked, a.admitted.others(asked.UID), a.nodeAnyway().Status.Allocatable); len(lacks) > 0 {
+		a.deferResize(asked, lacks[0].refusal())
 		return false
 	}
 	if err := a.resizes.grant(asked); err != nil {

@@ -113,6 +113,9 @@ type Options struct {
 	Users    Users
 	// Objects reads what variables come from.
 	Objects objects.Reader
+	// MayStart says whether what the Pod needs of the node is free; nil: it is. Whoever says
+	// no wakes the Pod later.
+	MayStart func(uid types.UID) bool
 	// Allocatable is what the node can give, the limit of containers without one.
 	Allocatable func() corev1.ResourceList
 	// ForbidPrivileged starts no privileged containers.

@@ -28,6 +28,9 @@ func (m *Manager) SyncPod(ctx context.Context, pod *keelsonv1.Pod) (podworker.Re
 	}
 	m.syncProbes(pod, state)
 	m.endOverdue(pod)
+	if m.MayStart != nil && !m.MayStart(pod.UID) {
+		return podworker.Result{}, nil // no status: after a crash the Pod is admitted again
+	}
 	if m.recall(pod.UID).failure != nil {
 		m.publish(ctx, pod, state, false)
 		return podworker.Result{Finished: true}, nil

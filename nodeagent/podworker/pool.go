@@ -61,6 +61,9 @@ type Pool struct {
 	// Left, unless nil, is told of each Pod of which nothing is left on the node. Set it
 	// before the first Pod comes.
 	Left func(uid types.UID)
+	// Ended, unless nil, is told of each Pod of which nothing runs any more. Set it before
+	// the first Pod comes.
+	Ended func(uid types.UID)
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -212,6 +215,9 @@ func (p *Pool) run(w *worker) {
 		}
 		result, err := p.perform(job)
 		p.complete(w, job, result, err)
+		if p.Ended != nil && p.Stopped(w.identity.UID) {
+			p.Ended(w.identity.UID)
+		}
 		if p.Left != nil && p.hasLeft(w) {
 			p.Left(w.identity.UID)
 		}

@@ -51,6 +51,8 @@ type Failure struct {
 	// Disruption: the node ended the Pod for want of something, the Pod did nothing wrong.
 	// A condition says so.
 	Disruption bool
+	// DisruptionMessage is what the condition says, Message when it is empty.
+	DisruptionMessage string
 }
 
 // Compute returns the status that follows from in. Conditions that other writers own

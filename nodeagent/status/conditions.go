@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +41,8 @@ func setConditions(s *corev1.PodStatus, in Input) {
 	addRestartingAll(s, in)
 	if in.Failure != nil && in.Failure.Disruption {
 		s.Conditions = append(s.Conditions, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: in.Failure.Message,
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet,
+			Message: cmp.Or(in.Failure.DisruptionMessage, in.Failure.Message),
 		})
 	}
 	for i := range s.Conditions {
