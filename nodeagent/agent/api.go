@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/nodeagent/downward"
 )
 
@@ -30,6 +31,7 @@ type api struct {
 	watch  client.WithWatch
 	cache  cache.Cache
 	scheme *runtime.Scheme
+	config *rest.Config
 }
 
 // newAPI returns both for the node called name. It asks the server nothing: which
@@ -40,7 +42,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses, addCertificates} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, discoveryv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses, addCertificates} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -62,7 +64,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the cache: %w", err)
 	}
-	return &api{client: c, watch: c, cache: watches, scheme: scheme}, nil
+	return &api{client: c, watch: c, cache: watches, scheme: scheme, config: config}, nil
 }
 
 // addCore and its like register only what is used of the big built-in groups.
@@ -96,15 +98,14 @@ func addReviews(s *runtime.Scheme) error {
 
 func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
-		keelsonv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		keelsonv1.GroupVersion, discoveryv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion,
 		certificatesv1.SchemeGroupVersion,
 	})
 	for _, kind := range []string{"Pod", "Service"} {
 		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
-	mapper.AddSpecific(keelsonv1.GroupVersion.WithKind("Endpoints"), keelsonv1.GroupVersion.WithResource("endpoints"),
-		keelsonv1.GroupVersion.WithResource("endpoints"), meta.RESTScopeNamespace)
+	mapper.Add(discoveryv1.GroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	mapper.Add(keelsonv1.GroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	for _, kind := range []string{"Event", "ConfigMap", "Secret", "ServiceAccount"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 )
 
 // watch feeds the tracker from the cache, and returns when every Service and all
@@ -21,15 +22,14 @@ func (p *Proxy) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deleteEndpoints := func(name types.NamespacedName) bool { return p.tracker.DeleteSlice(name) }
-	endpoints, err := addHandler(ctx, p, &keelsonv1.Endpoints{}, p.tracker.SetEndpoints, deleteEndpoints)
+	slices, err := addHandler(ctx, p, &discoveryv1.EndpointSlice{}, p.tracker.SetSlice, p.tracker.DeleteSlice)
 	if err != nil {
 		return err
 	}
 	if _, err := addHandler(ctx, p, &keelsonv1.Node{}, p.takeNode, func(types.NamespacedName) bool { return false }); err != nil {
 		return err
 	}
-	toolscache.WaitForCacheSync(ctx.Done(), services.HasSynced, endpoints.HasSynced)
+	toolscache.WaitForCacheSync(ctx.Done(), services.HasSynced, slices.HasSynced)
 	return nil
 }
 

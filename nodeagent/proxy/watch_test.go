@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables/fake"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
@@ -60,8 +62,8 @@ func newWatched(example runtime.Object) *watched {
 // fakeCache is the part of a cache that the proxy uses.
 type fakeCache struct {
 	cache.Cache
-	services, endpoints, nodes *watched
-	err                        error
+	services, slices, nodes *watched
+	err                     error
 }
 
 func (c *fakeCache) GetInformer(_ context.Context, object client.Object, _ ...cache.InformerGetOption) (cache.Informer, error) {
@@ -74,7 +76,7 @@ func (c *fakeCache) GetInformer(_ context.Context, object client.Object, _ ...ca
 	case *keelsonv1.Node:
 		return c.nodes.informer, nil
 	}
-	return c.endpoints.informer, nil
+	return c.slices.informer, nil
 }
 
 // recordedIPTables notes what every write left.
@@ -114,7 +116,7 @@ type running struct {
 func startProxy(t *testing.T, edit func(*Options)) *running {
 	t.Helper()
 	r := &running{t: t, rules: &recordedIPTables{IPTables: fake.New()}, ended: make(chan error, 1),
-		cache: &fakeCache{services: newWatched(&keelsonv1.Service{}), endpoints: newWatched(&keelsonv1.Endpoints{}), nodes: newWatched(&keelsonv1.Node{})}}
+		cache: &fakeCache{services: newWatched(&keelsonv1.Service{}), slices: newWatched(&discoveryv1.EndpointSlice{}), nodes: newWatched(&keelsonv1.Node{})}}
 	close(r.cache.nodes.gate)
 	o := Options{Cache: r.cache, NodeName: thisNode, Facts: testFacts(), IPTables: r.rules, IP6Tables: fake.New(), MinSyncInterval: time.Millisecond}
 	if edit != nil {
@@ -132,7 +134,7 @@ func startProxy(t *testing.T, edit func(*Options)) *running {
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
 	var parts sync.WaitGroup
-	for _, kind := range []*watched{r.cache.services, r.cache.endpoints, r.cache.nodes} {
+	for _, kind := range []*watched{r.cache.services, r.cache.slices, r.cache.nodes} {
 		parts.Go(func() { kind.informer.RunWithContext(ctx) })
 	}
 	parts.Go(func() { r.ended <- p.Run(ctx) })
@@ -159,14 +161,17 @@ func apiService(name, ip string) *keelsonv1.Service {
 	return s
 }
 
-func apiEndpoints(name string, ips ...string) *keelsonv1.Endpoints {
-	e := &keelsonv1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
-	subset := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Name: "http", Port: 8080, Protocol: corev1.ProtocolTCP}}}
-	for _, ip := range ips {
-		subset.Addresses = append(subset.Addresses, corev1.EndpointAddress{IP: ip})
+// apiSlice has ready endpoints of a Service.
+func apiSlice(service string, ips ...string) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: service + "-abcde", Labels: map[string]string{upstreamdiscoveryv1.LabelServiceName: service}},
+		AddressType: upstreamdiscoveryv1.AddressTypeIPv4,
+		Ports:       []upstreamdiscoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
 	}
-	e.Subsets = []corev1.EndpointSubset{subset}
-	return e
+	for _, ip := range ips {
+		slice.Endpoints = append(slice.Endpoints, upstreamdiscoveryv1.Endpoint{Addresses: []string{ip}})
+	}
+	return slice
 }
 
 func has(rules, text string) bool { return strings.Contains(rules, text) }
@@ -174,13 +179,13 @@ func has(rules, text string) bool { return strings.Contains(rules, text) }
 func TestNothingIsWrittenBeforeEverythingIsKnown(t *testing.T) {
 	r := startProxy(t, func(o *Options) { o.AwaitHostPorts = true })
 	r.cache.services.Add(apiService("web", "10.254.0.10"))
-	r.cache.endpoints.Add(apiEndpoints("web", podA))
+	r.cache.slices.Add(apiSlice("web", podA))
 
 	// Each part comes when the ones before it have been taken in.
 	close(r.cache.services.gate)
 	r.eventually("Services are read", func(string) bool { return r.cache.services.informer.HasSynced() })
-	close(r.cache.endpoints.gate)
-	r.eventually("Endpoints are read", func(string) bool { return r.cache.endpoints.informer.HasSynced() })
+	close(r.cache.slices.gate)
+	r.eventually("slices are read", func(string) bool { return r.cache.slices.informer.HasSynced() })
 	r.SetHostPorts([]model.HostPort{{Pod: "default/a", Protocol: model.TCP, HostPort: 8000, Target: netip.MustParseAddrPort(podA + ":9000")}})
 
 	r.eventually("rules are written", func(string) bool { return r.rules.firstWrite() != "" })
@@ -196,12 +201,12 @@ func TestProxyFollowsTheAPI(t *testing.T) {
 	web, other := apiService("web", "10.254.0.10"), apiService("other", "10.254.0.11")
 	r.cache.services.Add(web)
 	close(r.cache.services.gate)
-	close(r.cache.endpoints.gate)
+	close(r.cache.slices.gate)
 	r.eventually("a Service without endpoints is rejected", func(rules string) bool { return has(rules, "10.254.0.10/32") })
 
-	r.cache.endpoints.Add(apiEndpoints("web", podA))
+	r.cache.slices.Add(apiSlice("web", podA))
 	r.eventually("an endpoint comes", func(rules string) bool { return has(rules, podA+":8080") })
-	r.cache.endpoints.Modify(apiEndpoints("web", podB))
+	r.cache.slices.Modify(apiSlice("web", podB))
 	r.eventually("an endpoint is replaced", func(rules string) bool { return has(rules, podB+":8080") && !has(rules, podA+":8080") })
 	r.cache.services.Add(other)
 	r.eventually("a Service comes", func(rules string) bool { return has(rules, "10.254.0.11/32") })
@@ -223,8 +228,8 @@ func TestProxyFollowsTheAPI(t *testing.T) {
 		t.Error("facts without a Service range were accepted")
 	}
 
-	r.cache.endpoints.Delete(apiEndpoints("web", podB))
-	r.eventually("Endpoints go", func(rules string) bool { return !has(rules, podB+":8080") && has(rules, "10.254.0.10/32") })
+	r.cache.slices.Delete(apiSlice("web", podB))
+	r.eventually("the slice goes", func(rules string) bool { return !has(rules, podB+":8080") && has(rules, "10.254.0.10/32") })
 }
 
 // A deletion that happens while the watch is broken arrives without its last state.
@@ -232,15 +237,15 @@ func TestDeletionDuringABrokenWatch(t *testing.T) {
 	r := startProxy(t, nil)
 	web := apiService("web", "10.254.0.10")
 	r.cache.services.Add(web)
-	r.cache.endpoints.Add(apiEndpoints("web", podA))
+	r.cache.slices.Add(apiSlice("web", podA))
 	close(r.cache.services.gate)
-	close(r.cache.endpoints.gate)
+	close(r.cache.slices.gate)
 	r.eventually("the Service works", func(rules string) bool { return has(rules, podA+":8080") })
 
 	r.cache.services.DeleteDropWatch(web)
-	r.cache.endpoints.DeleteDropWatch(apiEndpoints("web", podA))
+	r.cache.slices.DeleteDropWatch(apiSlice("web", podA))
 	r.cache.services.ResetWatch()
-	r.cache.endpoints.ResetWatch()
+	r.cache.slices.ResetWatch()
 	r.eventually("nothing of it is left", func(rules string) bool { return !has(rules, "10.254.0.10/32") && !has(rules, podA+":8080") })
 }
 
@@ -266,7 +271,7 @@ func TestRunEnds(t *testing.T) {
 			r := startProxy(t, func(o *Options) { o.AwaitHostPorts = true })
 			if open {
 				close(r.cache.services.gate)
-				close(r.cache.endpoints.gate)
+				close(r.cache.slices.gate)
 			}
 			r.stop()
 			if err := wait(t, r); err != nil {

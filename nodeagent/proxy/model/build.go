@@ -222,31 +222,6 @@ func buildEndpoint(api *upstreamdiscoveryv1.Endpoint, port uint16, family Family
 	return e, true
 }
 
-// buildEndpoints is buildSlice for an Endpoints, which knows only ready addresses that
-// are of use.
-func buildEndpoints(eps *keelsonv1.Endpoints, node string) endpointsOf {
-	out := endpointsOf{}
-	for _, subset := range eps.Subsets {
-		for _, port := range subset.Ports {
-			for _, address := range subset.Addresses {
-				ip, err := netip.ParseAddr(address.IP)
-				if err != nil {
-					continue
-				}
-				key := portKey{family: Family(ip.Is6()), name: port.Name, protocol: protocolOf(port.Protocol)}
-				out[key] = append(out[key], Endpoint{
-					Address: netip.AddrPortFrom(ip, uint16(port.Port)), Ready: true, Serving: true,
-					Local: node != "" && address.NodeName != nil && *address.NodeName == node,
-				})
-			}
-		}
-	}
-	for key, list := range out {
-		out[key] = compact(list)
-	}
-	return out
-}
-
 // compact sorts endpoints and leaves one of each address. An address may be there twice,
 // when it moves from slice to slice or when a new Pod has that of one that terminates:
 // the one that does not terminate counts, as with kube-proxy.

@@ -104,11 +104,6 @@ func (t *Tracker) DeleteSlice(name types.NamespacedName) bool {
 	return t.removeSlice(name)
 }
 
-// SetEndpoints records an Endpoints, which has the name of its Service.
-func (t *Tracker) SetEndpoints(eps *keelsonv1.Endpoints) bool {
-	return t.putSlice(&eps.ObjectMeta, eps.Name, buildEndpoints(eps, t.node))
-}
-
 func (t *Tracker) putSlice(meta *metav1.ObjectMeta, service string, eps endpointsOf) bool {
 	name := types.NamespacedName{Namespace: meta.Namespace, Name: meta.Name}
 	owner := types.NamespacedName{Namespace: meta.Namespace, Name: service}
