@@ -7,8 +7,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/userns"
@@ -16,7 +18,8 @@ import (
 
 // podNetwork is what the agent needs of package network.
 type podNetwork interface {
-	Configure(ctx context.Context, podCIDR netip.Prefix) error
+	Configure(ctx context.Context, podCIDRs ranges.List) error
+	SetPeers(ctx context.Context, nodes []overlay.Node, repair bool) ([]overlay.Problem, error)
 	Setup(ctx context.Context, ref network.PodRef) (network.PodNetwork, error)
 	Teardown(ctx context.Context, uid types.UID) error
 	Sweep(ctx context.Context, keep func(types.UID) bool) error

@@ -114,6 +114,8 @@ type agent struct {
 	serviceAddressWait time.Duration
 	// configure carries "the Node has changed" to the network loop.
 	configure chan struct{}
+	// peers are the nodes of the cluster, nil without an overlay.
+	peers *peers
 	// sweepNow asks for a sweep before its time.
 	sweepNow chan struct{}
 
@@ -142,6 +144,9 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 		ImageFolder: func(ctx context.Context) (string, error) { return d.storage.ImageFolder(ctx) },
 	})
 	a.preloaded = a.newPreloaded()
+	if o.Overlay != overlayNone {
+		a.peers = newPeers()
+	}
 	a.collector = a.newCollector()
 	a.eviction = a.newEviction(s.thresholds)
 	return a
@@ -197,6 +202,9 @@ func (a *agent) work(ctx context.Context) error {
 	start(a.reporter.Run)
 	start(node.NewLeaseKeeper(a.api.client, a.clock, a.settings.name, a.reporter.Node).Run)
 	start(a.keepNetwork)
+	if a.peers != nil {
+		start(a.runPeers)
+	}
 	events := a.runtime.Events(ctx) // from here on, so that no exit is missed
 	start(func(context.Context) { a.followRuntime(events) })
 	a.startStatic(ctx, start)

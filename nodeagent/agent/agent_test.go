@@ -32,6 +32,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
 	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
@@ -404,11 +405,15 @@ type fakeNetwork struct {
 	ips        map[types.UID]netip.Addr
 }
 
-func (n *fakeNetwork) Configure(context.Context, netip.Prefix) error {
+func (n *fakeNetwork) Configure(context.Context, ranges.List) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.configured = true
 	return nil
+}
+
+func (n *fakeNetwork) SetPeers(context.Context, []overlay.Node, bool) ([]overlay.Problem, error) {
+	return nil, nil
 }
 
 func (n *fakeNetwork) Setup(_ context.Context, ref network.PodRef) (network.PodNetwork, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/network"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/containerd"
@@ -117,7 +118,10 @@ func stateDir(o *Options) string { return filepath.Join(o.RunDir, "containerd") 
 
 func newParts(ctx context.Context, o *Options, s settings) (parts, error) {
 	c := network.DefaultConfig()
-	c.ClusterCIDR, c.ServiceCIDR, c.MTU = s.pods.V4(), s.services.V4(), o.MTU
+	c.ClusterCIDRs, c.ServiceCIDRs, c.MTU = s.pods, s.services, o.MTU
+	if len(s.ips) > 0 { // who only cleans up needs no address
+		c.NodeName, c.NodeIPs, c.Overlay, c.OverlayPort = s.name, s.ips, overlay.Mode(o.Overlay), o.OverlayPort
+	}
 	c.StateDir, c.NetNSDir = filepath.Join(o.RootDir, "network"), filepath.Join(o.RunDir, "netns")
 	if err := c.Validate(); err != nil {
 		return parts{}, err

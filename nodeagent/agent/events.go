@@ -13,6 +13,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 )
 
@@ -27,6 +28,15 @@ func newRecorder(ctx context.Context, a *api, nodeName string) recorder {
 	broadcaster.StartRecordingToSink(eventSink{ctx: ctx, client: a.client})
 	context.AfterFunc(ctx, broadcaster.Shutdown)
 	return recorder{broadcaster.NewRecorder(a.scheme, eventSource(nodeName))}
+}
+
+// nodeUnreachable tells on this Node why Pods of another cannot be reached from here.
+func (r recorder) nodeUnreachable(own string, p overlay.Problem) {
+	if r.EventRecorder == nil {
+		return
+	}
+	reference := &corev1.ObjectReference{APIVersion: keelsonv1.GroupVersion.String(), Kind: "Node", Name: own, UID: types.UID(own)}
+	r.Eventf(reference, corev1.EventTypeWarning, "NodeUnreachable", "Pods of node %s cannot be reached from here: %s", p.Node, p.Message)
 }
 
 // Record implements lifecycle.Recorder.

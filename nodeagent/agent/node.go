@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net/netip"
+	"strings"
 	"time"
 
 	toolscache "k8s.io/client-go/tools/cache"
@@ -84,8 +84,12 @@ func (a *agent) keepNetwork(ctx context.Context) {
 	failures := 0
 	timer := a.clock.NewTimer(relistInterval)
 	defer timer.Stop()
+	var nodesChanged chan struct{}
+	if a.peers != nil {
+		nodesChanged = a.peers.changed
+	}
 	for due := false; ; {
-		if wanted := podCIDR(a.reporter.Node()); wanted != "" && (due || wanted != tried) {
+		if wanted := podCIDRs(a.reporter.Node()); wanted != "" && (due || wanted != tried) {
 			pause := relistInterval
 			if err := a.configureNetwork(ctx, wanted); err != nil {
 				klog.FromContext(ctx).Error(err, "Cannot set up the Pod network, will retry", "podCIDR", wanted)
@@ -102,6 +106,14 @@ func (a *agent) keepNetwork(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.configure:
+		case <-nodesChanged:
+			if failures > 0 || tried == "" {
+				break // the next attempt has them
+			}
+			if err := a.setPeers(ctx, false); err != nil {
+				klog.FromContext(ctx).Error(err, "Cannot set the ways to other nodes, will retry")
+				tried = "" // at once, with all that belongs to it
+			}
 		case <-timer.C():
 			due = true
 			timer.Reset(relistInterval)
@@ -109,9 +121,13 @@ func (a *agent) keepNetwork(ctx context.Context) {
 	}
 }
 
-func podCIDR(n *keelsonv1.Node) string {
-	if n == nil {
+// podCIDRs are the ranges of a Node, the primary one first, separated by commas.
+func podCIDRs(n *keelsonv1.Node) string {
+	switch {
+	case n == nil:
 		return ""
+	case len(n.Spec.PodCIDRs) > 0:
+		return strings.Join(n.Spec.PodCIDRs, ",")
 	}
 	return n.Spec.PodCIDR
 }
@@ -138,25 +154,28 @@ func (a *agent) configureNetwork(ctx context.Context, text string) error {
 }
 
 func (a *agent) applyNetwork(ctx context.Context, text string) error {
-	prefix, err := netip.ParsePrefix(text)
+	own, err := ranges.Parse("spec.podCIDRs of the Node", text)
 	if err != nil {
-		return fmt.Errorf("spec.podCIDR of the Node: %w", err)
+		return err
 	}
-	if err := a.network.Configure(ctx, prefix); err != nil {
+	if err := a.network.Configure(ctx, own); err != nil {
+		return err
+	}
+	if err := a.setPeers(ctx, true); err != nil {
 		return err
 	}
 	if a.proxy == nil {
 		return nil
 	}
-	return a.proxy.SetNodeFacts(a.settings.proxyFacts(ranges.List{prefix}))
+	return a.proxy.SetNodeFacts(a.settings.proxyFacts(own))
 }
 
 // followPodCIDR tells a proxy that runs alone which range the Node's Pods have.
 func followPodCIDR(ctx context.Context, api *api, s settings, p serviceProxy) error {
 	err := watchNode(ctx, api, func(n *keelsonv1.Node) {
-		prefix, err := netip.ParsePrefix(podCIDR(n))
+		own, err := ranges.Parse("spec.podCIDRs", podCIDRs(n))
 		if err == nil {
-			err = p.SetNodeFacts(s.proxyFacts(ranges.List{prefix}))
+			err = p.SetNodeFacts(s.proxyFacts(own))
 		}
 		if err != nil {
 			klog.FromContext(ctx).V(2).Info("The Node has no usable Pod range yet", "err", err)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"k8s.io/utils/clock"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 )
 
@@ -23,7 +23,7 @@ type scriptedNetwork struct {
 	failures []error
 }
 
-func (n *scriptedNetwork) Configure(context.Context, netip.Prefix) error {
+func (n *scriptedNetwork) Configure(context.Context, ranges.List) error {
 	n.calls = append(n.calls, time.Since(n.start))
 	if len(n.failures) == 0 {
 		return nil

@@ -5,27 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
 )
 
-// Configure makes the host ready for Pods of the given range and reads back what an
-// earlier process left. It may be repeated: it repairs what is missing and changes
+// Configure makes the host ready for Pods of the given ranges, at most one of each
+// family and one of IPv4, and reads back what an earlier process left. It may be repeated: it repairs what is missing and changes
 // nothing else. It fails when the machine uses one of the ranges for something else,
 // and when the node's range is another than the one that its Pods have.
-func (n *Network) Configure(ctx context.Context, podCIDR netip.Prefix) error {
+func (n *Network) Configure(ctx context.Context, podCIDRs ranges.List) error {
 	n.configuring.Lock()
 	defer n.configuring.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := errors.Join(n.cfg.Validate(), checkPodCIDR(n.cfg, podCIDR)); err != nil {
+	if err := errors.Join(n.cfg.Validate(), checkPodCIDRs(n.cfg, podCIDRs)); err != nil {
 		return fmt.Errorf("configuring the Pod network: %w", err)
 	}
 	before, err := n.snapshot()
@@ -35,11 +35,15 @@ func (n *Network) Configure(ctx context.Context, podCIDR netip.Prefix) error {
 	if err := checkConflicts(n.cfg, before); err != nil {
 		return fmt.Errorf("configuring the Pod network: %w", err)
 	}
-	leases, err := n.openLeases(ctx, podCIDR)
+	mtu, err := chooseMTU(n.cfg, before)
 	if err != nil {
 		return fmt.Errorf("configuring the Pod network: %w", err)
 	}
-	next := &configured{podCIDR: podCIDR, gateway: podCIDR.Addr().Next(), mtu: chooseMTU(n.cfg, before), ipam: leases}
+	leases, err := n.openLeases(ctx, podCIDRs)
+	if err != nil {
+		return fmt.Errorf("configuring the Pod network: %w", err)
+	}
+	next := &configured{ranges: podCIDRs, mtu: mtu, ipam: leases}
 	if err := n.applyHost(ctx, next); err != nil {
 		return fmt.Errorf("configuring the Pod network: %w", err)
 	}
@@ -62,15 +66,15 @@ func (n *Network) snapshot() (s hostSnapshot, err error) {
 }
 
 // openLeases reads the leases on disk, or returns those in use.
-func (n *Network) openLeases(ctx context.Context, podCIDR netip.Prefix) (*ipam.IPAM, error) {
+func (n *Network) openLeases(ctx context.Context, podCIDRs ranges.List) (*ipam.IPAM, error) {
 	log := klog.FromContext(ctx)
 	if c := n.current.Load(); c != nil {
-		if c.podCIDR != podCIDR {
-			return nil, fmt.Errorf("spec.podCIDR changed from %s to %s: drain the node and restart its agent", c.podCIDR, podCIDR)
+		if !slices.Equal(c.ranges, podCIDRs) {
+			return nil, fmt.Errorf("spec.podCIDR changed from %s to %s: drain the node and restart its agent", c.ranges, podCIDRs)
 		}
 		return c.ipam, nil
 	}
-	leases, foreign, problems, err := ipam.Open(n.leaseDir(), podCIDR, n.clock)
+	leases, foreign, problems, err := ipam.Open(n.leaseDir(), podCIDRs, n.clock)
 	for _, problem := range problems {
 		log.Error(problem, "Address lease is unreadable and was set aside")
 	}
@@ -84,9 +88,9 @@ func (n *Network) openLeases(ctx context.Context, podCIDR netip.Prefix) (*ipam.I
 	for _, l := range foreign {
 		if slices.Contains(names, string(l.UID)) {
 			return nil, fmt.Errorf("spec.podCIDR is %s but Pod %s/%s (%s) runs with address %s: give the node its former range back, or drain it with that range",
-				podCIDR, l.Namespace, l.Name, l.UID, l.IP)
+				podCIDRs, l.Namespace, l.Name, l.UID, l.IP)
 		}
-		log.Info("Discarding the lease of an address outside the node's range: its Pod is gone", "ip", l.IP, "podUID", l.UID, "podCIDR", podCIDR)
+		log.Info("Discarding the lease of an address outside the node's range: its Pod is gone", "ips", l.IPs(), "podUID", l.UID, "podCIDRs", podCIDRs.Strings())
 		if err := leases.Discard(l); err != nil {
 			return nil, err
 		}
@@ -96,7 +100,7 @@ func (n *Network) openLeases(ctx context.Context, podCIDR netip.Prefix) (*ipam.I
 
 // applyHost makes bridge, addresses and routes.
 func (n *Network) applyHost(ctx context.Context, c *configured) error {
-	bridge, err := n.ensureBridge(c.mtu)
+	bridge, err := n.ensureBridge(c)
 	if err != nil {
 		return err
 	}
@@ -104,7 +108,7 @@ func (n *Network) applyHost(ctx context.Context, c *configured) error {
 	if err != nil {
 		return err
 	}
-	plan := planHost(n.cfg, c.gateway, bridge.Index, now)
+	plan := planHost(n.cfg, c.ranges, bridge.Index, now)
 	for _, a := range plan.setAddrs {
 		if err := n.kernel.ReplaceAddr(a); err != nil {
 			return err
@@ -127,16 +131,42 @@ func (n *Network) applyHost(ctx context.Context, c *configured) error {
 	}
 	if len(plan.setAddrs)+len(plan.deleteAddrs)+len(plan.setRoutes)+len(plan.deleteRoutes) > 0 {
 		klog.FromContext(ctx).V(2).Info("Configured the Pod network of the host", "bridge", n.cfg.BridgeName,
-			"gateway", c.gateway, "mtu", c.mtu, "routesSet", len(plan.setRoutes), "routesDeleted", len(plan.deleteRoutes))
+			"podCIDRs", c.ranges.Strings(), "mtu", c.mtu, "routesSet", len(plan.setRoutes), "routesDeleted", len(plan.deleteRoutes))
 	}
-	return n.kernel.SetSysctl("net/ipv4/ip_forward", "1")
+	if err := n.kernel.SetSysctl("net/ipv4/ip_forward", "1"); err != nil || !c.ranges.V6().IsValid() {
+		return err
+	}
+	return n.forwardIPv6(now)
 }
 
-func (n *Network) ensureBridge(mtu int) (netlinkx.Link, error) {
+// forwardIPv6 makes the machine a router for IPv6. A router ignores what other routers
+// announce, unless told otherwise: who had its default route from there keeps it.
+func (n *Network) forwardIPv6(s hostSnapshot) error {
+	const forwarding = "net/ipv6/conf/all/forwarding"
+	if now, err := n.kernel.Sysctl(forwarding); err != nil && !errors.Is(err, netlinkx.ErrNotFound) || now == "1" {
+		return err
+	}
+	for _, l := range s.links {
+		setting := "net/ipv6/conf/" + l.Name + "/accept_ra"
+		value, err := n.kernel.Sysctl(setting)
+		if errors.Is(err, netlinkx.ErrNotFound) {
+			continue // without IPv6, or gone
+		}
+		if err == nil && value == "1" {
+			err = setIfKnown(n.kernel, setting, "2")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return n.kernel.SetSysctl(forwarding, "1")
+}
+
+func (n *Network) ensureBridge(c *configured) (netlinkx.Link, error) {
 	bridge, err := n.kernel.Link(n.cfg.BridgeName)
 	if errors.Is(err, netlinkx.ErrNotFound) {
 		mac := net.HardwareAddr{0x0a, 0x4b, 0, 0, 0, 0x02}
-		if err := n.kernel.AddBridge(netlinkx.Bridge{Name: n.cfg.BridgeName, MTU: mtu, MAC: mac}); err != nil {
+		if err := n.kernel.AddBridge(netlinkx.Bridge{Name: n.cfg.BridgeName, MTU: c.mtu, MAC: mac}); err != nil {
 			return bridge, err
 		}
 		bridge, err = n.kernel.Link(n.cfg.BridgeName)
@@ -147,11 +177,11 @@ func (n *Network) ensureBridge(mtu int) (netlinkx.Link, error) {
 	if bridge.Kind != "bridge" {
 		return bridge, fmt.Errorf("interface %s is a %s, not a bridge: remove it, or choose another bridgeName", bridge.Name, bridge.Kind)
 	}
-	if err := setIfKnown(n.kernel, "net/ipv6/conf/"+bridge.Name+"/disable_ipv6", "1"); err != nil {
+	if err := netlinkx.SetIPv6(n.kernel, bridge.Name, c.ranges.V6().IsValid(), true); err != nil {
 		return bridge, err
 	}
-	if bridge.MTU != mtu {
-		if err := n.kernel.SetMTU(bridge.Index, mtu); err != nil {
+	if bridge.MTU != c.mtu {
+		if err := n.kernel.SetMTU(bridge.Index, c.mtu); err != nil {
 			return bridge, err
 		}
 	}
@@ -171,21 +201,22 @@ func setIfKnown(h netlinkx.Handle, name, value string) error {
 
 // adoptLeases gives Pods that run without a lease (its file was corrupt or lost)
 // their address back, before anybody else can get it.
-func (n *Network) adoptLeases(ctx context.Context, leases *ipam.IPAM, addresses map[string]netip.Addr) error {
+func (n *Network) adoptLeases(ctx context.Context, leases *ipam.IPAM, addresses map[string]podAddrs) error {
 	names, err := n.kernel.ListNamespaces(n.cfg.NetNSDir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		uid := types.UID(name)
-		ip, routed := addresses[linkName(uid)]
-		if _, leased := leases.Lookup(uid); leased || !routed {
+		had, routed := addresses[linkName(uid)]
+		if _, leased := leases.Lookup(uid); leased || !routed || !had.v4.IsValid() {
 			continue
 		}
-		if err := leases.Restore(ipam.Lease{UID: uid, IP: ip, AcquiredAt: n.clock.Now().UTC()}); err != nil {
+		lease := ipam.Lease{UID: uid, IP: had.v4, IP6: had.v6, AcquiredAt: n.clock.Now().UTC()}
+		if err := leases.Restore(lease); err != nil {
 			return err
 		}
-		klog.FromContext(ctx).Info("Restored the address lease of a running Pod from its route", "podUID", uid, "ip", ip)
+		klog.FromContext(ctx).Info("Restored the address lease of a running Pod from its route", "podUID", uid, "ips", lease.IPs())
 	}
 	return nil
 }
@@ -197,7 +228,7 @@ func (n *Network) Remove(ctx context.Context) error {
 	n.configuring.Lock()
 	defer n.configuring.Unlock()
 	n.current.Store(nil)
-	errs := []error{n.removeNamespaces(), n.removeLinks(), n.removeRoutes(), removeDir(n.leaseDir()), removeEmptyDir(n.cfg.StateDir), removeEmptyDir(n.cfg.NetNSDir), ctx.Err()}
+	errs := []error{n.removeNamespaces(), n.overlay.Remove(), n.removeLinks(), n.removeRoutes(), removeDir(n.leaseDir()), removeEmptyDir(n.cfg.StateDir), removeEmptyDir(n.cfg.NetNSDir), ctx.Err()}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("removing the Pod network: %w", err)
 	}

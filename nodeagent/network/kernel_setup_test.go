@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
 )
 
@@ -79,7 +80,7 @@ type kernelTest struct {
 	net *Network
 }
 
-var podRange = netip.MustParsePrefix("10.244.0.0/24")
+var podRange = ranges.MustParse("10.244.0.0/24")
 
 // newKernelTest configures a node, and checks afterwards that Remove leaves nothing.
 func newKernelTest(t *testing.T) *kernelTest {
@@ -303,7 +304,7 @@ func (k *kernelTest) greedyGateway(port int) {
 			}))
 		}
 		return errors.Join(errors.Join(errs...),
-			connect(h, "gw0", gateway, netlinkx.Route{Dst: k.cfg.ClusterCIDR, Via: node}))
+			connect(h, "gw0", gateway, netlinkx.Route{Dst: k.cfg.ClusterCIDRs.V4(), Via: node}))
 	})
 	if err != nil {
 		k.Fatal(err)

@@ -31,8 +31,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
@@ -54,10 +56,26 @@ type PodRef struct {
 type PodNetwork struct {
 	// NetNSPath is the bind mount of the Pod's network namespace.
 	NetNSPath string
-	// IP is the Pod's address, Gateway its only neighbour.
+	// IP is the Pod's IPv4 address, Gateway its only neighbour.
 	IP      netip.Addr
 	Gateway netip.Addr
+	// IP6 and Gateway6 are the same of IPv6, zero without it.
+	IP6      netip.Addr
+	Gateway6 netip.Addr
+	// Prefer6 says that the cluster's primary family is IPv6.
+	Prefer6 bool
 	MTU     int
+}
+
+// IPs returns the Pod's addresses, that of the cluster's primary family first.
+func (p PodNetwork) IPs() []netip.Addr {
+	switch {
+	case !p.IP6.IsValid():
+		return []netip.Addr{p.IP}
+	case p.Prefer6:
+		return []netip.Addr{p.IP6, p.IP}
+	}
+	return []netip.Addr{p.IP, p.IP6}
 }
 
 // Network is the Pod network of this node. Its methods may be called concurrently;
@@ -68,16 +86,24 @@ type Network struct {
 	clock  clock.PassiveClock
 
 	configuring sync.Mutex
+	overlay     *overlay.Overlay
 	current     atomic.Pointer[configured]
 	pods        keyedMutex
 }
 
 // configured is what Configure established; it is replaced as a whole.
 type configured struct {
-	podCIDR netip.Prefix
-	gateway netip.Addr
-	mtu     int
-	ipam    *ipam.IPAM
+	ranges ranges.List
+	mtu    int
+	ipam   *ipam.IPAM
+}
+
+// gateway is the address that the node has in a range of its Pods, invalid without one.
+func gateway(p netip.Prefix) netip.Addr {
+	if !p.IsValid() {
+		return netip.Addr{}
+	}
+	return p.Addr().Next()
 }
 
 // New returns the network of a valid Config. It does nothing yet.
@@ -89,6 +115,7 @@ func New(cfg Config) *Network {
 	if n.clock == nil {
 		n.clock = clock.RealClock{}
 	}
+	n.overlay = overlay.New(overlay.Config{Mode: cfg.Overlay, Port: cfg.OverlayPort, Cluster: cfg.ClusterCIDRs}, n.kernel)
 	return n
 }
 
@@ -107,7 +134,14 @@ func (n *Network) Lookup(uid types.UID) (PodNetwork, bool) {
 }
 
 func (n *Network) describe(c *configured, lease ipam.Lease) PodNetwork {
-	return PodNetwork{NetNSPath: n.netNSPath(lease.UID), IP: lease.IP, Gateway: c.gateway, MTU: c.mtu}
+	p := PodNetwork{
+		NetNSPath: n.netNSPath(lease.UID), IP: lease.IP, Gateway: gateway(c.ranges.V4()), MTU: c.mtu,
+		Prefer6: !n.cfg.ClusterCIDRs[0].Addr().Is4(),
+	}
+	if lease.IP6.IsValid() {
+		p.IP6, p.Gateway6 = lease.IP6, gateway(c.ranges.V6())
+	}
+	return p
 }
 
 func (n *Network) netNSPath(uid types.UID) string { return filepath.Join(n.cfg.NetNSDir, string(uid)) }

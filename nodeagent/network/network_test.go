@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/network/fake"
 	"github.com/keelson-dev/keelson/nodeagent/network/ipam"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
@@ -272,7 +273,7 @@ func TestSetupErrors(t *testing.T) {
 	t.Run("when the range is used up, until an address is freed", func(t *testing.T) {
 		m := newMachine(t)
 		n := New(m.cfg)
-		if err := n.Configure(t.Context(), netip.MustParsePrefix("10.244.0.0/30")); err != nil {
+		if err := n.Configure(t.Context(), ranges.MustParse("10.244.0.0/30")); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := n.Setup(t.Context(), ref("a")); err != nil {
@@ -300,7 +301,7 @@ func TestSetupErrors(t *testing.T) {
 }
 
 func TestConfigureRefusesAnotherRangeWhilePodsRun(t *testing.T) {
-	other := netip.MustParsePrefix("10.244.7.0/24")
+	other := ranges.MustParse("10.244.7.0/24")
 	t.Run("in the same process", func(t *testing.T) {
 		n := newMachine(t).start()
 		if err := n.Configure(t.Context(), other); err == nil || !strings.Contains(err.Error(), "changed from 10.244.0.0/24 to 10.244.7.0/24") {

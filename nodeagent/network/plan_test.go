@@ -7,7 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/network/netlinkx"
+	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 )
 
 const (
@@ -17,9 +19,9 @@ const (
 )
 
 var (
-	gateway      = netip.MustParseAddr("10.244.0.1")
+	gateway4     = netip.MustParseAddr("10.244.0.1")
 	clusterRoute = netlinkx.Route{Dst: netip.MustParsePrefix("10.244.0.0/16"), Unreachable: true, Protocol: routeProtocol}
-	serviceRoute = netlinkx.Route{Dst: netip.MustParsePrefix("10.254.0.0/16"), Link: bridgeIndex, Src: gateway, Protocol: routeProtocol}
+	serviceRoute = netlinkx.Route{Dst: netip.MustParsePrefix("10.254.0.0/16"), Link: bridgeIndex, Src: gateway4, Protocol: routeProtocol}
 	gatewayAddr  = netlinkx.Addr{Link: bridgeIndex, Prefix: netip.MustParsePrefix("10.244.0.1/32")}
 )
 
@@ -37,7 +39,7 @@ func snapshotWith(addrs []netlinkx.Addr, routes ...netlinkx.Route) hostSnapshot 
 func TestPlanHost(t *testing.T) {
 	oldAddr := netlinkx.Addr{Link: bridgeIndex, Prefix: netip.MustParsePrefix("10.244.5.1/32")}
 	wanAddr := netlinkx.Addr{Link: wanIndex, Prefix: netip.MustParsePrefix("192.0.2.2/24")}
-	podRoute := netlinkx.Route{Dst: netip.MustParsePrefix("10.244.0.2/32"), Link: vethIndex, Src: gateway, Protocol: routeProtocol}
+	podRoute := netlinkx.Route{Dst: netip.MustParsePrefix("10.244.0.2/32"), Link: vethIndex, Src: gateway4, Protocol: routeProtocol}
 	stale := netlinkx.Route{Dst: netip.MustParsePrefix("10.96.0.0/12"), Link: bridgeIndex, Protocol: routeProtocol}
 	foreign := netlinkx.Route{Dst: netip.MustParsePrefix("172.17.0.0/16"), Link: wanIndex, Protocol: 2}
 
@@ -62,7 +64,7 @@ func TestPlanHost(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := planHost(DefaultConfig(), gateway, bridgeIndex, tc.have)
+			got := planHost(DefaultConfig(), podRange, bridgeIndex, tc.have)
 			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(hostPlan{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 				t.Error(diff)
 			}
@@ -108,54 +110,88 @@ func TestCheckConflicts(t *testing.T) {
 	}
 }
 
-func TestCheckPodCIDR(t *testing.T) {
-	for cidr, want := range map[string]string{
-		"10.244.0.0/24": "",
-		"10.244.0.0/16": "",
-		"10.244.9.0/30": "",
-		"10.245.0.0/24": "is not inside clusterCIDR 10.244.0.0/16",
-		"10.0.0.0/8":    "is not inside clusterCIDR",
-		"10.244.0.5/24": "did you mean 10.244.0.0/24?",
-		"10.244.0.0/31": "must be /30 or larger",
-		"fd00:10::/64":  "must be an IPv4 range",
+func TestCheckPodCIDRs(t *testing.T) {
+	single, dual := DefaultConfig(), DefaultConfig()
+	dual.ClusterCIDRs, dual.ServiceCIDRs = ranges.MustParse("10.244.0.0/16,fd00:10:244::/56"), ranges.MustParse("10.254.0.0/16,fd00:10:254::/112")
+	for _, tc := range []struct {
+		cfg         Config
+		cidrs, want string
+	}{
+		{single, "10.244.0.0/24", ""},
+		{single, "10.244.0.0/16", ""},
+		{single, "10.244.9.0/30", ""},
+		{single, "10.245.0.0/24", "is not inside clusterCIDR 10.244.0.0/16"},
+		{single, "10.0.0.0/8", "is not inside clusterCIDR"},
+		{single, "10.244.0.5/24", "did you mean 10.244.0.0/24?"},
+		{single, "10.244.0.0/31", "must be /30 or larger"},
+		{single, "10.244.0.0/24,fd00:10:244::/64", "is of a family that clusterCIDR 10.244.0.0/16 lacks"},
+		{dual, "fd00:10:244::/64,10.244.0.0/24", ""},
+		{dual, "10.244.0.0/24", ""},
+		{dual, "fd00:10:244::/64", "nodes with IPv6 alone are not supported"},
+		{dual, "10.244.0.0/24,fd00:10:245::/64", "is not inside clusterCIDR fd00:10:244::/56"},
+		{dual, "10.244.0.0/24,fd00:10:244::/121", "the IPv6 range is smaller than the IPv4 range: must be /120 or larger"},
+		{dual, "10.244.0.0/24,fd00:10:244::/127", "must be /126 or larger"},
 	} {
-		err := checkPodCIDR(DefaultConfig(), netip.MustParsePrefix(cidr))
-		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: got %v, want %q", cidr, err, want)
+		var own ranges.List
+		for text := range strings.SplitSeq(tc.cidrs, ",") {
+			own = append(own, netip.MustParsePrefix(text))
+		}
+		err := checkPodCIDRs(tc.cfg, own)
+		if (err == nil) != (tc.want == "") || (err != nil && !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: got %v, want %q", tc.cidrs, err, tc.want)
 		}
 	}
-	if err := checkPodCIDR(DefaultConfig(), netip.Prefix{}); err == nil || !strings.Contains(err.Error(), "spec.podCIDR: required") {
+	if err := checkPodCIDRs(single, nil); err == nil || !strings.Contains(err.Error(), "spec.podCIDR: required") {
 		t.Errorf("no range: got %v", err)
 	}
 }
 
 func TestChooseMTU(t *testing.T) {
 	out := netlinkx.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: wanIndex}
-	configured := DefaultConfig()
-	configured.MTU = 9000
+	nodeIP := []netlinkx.Addr{{Link: bridgeIndex, Prefix: netip.MustParsePrefix("192.0.2.2/24")}}
+	with := func(mode overlay.Mode, mtu int, ips ...string) Config {
+		c := DefaultConfig()
+		c.Overlay, c.MTU = mode, mtu
+		for _, ip := range ips {
+			c.NodeIPs = append(c.NodeIPs, netip.MustParseAddr(ip))
+		}
+		return c
+	}
+	dual := with(overlay.VXLAN, 0)
+	dual.ClusterCIDRs = ranges.MustParse("10.244.0.0/16,fd00::/56")
+	narrow := snapshotWith(nil, out)
+	narrow.links[0].MTU = 1300
 	for name, tc := range map[string]struct {
-		cfg  Config
-		have hostSnapshot
-		want int
+		cfg     Config
+		have    hostSnapshot
+		want    int
+		wantErr string
 	}{
-		"what was configured":                       {configured, snapshotWith(nil, out), 9000},
-		"else that of the way out":                  {DefaultConfig(), snapshotWith(nil, out), 1400},
-		"else Ethernet's, when there is no way out": {DefaultConfig(), snapshotWith(nil), 1500},
+		"what was configured, if it fits":            {cfg: with(overlay.None, 1280), have: snapshotWith(nil, out), want: 1280},
+		"what was configured and does not fit":       {cfg: with(overlay.None, 9000), have: snapshotWith(nil, out), wantErr: "mtu 9000 does not fit: interface wan0 takes 1400 bytes"},
+		"what fits but for the overlay":              {cfg: with(overlay.VXLAN, 1400), have: snapshotWith(nil, out), wantErr: "the overlay (vxlan) adds 50: must be at most 1350"},
+		"else that of the way out":                   {cfg: with(overlay.None, 0), have: snapshotWith(nil, out), want: 1400},
+		"less what the overlay takes":                {cfg: with(overlay.VXLAN, 0), have: snapshotWith(nil, out), want: 1350},
+		"which is nothing for plain routes":          {cfg: with(overlay.HostGW, 0), have: snapshotWith(nil, out), want: 1400},
+		"the node's address counts before the route": {cfg: with(overlay.VXLAN, 0, "192.0.2.2"), have: snapshotWith(nodeIP, out), want: 1450},
+		"else Ethernet's, when there is no way out":  {cfg: with(overlay.None, 0), have: snapshotWith(nil), want: 1500},
+		"less than IPv6 needs":                       {cfg: dual, have: narrow, wantErr: "interface wan0 takes 1300 bytes, which leaves less than 1280 for Pods"},
 	} {
-		if got := chooseMTU(tc.cfg, tc.have); got != tc.want {
-			t.Errorf("%s: got %d, want %d", name, got, tc.want)
+		got, err := chooseMTU(tc.cfg, tc.have)
+		if got != tc.want || (err == nil) != (tc.wantErr == "") || err != nil && !strings.Contains(err.Error(), tc.wantErr) {
+			t.Errorf("%s: got %d, %v, want %d, %q", name, got, err, tc.want, tc.wantErr)
 		}
 	}
 }
 
 func TestConfigValidateNamesEveryField(t *testing.T) {
 	bad := Config{
-		BridgeName:  "a-name-that-is-too-long",
-		ClusterCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
+		BridgeName:   "a-name-that-is-too-long",
+		ClusterCIDRs: ranges.MustParse("10.0.0.0/8"), ServiceCIDRs: ranges.MustParse("10.254.0.0/16"), Overlay: "lan",
 		MTU: 100, StateDir: "relative",
 	}
 	err := bad.Validate()
-	for _, field := range []string{"bridgeName", "overlaps serviceCIDR", "mtu 100", "stateDir", "netNSDir"} {
+	for _, field := range []string{"bridgeName", "overlaps clusterCIDR", `overlay "lan"`, "mtu 100", "stateDir", "netNSDir"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("got %v, want it to name %s", err, field)
 		}

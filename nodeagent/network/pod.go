@@ -52,20 +52,28 @@ func (n *Network) createNamespace(path string, users *userns.Range) error {
 
 // podPlan is all that is made for one Pod.
 type podPlan struct {
-	veth    netlinkx.Veth
-	ip      netip.Addr
-	gateway netip.Addr
+	veth netlinkx.Veth
+	// addresses are one or two of the Pod, each with its gateway.
+	addresses []podAddress
 }
 
+type podAddress struct{ ip, gateway netip.Addr }
+
+func (p podPlan) hasIPv6() bool { return len(p.addresses) > 1 }
+
 func planPod(pod PodNetwork, uid types.UID) podPlan {
-	return podPlan{
+	p := podPlan{
 		veth: netlinkx.Veth{
 			Name: linkName(uid), MAC: hostMAC(),
 			PeerName: podLink, PeerMAC: podMAC(pod.IP), PeerNS: pod.NetNSPath,
 			MTU: pod.MTU,
 		},
-		ip: pod.IP, gateway: pod.Gateway,
+		addresses: []podAddress{{pod.IP, pod.Gateway}},
 	}
+	if pod.IP6.IsValid() {
+		p.addresses = append(p.addresses, podAddress{pod.IP6, pod.Gateway6})
+	}
+	return p
 }
 
 func (n *Network) applyPod(p podPlan) error {
@@ -118,7 +126,8 @@ func (n *Network) joined(host netlinkx.Link, v netlinkx.Veth) (bool, error) {
 // applyPodSide configures the Pod's own namespace: its address has no network around
 // it, the gateway is the only neighbour, known without ARP. Redirects are refused:
 // a router that sends a packet back where it came from (a Pod reaching itself through
-// a Service) would send one. IPv6 stays on the loopback interface only.
+// a Service) would send one. A Pod without an IPv6 address has IPv6 on the loopback
+// interface only.
 func applyPodSide(h netlinkx.Handle, p podPlan) error {
 	lo, err := h.Link("lo")
 	if err != nil {
@@ -128,7 +137,7 @@ func applyPodSide(h netlinkx.Handle, p podPlan) error {
 	if err != nil {
 		return err
 	}
-	if err := setIfKnown(h, "net/ipv6/conf/"+eth.Name+"/disable_ipv6", "1"); err != nil {
+	if err := netlinkx.SetIPv6(h, eth.Name, p.hasIPv6(), false); err != nil {
 		return err
 	}
 	for _, conf := range []string{"all", eth.Name} {
@@ -144,26 +153,35 @@ func applyPodSide(h netlinkx.Handle, p podPlan) error {
 	steps := []func() error{
 		func() error { return h.SetUp(lo.Index) },
 		func() error { return h.SetUp(eth.Index) },
-		func() error {
-			return h.ReplaceAddr(netlinkx.Addr{Link: eth.Index, Prefix: netip.PrefixFrom(p.ip, 32)})
-		},
-		func() error {
-			return h.SetNeighbour(netlinkx.Neighbour{Link: eth.Index, IP: p.gateway, MAC: p.veth.MAC})
-		},
-		func() error {
-			return h.ReplaceRoute(netlinkx.Route{Dst: netip.PrefixFrom(p.gateway, 32), Link: eth.Index, Protocol: routeProtocol})
-		},
-		func() error {
-			return h.ReplaceRoute(netlinkx.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Link: eth.Index, Via: p.gateway, Protocol: routeProtocol})
-		},
+	}
+	for _, a := range p.addresses {
+		steps = append(steps,
+			func() error { return h.ReplaceAddr(netlinkx.Addr{Link: eth.Index, Prefix: single(a.ip)}) },
+			func() error {
+				return h.SetNeighbour(netlinkx.Neighbour{Link: eth.Index, IP: a.gateway, MAC: p.veth.MAC})
+			},
+			func() error {
+				return h.ReplaceRoute(netlinkx.Route{Dst: single(a.gateway), Link: eth.Index, Protocol: routeProtocol})
+			},
+			func() error {
+				return h.ReplaceRoute(netlinkx.Route{Dst: everything(a.ip), Link: eth.Index, Via: a.gateway, Protocol: routeProtocol})
+			})
 	}
 	return inOrder(steps)
+}
+
+// everything is the range of all addresses of the family of ip.
+func everything(ip netip.Addr) netip.Prefix {
+	if ip.Is4() {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
 // openHostSide sets the host's end up before the Pod's, see publishPod. Strict
 // reverse-path filtering makes an address that is not the Pod's own useless to it.
 func openHostSide(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
-	if err := setIfKnown(h, "net/ipv6/conf/"+host.Name+"/disable_ipv6", "1"); err != nil {
+	if err := netlinkx.SetIPv6(h, host.Name, p.hasIPv6(), true); err != nil {
 		return err
 	}
 	if err := h.SetSysctl("net/ipv4/conf/"+host.Name+"/rp_filter", "1"); err != nil {
@@ -185,10 +203,15 @@ func publishPod(h netlinkx.Handle, p podPlan, host netlinkx.Link) error {
 	if err := h.Activate(host.Name); err != nil {
 		return err
 	}
-	if err := h.SetNeighbour(netlinkx.Neighbour{Link: host.Index, IP: p.ip, MAC: p.veth.PeerMAC}); err != nil {
-		return err
+	for _, a := range p.addresses {
+		if err := h.SetNeighbour(netlinkx.Neighbour{Link: host.Index, IP: a.ip, MAC: p.veth.PeerMAC}); err != nil {
+			return err
+		}
+		if err := h.ReplaceRoute(netlinkx.Route{Dst: single(a.ip), Link: host.Index, Src: a.gateway, Protocol: routeProtocol}); err != nil {
+			return err
+		}
 	}
-	return h.ReplaceRoute(netlinkx.Route{Dst: netip.PrefixFrom(p.ip, 32), Link: host.Index, Src: p.gateway, Protocol: routeProtocol})
+	return nil
 }
 
 func inOrder(steps []func() error) error {

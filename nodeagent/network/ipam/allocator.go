@@ -3,6 +3,8 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // allocator hands out addresses of one range in rising order, beginning after the
@@ -72,4 +74,19 @@ func (a *allocator) size() int {
 
 func asUint(b [4]byte) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+// twin returns the address of the IPv6 range that is where ip is in the IPv4 range;
+// invalid without an IPv6 range.
+func twin(own ranges.List, ip netip.Addr) netip.Addr {
+	v6 := own.V6()
+	if !v6.IsValid() {
+		return netip.Addr{}
+	}
+	raw := v6.Addr().As16()
+	offset := asUint(ip.As4()) - asUint(own.V4().Addr().As4())
+	for i := range 4 {
+		raw[15-i] |= byte(offset >> (8 * i))
+	}
+	return netip.AddrFrom16(raw)
 }

@@ -9,21 +9,22 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // ErrExhausted says that every address of the range is leased.
 var ErrExhausted = errors.New("no free address")
 
-// IPAM holds the leases of one range. It may be used concurrently, but not for one
+// IPAM holds the leases of a node's ranges. It may be used concurrently, but not for one
 // UID at a time twice.
 type IPAM struct {
-	prefix netip.Prefix
+	ranges ranges.List
 	store  store
 	clock  clock.PassiveClock
 
@@ -33,14 +34,17 @@ type IPAM struct {
 }
 
 // Open reads the leases in dir, which it creates. Corrupt files and leases outside
-// prefix do not stop it: the first are returned in problems, the second in foreign;
+// own do not stop it: the first are returned in problems, the second in foreign;
 // the caller decides what becomes of them.
-func Open(dir string, prefix netip.Prefix, c clock.PassiveClock) (m *IPAM, foreign []Lease, problems []error, err error) {
-	pool, err := newAllocator(prefix)
+//
+// Addresses are chosen in the IPv4 range; a Pod's IPv6 address is the one at the same
+// place of the IPv6 range, which must be as large: so one choice gives both.
+func Open(dir string, own ranges.List, c clock.PassiveClock) (m *IPAM, foreign []Lease, problems []error, err error) {
+	pool, err := newAllocator(own.V4())
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	m = &IPAM{prefix: prefix, store: store{dir}, clock: c, pool: pool, byUID: map[types.UID]Lease{}}
+	m = &IPAM{ranges: own, store: store{dir}, clock: c, pool: pool, byUID: map[types.UID]Lease{}}
 	leases, problems, err := m.store.load()
 	if err != nil {
 		return nil, nil, problems, err
@@ -49,7 +53,7 @@ func Open(dir string, prefix netip.Prefix, c clock.PassiveClock) (m *IPAM, forei
 		return cmp.Or(a.AcquiredAt.Compare(b.AcquiredAt), a.IP.Compare(b.IP))
 	})
 	for _, l := range leases {
-		if !pool.contains(l.IP) {
+		if !m.contains(l) {
 			foreign = append(foreign, l)
 			continue
 		}
@@ -85,11 +89,16 @@ func (m *IPAM) take(want Lease) (lease Lease, isNew bool, err error) {
 	}
 	ip, ok := m.pool.take()
 	if !ok {
-		return Lease{}, false, fmt.Errorf("pod range %s: all %d addresses are leased: %w", m.prefix, m.pool.size(), ErrExhausted)
+		return Lease{}, false, fmt.Errorf("pod range %s: all %d addresses are leased: %w", m.ranges.V4(), m.pool.size(), ErrExhausted)
 	}
-	want.IP, want.AcquiredAt = ip, m.clock.Now().UTC()
+	want.IP, want.IP6, want.AcquiredAt = ip, twin(m.ranges, ip), m.clock.Now().UTC()
 	m.byUID[want.UID] = want
 	return want, true, nil
+}
+
+// contains says whether the lease's addresses are in the node's ranges.
+func (m *IPAM) contains(l Lease) bool {
+	return m.pool.contains(l.IP) && (!l.IP6.IsValid() || l.IP6 == twin(m.ranges, l.IP))
 }
 
 // Restore makes a lease of a given address again, for a Pod that was found to hold
@@ -111,8 +120,8 @@ func (m *IPAM) claim(l Lease) error {
 	if other, ok := m.byUID[l.UID]; ok {
 		return fmt.Errorf("the Pod holds %s", other.IP)
 	}
-	if !m.pool.contains(l.IP) {
-		return fmt.Errorf("outside the Pod range %s", m.prefix)
+	if !m.contains(l) {
+		return fmt.Errorf("outside the Pod range %s", m.ranges)
 	}
 	if m.pool.used[l.IP] {
 		return errors.New("leased to another Pod")

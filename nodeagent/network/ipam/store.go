@@ -18,12 +18,23 @@ import (
 
 // Lease says that a Pod holds an address.
 type Lease struct {
-	UID       types.UID  `json:"uid"`
-	IP        netip.Addr `json:"ip"`
+	UID types.UID  `json:"uid"`
+	IP  netip.Addr `json:"ip"`
+	// IP6 is zero for a Pod without IPv6. It follows from IP and the node's ranges, and is
+	// kept because a Pod keeps what it got.
+	IP6       netip.Addr `json:"ip6,omitzero"`
 	Namespace string     `json:"namespace,omitempty"`
 	Name      string     `json:"name,omitempty"`
 	// AcquiredAt orders leases, so that a restarted agent goes on after the newest.
 	AcquiredAt time.Time `json:"acquiredAt"`
+}
+
+// IPs returns the address of each family.
+func (l Lease) IPs() []netip.Addr {
+	if !l.IP6.IsValid() {
+		return []netip.Addr{l.IP}
+	}
+	return []netip.Addr{l.IP, l.IP6}
 }
 
 // A lease is the file <ip>.json; that the name is the address keeps two leases of
@@ -108,6 +119,8 @@ func parseLease(base string, data []byte) (Lease, error) {
 		return Lease{}, fmt.Errorf("says address %s", l.IP)
 	case !ip.Is4():
 		return Lease{}, errors.New("not an IPv4 address")
+	case l.IP6.IsValid() && (!l.IP6.Is6() || l.IP6.Is4In6()):
+		return Lease{}, fmt.Errorf("ip6 %s is not an IPv6 address", l.IP6)
 	case l.UID == "":
 		return Lease{}, errors.New("uid is missing")
 	}

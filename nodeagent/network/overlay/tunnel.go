@@ -44,7 +44,7 @@ func (o *Overlay) ensureTunnel(self Node, mtu int) (device, error) {
 	if err != nil {
 		return device{}, err
 	}
-	if err := quietLink(o.kernel, self.Ranges.V6().IsValid()); err != nil {
+	if err := netlinkx.SetIPv6(o.kernel, Interface, self.Ranges.V6().IsValid(), true); err != nil {
 		return device{}, err
 	}
 	if l.MTU != mtu {
@@ -105,21 +105,6 @@ func (o *Overlay) deleteTunnel() error {
 	}
 	if err := o.kernel.DeleteLink(Interface); err != nil && !errors.Is(err, netlinkx.ErrNotFound) {
 		return err
-	}
-	return nil
-}
-
-// quietLink keeps IPv6 off the tunnel, or at least from announcing itself there.
-func quietLink(k netlinkx.Handle, v6 bool) error {
-	folder := "net/ipv6/conf/" + Interface + "/"
-	settings := [][2]string{{"disable_ipv6", "1"}}
-	if v6 {
-		settings = [][2]string{{"accept_ra", "0"}, {"addr_gen_mode", "1"}, {"disable_ipv6", "0"}}
-	}
-	for _, s := range settings {
-		if err := k.SetSysctl(folder+s[0], s[1]); err != nil && (v6 || !errors.Is(err, netlinkx.ErrNotFound)) {
-			return err
-		}
 	}
 	return nil
 }
