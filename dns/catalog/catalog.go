@@ -9,6 +9,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -172,3 +173,22 @@ func (c *Catalog) SlicesAt(address string) []*Slice { return c.slices.find(addre
 
 // PodsAt returns the Pods with that address.
 func (c *Catalog) PodsAt(address string) []*Pod { return c.pods.find(address) }
+
+// Load gives the catalog all there is, as the first lists of Run do.
+func (c *Catalog) Load(objects ...runtime.Object) error {
+	sorted := map[cache.ReflectorStore][]any{}
+	for _, s := range c.sources() {
+		sorted[s.store] = nil
+		for _, object := range objects {
+			if reflect.TypeOf(object) == reflect.TypeOf(s.object) {
+				sorted[s.store] = append(sorted[s.store], object)
+			}
+		}
+	}
+	for store, objects := range sorted {
+		if err := store.Replace(objects, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -38,7 +38,8 @@ func (b backend) Services(ctx context.Context, state request.Request, exact bool
 	if state.QType() == dns.TypeTXT {
 		return b.text(ctx, state)
 	}
-	if isServerName(state.Name(), state.Zone) {
+	// Servers are asked for at the zone itself alone, under a name that CoreDNS makes up.
+	if state.QType() == dns.TypeNS || isServerName(state.Name(), state.Zone) {
 		return b.servers(state), nil
 	}
 	found, err := b.Records(ctx, state, exact)

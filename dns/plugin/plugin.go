@@ -187,7 +187,8 @@ func (p *Plugin) AutoPath(state request.Request) []string {
 // primaryZone is the one in which reverse answers name things.
 func (p *Plugin) primaryZone() string {
 	for _, zone := range p.Zones {
-		if dnsutil.IsReverse(zone) == 0 {
+		// CoreDNS' helper does not know the zones of all addresses.
+		if dnsutil.IsReverse("."+zone) == 0 {
 			return zone
 		}
 	}

@@ -67,7 +67,7 @@ func withoutForward(name string, content []byte, file string) ([]byte, int, erro
 	lines, found := strings.SplitAfter(string(content), "\n"), 0
 	for _, block := range blocks {
 		for _, d := range directivesIn(block.Tokens["forward"]) {
-			if d[0].File != name || !onlyTo(d, file) {
+			if imported := d[0].File != "" && d[0].File != name; imported || !onlyTo(d, file) {
 				continue
 			}
 			found++
