@@ -71,6 +71,7 @@ type Options struct {
 	ServiceCIDR string `json:"serviceCIDR"`
 
 	OverlayOptions
+	ProxyOptions
 	// ClusterDNS lists the addresses of the cluster's DNS service; empty when there is
 	// none. ClusterDomain is the domain that it serves.
 	ClusterDNS    []string `json:"clusterDNS,omitempty"`
@@ -119,6 +120,7 @@ func NewOptions() *Options {
 		HealthAddress: "127.0.0.1:10248",
 
 		OverlayOptions: newOverlayOptions(),
+		ProxyOptions:   newProxyOptions(),
 		StorageOptions: newStorageOptions(),
 		PullOptions:    newPullOptions(),
 
@@ -170,6 +172,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Address range of Services; or two, as in --cluster-cidr.")
 	o.addOverlayFlags(fs)
+	o.addProxyFlags(fs)
 	fs.StringSliceVar(&o.ClusterDNS, "cluster-dns", o.ClusterDNS, "Addresses of the cluster's DNS service. Empty: Pods use the machine's resolver.")
 	fs.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "Domain that the cluster's DNS serves.")
 }
@@ -238,7 +241,7 @@ func (o *Options) validateNetwork() []error {
 	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
 	problems = append(problems, err)
 	services, err := ranges.Parse("--service-cidr", o.ServiceCIDR)
-	problems = append(problems, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods), o.validateOverlay(pods))
+	problems = append(problems, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods), o.validateOverlay(pods), o.validateProxy())
 	for _, dns := range o.ClusterDNS {
 		if _, err := netip.ParseAddr(dns); err != nil {
 			problems = append(problems, fmt.Errorf("--cluster-dns: %q is not an IP address", dns))

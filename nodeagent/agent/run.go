@@ -27,7 +27,6 @@ import (
 	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/eviction"
-	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
@@ -72,10 +71,7 @@ func run(ctx context.Context, o Options, s settings) error {
 
 	var services *proxy.Proxy
 	if o.Proxy {
-		if services, err = proxy.New(proxy.Options{
-			Cache: api.cache, NodeName: s.name, Facts: s.proxyFacts(nil), AwaitHostPorts: o.Agent, Registerer: registry,
-			PodInterfaces: network.PodInterfacePrefix,
-		}); err != nil {
+		if services, err = newProxy(ctx, &o, s, api, registry); err != nil {
 			return err
 		}
 		running.run("proxy", func() error { return services.Run(ctx) })
