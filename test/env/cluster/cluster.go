@@ -28,10 +28,14 @@ type Cluster struct {
 	Registry    *imagebuild.Registry
 	keelsonPath string
 	before      leaks.Snapshot
+	// upFlags are those of `keelson up` beside the data directory.
+	upFlags []string
 }
 
 // New prepares a cluster from the programs below root/bin without starting it.
-func New(root string) (*Cluster, error) {
+func New(root string) (*Cluster, error) { return newCluster(root, "127.0.0.1:0") }
+
+func newCluster(root, registry string) (*Cluster, error) {
 	c := &Cluster{
 		Root:        root,
 		KubectlPath: filepath.Join(AssetsDir(root), "kubectl"),
@@ -49,7 +53,7 @@ func New(root string) (*Cluster, error) {
 	if c.DataDir, err = os.MkdirTemp("", "keelson-e2e-"); err != nil {
 		return nil, err
 	}
-	if c.Registry, err = imagebuild.StartRegistry("127.0.0.1:0", nil); err != nil {
+	if c.Registry, err = imagebuild.StartRegistry(registry, nil); err != nil {
 		return nil, err
 	}
 	return c, PushImages(c.Registry, root)
@@ -92,7 +96,7 @@ func (c *Cluster) Keelson(args ...string) (string, error) {
 // Up starts the cluster and returns when it is ready.
 func (c *Cluster) Up() (took time.Duration, err error) {
 	start := time.Now()
-	out, err := c.Keelson("up")
+	out, err := c.Keelson(append([]string{"up"}, c.upFlags...)...)
 	if err != nil {
 		return 0, fmt.Errorf("keelson up: %w\n%s", err, out)
 	}

@@ -147,7 +147,7 @@ func iptablesRules() ([]string, error) {
 		switch {
 		case strings.HasPrefix(line, "*"):
 			table = line[1:]
-		case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":KLS"):
+		case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":KLS"), strings.HasPrefix(line, ":KEELSON"):
 			lines = append(lines, table+": "+counters.ReplaceAllString(line, ""))
 		}
 	}

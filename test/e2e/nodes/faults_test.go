@@ -1,0 +1,103 @@
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// onNode returns the Pod on a node.
+func onNode(t *testing.T, pods []corev1.Pod, node string) corev1.Pod {
+	t.Helper()
+	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName == node })
+	if i < 0 {
+		t.Fatalf("no Pod on node %s", node)
+	}
+	return pods[i]
+}
+
+// TestNodesAreCutOffAndHealed cuts one node off from the API server and, at the same
+// time, lets another lose what it should receive from nodes. Containers do not notice.
+func TestNodesAreCutOffAndHealed(t *testing.T) {
+	s := newSpace(t)
+	s.apply(servers)
+	pods := s.readyPods("web", nodeCount)
+	asker, silent, deaf := nodeNames[0], nodeNames[1], nodeNames[2]
+	url := func(node string) string { return "http://" + onNode(t, pods, node).Status.PodIP + ":8080/" }
+	from := onNode(t, pods, asker).Name
+	reaches := func(node string) error {
+		_, err := s.askFromPod(from, url(node))
+		return err
+	}
+	for _, node := range nodeNames {
+		eventually(t, soon, "Pods reach node "+node, func() error { return reaches(node) })
+	}
+	t.Cleanup(func() {
+		for _, node := range []string{silent, deaf} {
+			keelson(t, "heal", node)
+		}
+	})
+	keelson(t, "cut", silent, "--from", "control-plane")
+	keelson(t, "cut", deaf, "--from", "nodes", "--only", "received")
+
+	if err := reaches(deaf); err == nil {
+		t.Errorf("a Pod on %s answered, which receives nothing from other nodes", deaf)
+	}
+	awaitNode(t, silent, corev1.ConditionUnknown)
+	if err := reaches(silent); err != nil {
+		t.Errorf("a Pod on %s, which is cut off from the API server only, is not reached by Pods: %v", silent, err)
+	}
+	if got := nodeReady(t, deaf); got != corev1.ConditionTrue {
+		t.Errorf("Ready of Node %s, which reaches the API server, is %s", deaf, got)
+	}
+
+	keelson(t, "heal", silent)
+	keelson(t, "heal", deaf)
+	awaitNode(t, silent, corev1.ConditionTrue)
+	for _, node := range nodeNames {
+		eventually(t, soon, "Pods reach node "+node+" again", func() error { return reaches(node) })
+	}
+	for _, now := range s.readyPods("web", nodeCount) {
+		before := onNode(t, pods, now.Spec.NodeName)
+		if now.UID != before.UID || now.Status.ContainerStatuses[0].RestartCount != before.Status.ContainerStatuses[0].RestartCount {
+			t.Errorf("Pod %s became %s, or its container was started again", before.Name, now.Name)
+		}
+	}
+}
+
+// TestNodeIsReplacedUnderItsName deletes a node and makes one of the same name with
+// another address: everybody finds its Pods there.
+func TestNodeIsReplacedUnderItsName(t *testing.T) {
+	s := newSpace(t)
+	node := nodeNames[2]
+	keelson(t, "delete", node)
+	if out, err := kubectl(t.Context(), "", "get", "node", node); err == nil {
+		t.Errorf("Node %s is still there:\n%s", node, out)
+	}
+	keelson(t, "add", node, "--address", "198.19.0.77")
+	s.apply(servers)
+	pods := s.readyPods("web", nodeCount)
+	moved := onNode(t, pods, node)
+	if moved.Status.HostIP != "198.19.0.77" {
+		t.Errorf("the address of node %s is %s", node, moved.Status.HostIP)
+	}
+	for _, pod := range pods {
+		eventually(t, soon, "Pods on node "+pod.Spec.NodeName+" reach the one on the new node", func() error {
+			_, err := s.askFromPod(pod.Name, "http://"+moved.Status.PodIP+":8080/")
+			return err
+		})
+	}
+}
+
+// awaitSince fails the test unless check holds within a time from a moment on.
+func awaitSince(t *testing.T, begin time.Time, within time.Duration, what string, check func(context.Context) error) time.Duration {
+	t.Helper()
+	eventually(t, time.Until(begin.Add(within)), what, func() error { return check(t.Context()) })
+	took := time.Since(begin)
+	t.Log(fmt.Sprintf("%s after %.1f s", what, took.Seconds()))
+	return took
+}

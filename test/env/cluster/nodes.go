@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/keelson-dev/keelson/cluster/nodes"
+	"github.com/keelson-dev/keelson/test/env/machine"
+)
+
+// nodePins is where `keelson up` pins the namespaces of several nodes.
+const nodePins = "/run/keelson/nodes"
+
+// NewNodes prepares a cluster of several nodes. The registry is on the machine's own
+// address, where all nodes reach it, and they are told that it speaks plain HTTP.
+func NewNodes(root string, count int) (*Cluster, error) {
+	c, err := newCluster(root, machine.NodeIP+":0")
+	if err != nil {
+		return nil, err
+	}
+	registries := filepath.Join(c.DataDir, "registries")
+	folder := filepath.Join(registries, c.Registry.Host)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	hosts := fmt.Sprintf("server = %q\n", "http://"+c.Registry.Host)
+	if err := os.WriteFile(filepath.Join(folder, "hosts.toml"), []byte(hosts), 0o644); err != nil {
+		return nil, err
+	}
+	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--registry-config-dir", registries}
+	return c, nil
+}
+
+// InNode runs f on a thread that is in the namespaces of a node; sockets that f opens
+// there stay the node's. f must not wait for other goroutines.
+func (c *Cluster) InNode(name string, f func() error) error {
+	return nodes.New(nodes.Options{Dir: nodePins}).Enter(name, f)
+}
+
+// NodeClient makes its connections from a node, one for each request.
+func (c *Cluster) NodeClient(name string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			err = c.InNode(name, func() (err error) {
+				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		},
+	}}
+}
