@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -350,4 +352,193 @@ func (l *lan) wantLargestPacket(from PodNetwork, to netip.Addr) {
 	if n, _, err := server.ReadFrom(make([]byte, 2*from.MTU)); err != nil || n != from.MTU-headers {
 		l.Errorf("of a datagram of %d bytes to %s %d bytes came, %v", from.MTU, to, n, err)
 	}
+}
+
+// ways lists what a node has for other nodes: routes, neighbours and forwardings.
+func (l *lan) ways(n *lanNode) []string {
+	l.Helper()
+	var lines []string
+	l.on(n, func() error {
+		k := netlinkx.New()
+		routes, err := k.Routes()
+		for _, r := range routes {
+			if overlay.IsRoute(r) {
+				lines = append(lines, fmt.Sprintf("%s via %s", r.Dst, r.Via))
+			}
+		}
+		tunnel, linkErr := k.Link(overlay.Interface)
+		if linkErr != nil {
+			return errors.Join(err, linkErr)
+		}
+		neighbours, nErr := k.Neighbours(tunnel.Index)
+		for _, entry := range neighbours {
+			lines = append(lines, fmt.Sprintf("%s is %s", entry.IP, entry.MAC))
+		}
+		forwardings, fErr := k.Forwardings(tunnel.Index)
+		for _, f := range forwardings {
+			lines = append(lines, fmt.Sprintf("%s at %s", f.MAC, f.To))
+		}
+		return errors.Join(err, nErr, fErr)
+	})
+	slices.Sort(lines)
+	return lines
+}
+
+func (l *lan) wantWays(n *lanNode, want ...string) {
+	l.Helper()
+	slices.Sort(want)
+	if diff := cmp.Diff(want, l.ways(n)); diff != "" {
+		l.Errorf("what node %s has for others (-want +got):\n%s", n.name, diff)
+	}
+}
+
+func TestNodesComeGoAndMove(t *testing.T) {
+	l := newLAN(t, overlay.VXLAN, lanDual, "a", "b", "c")
+	a, b, c := l.nodes[0], l.nodes[1], l.nodes[2]
+	for _, n := range l.nodes {
+		l.serve(n.pod.NetNSPath)
+	}
+	toB := func(ip string) []string {
+		return []string{"0a:4d:0a:f4:02:00 at " + ip, "10.244.2.1 is 0a:4d:0a:f4:02:00", "fd00:10:244:2::1 is 0a:4d:0a:f4:02:00",
+			"10.244.2.0/24 via 10.244.2.1", "fd00:10:244:2::/64 via fd00:10:244:2::1"}
+	}
+	toC := []string{"0a:4d:0a:f4:03:00 at 192.0.2.3", "10.244.3.1 is 0a:4d:0a:f4:03:00", "fd00:10:244:3::1 is 0a:4d:0a:f4:03:00",
+		"10.244.3.0/24 via 10.244.3.1", "fd00:10:244:3::/64 via fd00:10:244:3::1"}
+	l.wantWays(a, append(toB("192.0.2.2"), toC...)...)
+
+	// A connection that exists outlives all that happens to other nodes.
+	var conn net.Conn
+	must(t, l.k.in(a.pod.NetNSPath, func() (err error) {
+		conn, err = net.DialTimeout("tcp", at(b.pod.IP, 8080), dialTimeout)
+		return err
+	}))
+	defer conn.Close()
+	line := bufio.NewReader(conn)
+	if _, err := line.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	wantAlive := func(when string) {
+		t.Helper()
+		must(t, conn.SetDeadline(time.Now().Add(dialTimeout)))
+		if _, err := fmt.Fprintln(conn, when); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if got, err := line.ReadString('\n'); err != nil || strings.TrimSpace(got) != when {
+			t.Fatalf("%s: %q came back, %v", when, got, err)
+		}
+	}
+
+	l.nodes = []*lanNode{a, b}
+	l.tellAll()
+	l.wantWays(a, toB("192.0.2.2")...)
+	for _, ip := range c.pod.IPs() {
+		// IPv6 has another number for the same answer.
+		if _, err := l.talk(a.pod.NetNSPath, ip, nil); !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.ENETUNREACH) {
+			t.Errorf("a Pod of a node that is gone: %v, want %v", err, unix.EHOSTUNREACH)
+		}
+	}
+	wantAlive("a node has gone")
+
+	// Node b gets another address while its Pod runs; its agent starts again.
+	l.address(b, 77)
+	l.start(b)
+	l.tellAll()
+	l.wantWays(a, toB("192.0.2.77")...)
+	wantAlive("the other node has moved")
+
+	l.nodes = []*lanNode{a, b, c}
+	l.tellAll()
+	l.wantAllReachAll()
+
+	// What somebody else, or a process that died, has left there goes; what he took away
+	// comes back.
+	l.on(a, func() error {
+		k := netlinkx.New()
+		tunnel, err := k.Link(overlay.Interface)
+		if err != nil {
+			return err
+		}
+		stale := netlinkx.Route{Dst: netip.MustParsePrefix("10.244.9.0/24"), Link: tunnel.Index, Via: netip.MustParseAddr("10.244.9.1"), OnLink: true, Protocol: overlay.RouteProtocol}
+		return errors.Join(
+			k.SetForwarding(netlinkx.Forwarding{Link: tunnel.Index, MAC: "0a:4d:0a:f4:09:00", To: netip.MustParseAddr("192.0.2.9")}),
+			k.SetForwarding(netlinkx.Forwarding{Link: tunnel.Index, MAC: "0a:4d:0a:f4:03:00", To: netip.MustParseAddr("192.0.2.99")}),
+			k.SetNeighbour(netlinkx.Neighbour{Link: tunnel.Index, IP: netip.MustParseAddr("10.244.9.1"), MAC: net.HardwareAddr{0x0a, 0x4d, 0x0a, 0xf4, 9, 0}}),
+			k.ReplaceRoute(stale),
+			k.DeleteNeighbour(netlinkx.Neighbour{Link: tunnel.Index, IP: netip.MustParseAddr("10.244.2.1")}),
+			k.DeleteRoute(netlinkx.Route{Dst: b.ranges.V6(), Link: tunnel.Index, Via: gateway(b.ranges.V6())}),
+		)
+	})
+	l.tell(a, true)
+	l.wantWays(a, append(toB("192.0.2.77"), toC...)...)
+	wantAlive("stale entries have gone")
+
+	// Somebody removes the tunnel; the agent that starts again makes it anew.
+	l.on(a, func() error { return netlinkx.New().DeleteLink(overlay.Interface) })
+	l.start(a)
+	l.tell(a, true)
+	l.wantAllReachAll()
+	wantAlive("the tunnel is there again")
+}
+
+func TestAnotherModeReplacesTheWays(t *testing.T) {
+	l := newLAN(t, overlay.VXLAN, lanDual, "a", "b")
+	for _, n := range l.nodes {
+		l.serve(n.pod.NetNSPath)
+	}
+	for _, mode := range []overlay.Mode{overlay.HostGW, overlay.VXLAN} {
+		for _, n := range l.nodes {
+			n.cfg.Overlay, n.pod = mode, PodNetwork{} // the MTU is another
+			l.start(n)
+		}
+		l.tellAll()
+		l.wantAllReachAll()
+		l.on(l.nodes[0], func() error {
+			_, err := netlinkx.New().Link(overlay.Interface)
+			if found := err == nil; found != (mode == overlay.VXLAN) {
+				t.Errorf("with %s the tunnel is there: %v", mode, found)
+			}
+			return nil
+		})
+	}
+}
+
+func TestPlainRoutesNeedACommonLink(t *testing.T) {
+	l := newLAN(t, overlay.HostGW, lanSingle, "a", "b")
+	far := overlay.Node{Name: "far", IPs: []netip.Addr{netip.MustParseAddr("198.51.100.9")}, Ranges: ranges.MustParse("10.244.200.0/24")}
+	a := l.nodes[0]
+	l.on(a, func() error {
+		problems, err := a.net.SetPeers(t.Context(), append(l.all(), far), false)
+		if len(problems) != 1 || problems[0].Node != "far" || !strings.Contains(problems[0].Message, "198.51.100.9 is not on this node's link") {
+			t.Errorf("got %v, want that far is too far", problems)
+		}
+		return err
+	})
+	l.serve(l.nodes[1].pod.NetNSPath)
+	l.wantSeen("Pod a", a.pod.NetNSPath, l.nodes[1].pod.IP, a.pod.IP, nil)
+}
+
+func TestTunnelsThatAreInTheWay(t *testing.T) {
+	l := newLAN(t, overlay.VXLAN, lanSingle, "a")
+	a := l.nodes[0]
+	l.on(a, func() error {
+		k := netlinkx.New()
+		must(t, k.DeleteLink(overlay.Interface))
+		other := netlinkx.VXLAN{Name: "other0", ID: 75, Port: overlay.DefaultPort, Local: a.ips[0], MAC: "02:00:00:00:00:01", MTU: 1400}
+		must(t, k.AddVXLAN(other))
+		if _, err := a.net.SetPeers(t.Context(), nil, true); err == nil || !strings.Contains(err.Error(), "--overlay-port") {
+			t.Errorf("a tunnel with our number and port: %v, want to be told of another port", err)
+		}
+		must(t, k.DeleteLink("other0"))
+		must(t, k.AddBridge(netlinkx.Bridge{Name: overlay.Interface, MTU: 1500}))
+		if _, err := a.net.SetPeers(t.Context(), nil, true); err == nil || !strings.Contains(err.Error(), "kls-vxlan is a bridge") {
+			t.Errorf("a bridge with our name: %v, want to be told", err)
+		}
+		must(t, k.DeleteLink(overlay.Interface))
+
+		// flannel's port, and a number of its own: both work side by side.
+		flannel := netlinkx.VXLAN{Name: "flannel.1", ID: 1, Port: 8472, Local: a.ips[0], MAC: "02:00:00:00:00:02", MTU: 1450}
+		must(t, k.AddVXLAN(flannel))
+		_, err := a.net.SetPeers(t.Context(), nil, true)
+		return errors.Join(err, k.DeleteLink("flannel.1"))
+	})
 }

@@ -32,9 +32,11 @@ type neighbour struct {
 type entries map[entry]bool
 
 // key is what the kernel keeps one entry for: setting it replaces another of the key.
+// A route on another link is not replaced: IPv6 refuses a gateway that the old route
+// leads to elsewhere.
 func (e entry) key() entry {
 	return entry{
-		route:      netlinkx.Route{Dst: e.route.Dst},
+		route:      netlinkx.Route{Dst: e.route.Dst, Link: e.route.Link},
 		neighbour:  neighbour{link: e.neighbour.link, ip: e.neighbour.ip},
 		forwarding: netlinkx.Forwarding{Link: e.forwarding.Link, MAC: e.forwarding.MAC},
 	}
