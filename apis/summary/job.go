@@ -2,6 +2,7 @@ package summary
 
 import (
 	"fmt"
+	"time"
 
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,9 +12,13 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 )
 
+// Since begins a column that names the time (RFC 3339) from which on a duration is
+// counted that has no end yet.
+const Since = "since "
+
 // Job returns the STATUS, COMPLETIONS, DURATION, CONTAINERS, IMAGES and SELECTOR
-// columns of job. The duration is there once the Job is complete: until then it grows,
-// and a stored string cannot.
+// columns of job. Until the Job is complete the duration grows, and a stored string
+// cannot: it says since when, and the gateway makes the time that has passed of it.
 func Job(job *batchv1.Job) batchv1.JobSummary {
 	names, images := containerColumns(&job.Spec.Template)
 	s := batchv1.JobSummary{
@@ -22,7 +27,11 @@ func Job(job *batchv1.Job) batchv1.JobSummary {
 		Containers:  names,
 		Images:      images,
 	}
-	if start, end := job.Status.StartTime, job.Status.CompletionTime; start != nil && end != nil {
+	switch start, end := job.Status.StartTime, job.Status.CompletionTime; {
+	case start == nil:
+	case end == nil:
+		s.Duration = Since + start.UTC().Format(time.RFC3339)
+	default:
 		s.Duration = duration.HumanDuration(end.Sub(start.Time))
 	}
 	if job.Spec.Selector != nil {
@@ -68,12 +77,16 @@ func jobCompletions(job *batchv1.Job) string {
 	return fmt.Sprintf("%d/1", job.Status.Succeeded)
 }
 
-// CronJob returns the SUSPEND, ACTIVE, CONTAINERS and IMAGES columns of a CronJob.
+// CronJob returns the SUSPEND, ACTIVE, CONTAINERS, IMAGES and SELECTOR columns of a
+// CronJob.
 func CronJob(cronJob *batchv1.CronJob) batchv1.CronJobSummary {
 	names, images := containerColumns(&cronJob.Spec.JobTemplate.Spec.Template)
 	suspend := "False"
 	if s := cronJob.Spec.Suspend; s != nil && *s {
 		suspend = "True"
 	}
-	return batchv1.CronJobSummary{Suspend: suspend, Active: int32(len(cronJob.Status.Active)), Containers: names, Images: images}
+	return batchv1.CronJobSummary{
+		Suspend: suspend, Active: int32(len(cronJob.Status.Active)), Containers: names, Images: images,
+		Selector: metav1.FormatLabelSelector(cronJob.Spec.JobTemplate.Spec.Selector),
+	}
 }

@@ -28,7 +28,7 @@ func TestJob(t *testing.T) {
 		"new":                   {func(*batchv1.Job) {}, "Running", "0/1", ""},
 		"of three":              {func(j *batchv1.Job) { j.Spec.Completions, j.Status.Succeeded = new(int32(3)), 2 }, "Running", "2/3", ""},
 		"a queue of work":       {func(j *batchv1.Job) { j.Spec.Parallelism = new(int32(4)) }, "Running", "0/1 of 4", ""},
-		"running":               {func(j *batchv1.Job) { j.Status.StartTime = &start }, "Running", "0/1", ""},
+		"running":               {func(j *batchv1.Job) { j.Status.StartTime = &start }, "Running", "0/1", "since 1970-01-01T00:16:40Z"},
 		"suspended":             {is(upstreambatchv1.JobSuspended), "Suspended", "0/1", ""},
 		"about to fail":         {is(upstreambatchv1.JobFailureTarget), "FailureTarget", "0/1", ""},
 		"about to be complete":  {is(upstreambatchv1.JobSuccessCriteriaMet), "SuccessCriteriaMet", "0/1", ""},
@@ -57,7 +57,7 @@ func TestCronJob(t *testing.T) {
 	c.Spec.Suspend = new(true)
 	c.Status.Active = make([]corev1.ObjectReference, 2)
 	c.Spec.JobTemplate.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Image: "i"}}
-	if diff := cmp.Diff(batchv1.CronJobSummary{Suspend: "True", Active: 2, Containers: "c", Images: "i"}, CronJob(c)); diff != "" {
+	if diff := cmp.Diff(batchv1.CronJobSummary{Suspend: "True", Active: 2, Containers: "c", Images: "i", Selector: "<none>"}, CronJob(c)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

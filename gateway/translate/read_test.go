@@ -2,11 +2,14 @@ package translate
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	testingclock "k8s.io/utils/clock/testing"
 
 	"github.com/keelson-dev/keelson/gateway/table"
 )
@@ -169,5 +172,20 @@ func TestRead(t *testing.T) {
 				t.Errorf("AppendObject (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A stored duration that has no end yet is its start.
+func TestDurationsWithoutAnEndGoOn(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	clock := testingclock.NewFakePassiveClock(start.Add(90 * time.Second))
+	translator := NewWithClock(table.Keelson(), clock)
+	const rows = `{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{"cells":["a","since %s","since ever"]}]}`
+	for after, want := range map[time.Duration]string{90 * time.Second: "90s", 3 * time.Hour: "3h"} {
+		clock.SetTime(start.Add(after))
+		got, err := translator.AppendObject(nil, fmt.Appendf(nil, rows, start.Format(time.RFC3339)))
+		if diff := cmp.Diff(strings.Replace(rows, "since %s", want, 1), string(got)); diff != "" || err != nil {
+			t.Errorf("%v, after %s (-want +got):\n%s", err, after, diff)
+		}
 	}
 }

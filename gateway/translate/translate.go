@@ -19,6 +19,8 @@ import (
 	"errors"
 	"sync"
 
+	"k8s.io/utils/clock"
+
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
@@ -31,13 +33,18 @@ var ErrNeedsObject = errors.New("the patch must be applied to the object as clie
 // Translator rewrites by a table. It is safe for concurrent use.
 type Translator struct {
 	names names
+	// clock tells how long ago something began.
+	clock clock.PassiveClock
 	// copiers keeps the buffers of Copy.
 	copiers sync.Pool
 }
 
-// New returns a Translator of the kinds in rows.
-func New(rows *table.Table) *Translator {
-	t := &Translator{names: newNames(rows.Rows())}
+// New returns a Translator of the kinds in rows. It tells the real time.
+func New(rows *table.Table) *Translator { return NewWithClock(rows, clock.RealClock{}) }
+
+// NewWithClock returns a Translator of the kinds in rows that tells the time of c.
+func NewWithClock(rows *table.Table, c clock.PassiveClock) *Translator {
+	t := &Translator{names: newNames(rows.Rows()), clock: c}
 	t.copiers.New = func() any { return &copier{t: t, reader: bufio.NewReaderSize(nil, readSize)} }
 	return t
 }

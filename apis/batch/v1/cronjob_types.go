@@ -18,6 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Containers",type=string,JSONPath=`.status.summary.containers`,priority=1
 // +kubebuilder:printcolumn:name="Images",type=string,JSONPath=`.status.summary.images`,priority=1
+// +kubebuilder:printcolumn:name="Selector",type=string,JSONPath=`.status.summary.selector`,priority=1
 type CronJob struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -53,6 +54,9 @@ type CronJobSummary struct {
 	// Images are the container images of the template, comma separated.
 	// +optional
 	Images string `json:"images,omitempty"`
+	// Selector is that of the Jobs in string form.
+	// +optional
+	Selector string `json:"selector,omitempty"`
 }
 
 // CronJobList is a list of CronJobs.

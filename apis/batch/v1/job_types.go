@@ -46,7 +46,7 @@ type JobSummary struct {
 	// Completions is succeeded/wanted, such as "1/3".
 	// +optional
 	Completions string `json:"completions,omitempty"`
-	// Duration is the time from start to completion; empty before.
+	// Duration is the time from start to completion; "since" and the start before.
 	// +optional
 	Duration string `json:"duration"`
 	// Containers are the container names of the template, comma separated.
