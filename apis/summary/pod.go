@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -26,7 +27,7 @@ func Pod(pod *keelsonv1.Pod) keelsonv1.PodSummary {
 
 	init := initStage(spec, status)
 	reason := baseReason(status)
-	ready, restarts := init.ready, init.restarts
+	ready, restarts, last := init.ready, init.restarts, init.last
 	if init.reason != "" {
 		reason = init.reason
 	}
@@ -35,12 +36,16 @@ func Pod(pod *keelsonv1.Pod) keelsonv1.PodSummary {
 		reason = main.reason
 		ready += main.ready
 		// Restarts of ordinary init containers stop counting once they are over.
-		restarts = init.sidecarRestarts + main.restarts
+		restarts, last = init.sidecarRestarts+main.restarts, later(init.sidecarLast, main.last)
+	}
+	if restarts == 0 {
+		last = nil
 	}
 	return keelsonv1.PodSummary{
 		Ready:          fmt.Sprintf("%d/%d", ready, len(spec.Containers)+sidecars(spec)),
 		Status:         deletionReason(pod, reason),
 		Restarts:       restarts,
+		LastRestart:    last,
 		ReadinessGates: readinessGates(spec, status),
 	}
 }
@@ -51,6 +56,23 @@ type stage struct {
 	ready           int
 	restarts        int32
 	sidecarRestarts int32
+	// last is when a container ended last that has been started again, nil when none has.
+	last, sidecarLast *metav1.Time
+}
+
+// later returns the later of two times, nil when there is none.
+func later(a, b *metav1.Time) *metav1.Time {
+	if a.Before(b) || a == nil {
+		return b
+	}
+	return a
+}
+
+func lastEnd(c *corev1.ContainerStatus) *metav1.Time {
+	if t := c.LastTerminationState.Terminated; t != nil && !t.FinishedAt.IsZero() {
+		return new(t.FinishedAt)
+	}
+	return nil
 }
 
 func baseReason(status *corev1.PodStatus) string {
@@ -73,8 +95,10 @@ func initStage(spec *corev1.PodSpec, status *corev1.PodStatus) stage {
 		c := &status.InitContainerStatuses[i]
 		sidecar := isSidecar(spec, c.Name)
 		s.restarts += c.RestartCount
+		s.last = later(s.last, lastEnd(c))
 		if sidecar {
 			s.sidecarRestarts += c.RestartCount
+			s.sidecarLast = later(s.sidecarLast, lastEnd(c))
 		}
 		if t := c.State.Terminated; t != nil && t.ExitCode == 0 {
 			continue
@@ -108,6 +132,7 @@ func mainStage(status *corev1.PodStatus, fallback string) stage {
 	failure, running := "", false
 	for _, c := range slices.Backward(status.ContainerStatuses) {
 		s.restarts += c.RestartCount
+		s.last = later(s.last, lastEnd(&c))
 		switch w, t := c.State.Waiting, c.State.Terminated; {
 		case w != nil && w.Reason != "":
 			s.reason = w.Reason

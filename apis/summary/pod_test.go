@@ -202,3 +202,44 @@ func TestPod(t *testing.T) {
 		})
 	}
 }
+
+// endedAt is a container that was started again after it had ended at second at.
+func endedAt(name string, restarts int32, at int64) corev1.ContainerStatus {
+	c := corev1.ContainerStatus{Name: name, RestartCount: restarts, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, Ready: true}
+	if at > 0 {
+		c.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{FinishedAt: metav1.Unix(at, 0)}
+	}
+	return c
+}
+
+// TestLastRestart follows upstream's printer, which shows "5 (10d ago)".
+func TestLastRestart(t *testing.T) {
+	done := endedAt("init", 3, 90)
+	done.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	started := endedAt("sidecar", 2, 50)
+	started.Started = new(true)
+	for name, tt := range map[string]struct {
+		pod      *keelsonv1.Pod
+		restarts int32
+		want     int64
+	}{
+		"no restart":                         {makePod(corev1.PodRunning, container(endedAt("a", 0, 0))), 0, 0},
+		"an end without a restart":           {makePod(corev1.PodRunning, container(endedAt("a", 0, 7))), 0, 0},
+		"the last of two containers":         {makePod(corev1.PodRunning, container(endedAt("a", 1, 30)), container(endedAt("b", 2, 20))), 3, 30},
+		"a restart of which no end is known": {makePod(corev1.PodRunning, container(endedAt("a", 1, 0))), 1, 0},
+		"an init container that is over":     {makePod(corev1.PodRunning, initial(done), container(endedAt("a", 1, 20))), 1, 20},
+		"an init container that is not":      {makePod(corev1.PodPending, initial(endedAt("init", 3, 90)), container(endedAt("a", 0, 0))), 3, 90},
+		"a sidecar":                          {makePod(corev1.PodRunning, initial(done), sidecar(started), container(endedAt("a", 1, 20))), 3, 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Pod(tt.pod)
+			var last int64
+			if got.LastRestart != nil {
+				last = got.LastRestart.Unix()
+			}
+			if got.Restarts != tt.restarts || last != tt.want {
+				t.Errorf("%d restarts, the last at %d, want %d and %d", got.Restarts, last, tt.restarts, tt.want)
+			}
+		})
+	}
+}

@@ -2,12 +2,7 @@ package translate
 
 import (
 	"bytes"
-	"strconv"
-	"time"
 
-	"k8s.io/apimachinery/pkg/util/duration"
-
-	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
@@ -73,6 +68,13 @@ func isPod(row table.Row) bool { return row.Kind == "Pod" && row.Upstream.Group 
 // appendAny appends the upstream form of a value, which is valid JSON: an object of
 // any kind, a list, a Table or a Status.
 func (t *Translator) appendAny(dst, value []byte, at place) []byte {
+	var none columns
+	return t.appendWith(dst, value, at, &none)
+}
+
+// appendWith is appendAny with what is known of the columns of a Table; it learns them
+// where the Table defines them.
+func (t *Translator) appendWith(dst, value []byte, at place, of *columns) []byte {
 	if !isObject(value) {
 		return append(dst, value...)
 	}
@@ -83,12 +85,12 @@ func (t *Translator) appendAny(dst, value []byte, at place) []byte {
 	}
 	w := open(dst, '{')
 	for _, m := range o.members {
-		t.appendTopMember(&w, &o, m, at)
+		t.appendTopMember(&w, &o, m, at, of)
 	}
 	return w.close(o.tail, '}')
 }
 
-func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
+func (t *Translator) appendTopMember(w *writer, o *object, m member, at place, of *columns) {
 	name := string(m.name)
 	switch {
 	case o.omits(name, at):
@@ -110,7 +112,10 @@ func (t *Translator) appendTopMember(w *writer, o *object, m member, at place) {
 	case name == "items" && at == answer:
 		w.dst = t.appendArray(w.dst, m.value, t.appendItem)
 	case name == "rows" && at == answer:
-		w.dst = t.appendArray(w.dst, m.value, t.appendRow)
+		w.dst = t.appendArray(w.dst, m.value, func(dst, value []byte) []byte { return t.appendRow(dst, value, *of) })
+	case name == "columnDefinitions" && at == answer:
+		of.read(m.value)
+		w.dst = of.appendDefinitions(w.dst, m.value)
 	default:
 		w.value(m.value)
 	}
@@ -168,7 +173,7 @@ func appendNested(dst, value []byte, name string, rename version) []byte {
 func (t *Translator) appendItem(dst, value []byte) []byte { return t.appendAny(dst, value, listed) }
 
 // appendRow appends a row of a Table.
-func (t *Translator) appendRow(dst, value []byte) []byte {
+func (t *Translator) appendRow(dst, value []byte, of columns) []byte {
 	if !isObject(value) {
 		return append(dst, value...)
 	}
@@ -181,7 +186,7 @@ func (t *Translator) appendRow(dst, value []byte) []byte {
 		case "object":
 			w.dst = t.appendAny(w.dst, m.value, inRow)
 		case "cells":
-			w.dst = t.appendArray(w.dst, m.value, t.appendCell)
+			w.dst = of.appendCells(w.dst, m.value, appendCell)
 		default:
 			w.value(m.value)
 		}
@@ -190,16 +195,10 @@ func (t *Translator) appendRow(dst, value []byte) []byte {
 }
 
 // appendCell says in upstream's words that there is nothing to show. The columns of a
-// custom resource are fields of it: one that is missing makes a cell of null. A duration
-// that has no end yet is stored as its start, and shown as what has passed since.
-func (t *Translator) appendCell(dst, value []byte) []byte {
+// custom resource are fields of it: one that is missing makes a cell of null.
+func appendCell(dst, value []byte) []byte {
 	if string(value) == "null" {
 		return append(dst, `"<none>"`...)
-	}
-	if stamp, ok := bytes.CutPrefix(value, []byte(`"`+summary.Since)); ok {
-		if start, err := time.Parse(time.RFC3339, string(bytes.TrimSuffix(stamp, []byte(`"`)))); err == nil {
-			return strconv.AppendQuote(dst, duration.HumanDuration(t.clock.Since(start)))
-		}
 	}
 	return append(dst, value...)
 }

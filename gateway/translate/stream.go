@@ -66,11 +66,13 @@ type copier struct {
 	// streamed: the answer is a list, and its opening brace is written; written: a
 	// member of it is, too.
 	streamed, written bool
+	// columns are those of a Table, once they are read.
+	columns columns
 }
 
 func (c *copier) reset(dst io.Writer, src io.Reader) {
 	c.dst, c.out, c.head = dst, c.out[:0], append(c.head[:0], '{')
-	c.streamed, c.written = false, false
+	c.streamed, c.written, c.columns = false, false, columns{}
 	c.reader.Reset(src)
 	c.decoder.Reset(c.reader, lenient())
 }
@@ -144,7 +146,7 @@ func (c *copier) member() error {
 		return c.array(`"items"`, c.t.appendItem)
 	case rows && c.decoder.PeekKind() == '[':
 		c.head = c.head[:length]
-		return c.array(`"rows"`, c.t.appendRow)
+		return c.array(`"rows"`, func(dst, value []byte) []byte { return c.t.appendRow(dst, value, c.columns) })
 	}
 	value, err := c.decoder.ReadValue()
 	if err != nil {
@@ -210,7 +212,7 @@ func (c *copier) elements(translate func(dst, value []byte) []byte) error {
 // putHead writes the members in head, translated, as members of the answer.
 func (c *copier) putHead() {
 	c.head = append(c.head, '}')
-	c.inside = c.t.appendAny(c.inside[:0], c.head, answer)
+	c.inside = c.t.appendWith(c.inside[:0], c.head, answer, &c.columns)
 	if inside := c.inside[1 : len(c.inside)-1]; len(inside) > 0 {
 		c.separate()
 		c.out = append(c.out, inside...)

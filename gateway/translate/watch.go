@@ -23,6 +23,7 @@ func (t *Translator) WatchEvents(src io.Reader) iter.Seq2[WatchEvent, error] {
 	return func(yield func(WatchEvent, error) bool) {
 		decoder := jsontext.NewDecoder(src, lenient())
 		var object []byte
+		var of columns
 		for {
 			frame, err := decoder.ReadValue()
 			if errors.Is(err, io.EOF) {
@@ -32,7 +33,7 @@ func (t *Translator) WatchEvents(src io.Reader) iter.Seq2[WatchEvent, error] {
 				yield(WatchEvent{}, readError(err))
 				return
 			}
-			event, err := t.frame(object[:0], frame)
+			event, err := t.frame(object[:0], frame, &of)
 			object = event.Object
 			if !yield(event, err) || err != nil {
 				return
@@ -42,7 +43,7 @@ func (t *Translator) WatchEvents(src io.Reader) iter.Seq2[WatchEvent, error] {
 }
 
 // frame reads one frame of a watch; the object goes to dst.
-func (t *Translator) frame(dst []byte, frame []byte) (WatchEvent, error) {
+func (t *Translator) frame(dst []byte, frame []byte, of *columns) (WatchEvent, error) {
 	if !isObject(frame) {
 		return WatchEvent{}, readError(errors.New("a frame of a watch is no object"))
 	}
@@ -51,7 +52,7 @@ func (t *Translator) frame(dst []byte, frame []byte) (WatchEvent, error) {
 	event := WatchEvent{Type: eventType(text(members, "type"))}
 	for _, m := range members {
 		if string(m.name) == "object" {
-			event.Object = t.appendAny(dst, m.value, answer)
+			event.Object = t.appendWith(dst, m.value, answer, of)
 		}
 	}
 	if event.Type == "" || !isObject(event.Object) {

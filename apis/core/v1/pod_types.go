@@ -26,6 +26,7 @@ import (
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.nodeName`,priority=1
 // +kubebuilder:printcolumn:name="Nominated Node",type=string,JSONPath=`.status.nominatedNodeName`,priority=1
 // +kubebuilder:printcolumn:name="Readiness Gates",type=string,JSONPath=`.status.summary.readinessGates`,priority=1
+// +kubebuilder:printcolumn:name="Last Restart",type=date,JSONPath=`.status.summary.lastRestart`,priority=1,description="When a container ended last that was started again."
 type Pod struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -60,6 +61,9 @@ type PodSummary struct {
 	// Restarts is the sum over containers.
 	// +optional
 	Restarts int32 `json:"restarts"`
+	// LastRestart is when a container that is counted in Restarts ended last.
+	// +optional
+	LastRestart *metav1.Time `json:"lastRestart,omitempty"`
 	// ReadinessGates is "<true>/<all>" readiness gates, empty when there are none.
 	// +optional
 	ReadinessGates string `json:"readinessGates,omitempty"`
