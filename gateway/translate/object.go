@@ -2,7 +2,12 @@ package translate
 
 import (
 	"bytes"
+	"strconv"
+	"time"
 
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
@@ -186,7 +191,7 @@ func (t *Translator) appendRow(dst, value []byte, of columns) []byte {
 		case "object":
 			w.dst = t.appendAny(w.dst, m.value, inRow)
 		case "cells":
-			w.dst = of.appendCells(w.dst, m.value, appendCell)
+			w.dst = of.appendCells(w.dst, m.value, t.appendCell)
 		default:
 			w.value(m.value)
 		}
@@ -195,10 +200,16 @@ func (t *Translator) appendRow(dst, value []byte, of columns) []byte {
 }
 
 // appendCell says in upstream's words that there is nothing to show. The columns of a
-// custom resource are fields of it: one that is missing makes a cell of null.
-func appendCell(dst, value []byte) []byte {
+// custom resource are fields of it: one that is missing makes a cell of null. A duration
+// that has no end yet is stored as its start, and shown as what has passed since.
+func (t *Translator) appendCell(dst, value []byte) []byte {
 	if string(value) == "null" {
 		return append(dst, `"<none>"`...)
+	}
+	if stamp, ok := bytes.CutPrefix(value, []byte(`"`+summary.Since)); ok {
+		if start, err := time.Parse(time.RFC3339, string(bytes.TrimSuffix(stamp, []byte(`"`)))); err == nil {
+			return strconv.AppendQuote(dst, duration.HumanDuration(t.clock.Since(start)))
+		}
 	}
 	return append(dst, value...)
 }
