@@ -24,12 +24,19 @@ import (
 // backend that the machine has.
 
 func eachBackend(t *testing.T, run func(t *testing.T, n *testNode)) {
+	eachBackendOf(t, model.IPv4, run)
+}
+
+func eachBackendOf(t *testing.T, family model.Family, run func(t *testing.T, n *testNode)) {
 	for _, variant := range []string{"iptables-nft", "iptables-legacy"} {
+		if family == model.IPv6 {
+			variant = "ip6" + strings.TrimPrefix(variant, "ip")
+		}
 		t.Run(variant, func(t *testing.T) {
 			if _, err := exec.LookPath(variant); err != nil {
 				t.Skip(variant + " is not installed")
 			}
-			run(t, newTestNode(t, variant))
+			run(t, newTestNodeOf(t, family, variant))
 		})
 	}
 }
@@ -37,6 +44,7 @@ func eachBackend(t *testing.T, run func(t *testing.T, n *testNode)) {
 // testNode is a syncer in the node's namespace of a lab.
 type testNode struct {
 	*lab
+	family model.Family
 	syncer *syncer
 	input  syncInput
 	// variant of iptables.
@@ -72,17 +80,25 @@ const (
 )
 
 func newTestNode(t testing.TB, variant string) *testNode {
-	n := &testNode{lab: newLab(t), variant: variant, input: syncInput{facts: renderFacts(model.IPv4)}}
+	return newTestNodeOf(t, model.IPv4, variant)
+}
+
+func newTestNodeOf(t testing.TB, family model.Family, variant string) *testNode {
+	n := &testNode{lab: newLab(t), family: family, variant: variant, input: syncInput{facts: renderFacts(family)}}
 	n.syncer = n.newSyncer()
 	return n
 }
 
 // newSyncer is what another process would start with.
 func (n *testNode) newSyncer() *syncer {
-	return newSyncer(model.IPv4, parts{
+	p := parts{
 		executor: iptables.Commands{Variant: n.variant}, clean: conntrack.Clean, health: &fakeHealth{},
 		sysctl: kernelSysctl{podInterfaces: "kls"}, metrics: newMetrics(), clock: clock.RealClock{},
-	})
+	}
+	if n.family == model.IPv6 {
+		p.sysctl = nothingToSet{}
+	}
+	return newSyncer(n.family, p)
 }
 
 // sync takes in Services and writes.
@@ -125,7 +141,11 @@ func (n *testNode) save() string {
 // want checks the answer.
 func (n *testNode) want(ns, network, address, want string) {
 	n.t.Helper()
-	if got := n.ask(ns, network, address); got != want {
+	patience := 3 * time.Second
+	if want == "timeout" {
+		patience = 500 * time.Millisecond // an answer takes one
+	}
+	if got := n.askWithin(ns, network, address, 0, patience); got != want {
 		n.t.Errorf("from %s to %s %s: got %q, want %q", ns, network, address, got, want)
 	}
 }

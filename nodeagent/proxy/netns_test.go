@@ -36,6 +36,11 @@ const (
 	outsideIP6 = "fd00:192::2"
 	podA6      = "fd00:10:244:1::2"
 	podB6      = "fd00:10:244:1::3"
+	gateway6   = "fd00:10:244:1::1"
+
+	// externalIP is routed to the node, where nothing has it.
+	externalIP  = "203.0.113.1"
+	externalIP6 = "2001:db8::1"
 )
 
 var labCount atomic.Int32
@@ -59,9 +64,10 @@ func newLab(t testing.TB) *lab {
 	}
 	l.ip("node", "link add keelson0 type bridge")
 	l.ip("node", "addr add 10.244.1.1/32 dev keelson0")
+	l.ip("node", "addr add "+gateway6+"/128 dev keelson0 nodad")
 	l.ip("node", "link set keelson0 up")
-	l.pod("a", podA)
-	l.pod("b", podB)
+	l.pod("a", podA, podA6)
+	l.pod("b", podB, podB6)
 	l.ip("node", "link add eth0 type veth peer name eth0 netns "+l.prefix+"out")
 	l.ip("node", "addr add "+nodeIP+"/24 dev eth0")
 	l.ip("node", "link set eth0 up")
@@ -70,8 +76,17 @@ func newLab(t testing.TB) *lab {
 	// Everything unknown goes to the other side, where a leak would be seen.
 	l.ip("node", "route add default via "+outsideIP)
 	l.ip("out", "route add 10.0.0.0/8 via "+nodeIP)
+	l.ip("node", "addr add "+nodeIP6+"/64 dev eth0 nodad")
+	l.ip("out", "addr add "+outsideIP6+"/64 dev eth0 nodad")
+	l.ip("node", "-6 route add default via "+outsideIP6)
+	l.ip("out", "-6 route add fd00:10::/32 via "+nodeIP6)
+	for _, external := range []string{externalIP, externalIP6} {
+		l.ip("out", "route add "+external+" via "+map[bool]string{true: nodeIP6, false: nodeIP}[external == externalIP6])
+	}
 	l.in("node", func() {
 		l.write("/proc/sys/net/ipv4/ip_forward", "1")
+		l.write("/proc/sys/net/ipv6/conf/all/forwarding", "1")
+		l.write("/proc/sys/net/ipv6/icmp/ratelimit", "0")
 		for _, name := range []string{"all", "keelson0", "eth0"} {
 			l.write("/proc/sys/net/ipv4/conf/"+name+"/send_redirects", "0")
 		}
@@ -87,7 +102,7 @@ func newLab(t testing.TB) *lab {
 
 // pod connects a namespace as package network does: an interface of its own on the
 // node, with a route and without an address.
-func (l *lab) pod(name, address string) {
+func (l *lab) pod(name, address, address6 string) {
 	l.t.Helper()
 	l.ip("node", fmt.Sprintf("link add kls%s type veth peer name eth0 netns %s%s", name, l.prefix, name))
 	l.ip("node", "link set kls"+name+" up")
@@ -96,6 +111,10 @@ func (l *lab) pod(name, address string) {
 	l.ip(name, "link set eth0 up")
 	l.ip(name, "route add 10.244.1.1 dev eth0 scope link")
 	l.ip(name, "route add default via 10.244.1.1")
+	l.ip("node", "addr add fe80::1/64 dev kls"+name+" nodad")
+	l.ip("node", "-6 route add "+address6+"/128 dev kls"+name+" src "+gateway6)
+	l.ip(name, "addr add "+address6+"/128 dev eth0 nodad")
+	l.ip(name, "-6 route add default via fe80::1 dev eth0")
 }
 
 func (l *lab) write(path, value string) {
@@ -153,7 +172,7 @@ func (l *lab) serveTCP(ns, name, address string) {
 	l.t.Helper()
 	var listener net.Listener
 	var err error
-	l.in(ns, func() { listener, err = net.Listen("tcp4", address) })
+	l.in(ns, func() { listener, err = net.Listen("tcp", address) })
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -175,7 +194,7 @@ func (l *lab) serveUDP(ns, name, address string) (stop func()) {
 	l.t.Helper()
 	var packets net.PacketConn
 	var err error
-	l.in(ns, func() { packets, err = net.ListenPacket("udp4", address) })
+	l.in(ns, func() { packets, err = net.ListenPacket("udp", address) })
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -210,20 +229,25 @@ func (l *lab) ask(ns, network, address string) string {
 // askFrom is ask from a fixed source port; zero means any.
 func (l *lab) askFrom(ns, network, address string, port int) (answer string) {
 	l.t.Helper()
+	return l.askWithin(ns, network, address, port, 3*time.Second)
+}
+
+func (l *lab) askWithin(ns, network, address string, port int, patience time.Duration) (answer string) {
+	l.t.Helper()
 	l.in(ns, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		dialer := net.Dialer{}
 		if port != 0 {
 			dialer.LocalAddr = &net.UDPAddr{Port: port}
 		}
-		conn, err := dialer.DialContext(ctx, network+"4", address)
+		conn, err := dialer.DialContext(ctx, network, address)
 		if err != nil {
 			answer = describe(err)
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(patience))
 		if network == "udp" {
 			if _, err := conn.Write([]byte("hello")); err != nil {
 				answer = describe(err)

@@ -41,13 +41,21 @@ func (e *RestoreError) Error() string {
 
 func (e *RestoreError) Unwrap() error { return e.err }
 
-// Save implements Executor.
+// Save implements Executor. Where nothing has written rules yet, iptables-save prints
+// nothing, not even which backend it speaks to; then the answer to --version says so.
 func (c Commands) Save(ctx context.Context) ([]byte, error) {
 	out, message, err := c.run(ctx, nil, c.name()+"-save")
 	if err != nil {
 		return nil, fmt.Errorf("%s-save: %w: %s", c.name(), err, message)
 	}
-	return out, nil
+	if len(out) > 0 {
+		return out, nil
+	}
+	version, message, err := c.run(ctx, nil, c.name(), "--version")
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w: %s", c.name(), err, message)
+	}
+	return append([]byte("# "), version...), nil
 }
 
 // Restore implements Executor.
