@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -208,53 +209,44 @@ func TestCheckRC(t *testing.T) {
 	expectPaths(t, CheckRC(rc, specPath), "spec.template.spec.containers[0].lifecycle.stopSignal", "spec.template.spec.resourceClaims")
 }
 
+// Every field of a Service and of Endpoints is implemented; what a value means is for
+// upstream's validation.
 func TestCheckService(t *testing.T) {
-	for name, tc := range map[string]struct {
-		change func(*corev1.ServiceSpec)
-		want   []string
-	}{
-		"every default of a NodePort Service passes": {func(*corev1.ServiceSpec) {}, nil},
-		"a load balancer": {func(s *corev1.ServiceSpec) {
-			s.Type, s.AllocateLoadBalancerNodePorts, s.LoadBalancerIP = corev1.ServiceTypeLoadBalancer, new(true), "10.0.0.1"
-		}, []string{"spec.allocateLoadBalancerNodePorts", "spec.loadBalancerIP", "spec.type"}},
-		"an alias": {func(s *corev1.ServiceSpec) {
-			s.Type, s.ExternalName = corev1.ServiceTypeExternalName, "a.example"
-		}, []string{"spec.externalName", "spec.type"}},
-		"IPv6 and local traffic": {func(s *corev1.ServiceSpec) {
-			s.IPFamilies, s.IPFamilyPolicy = append(s.IPFamilies, corev1.IPv6Protocol), new(corev1.IPFamilyPolicyRequireDualStack)
-			s.InternalTrafficPolicy, s.ExternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal), corev1.ServiceExternalTrafficPolicyLocal
-		}, []string{"spec.externalTrafficPolicy", "spec.internalTrafficPolicy", "spec.ipFamilies[1]", "spec.ipFamilyPolicy"}},
-		"SCTP, external addresses, preferences": {func(s *corev1.ServiceSpec) {
-			s.Ports[0].Protocol, s.ExternalIPs, s.TrafficDistribution = corev1.ProtocolSCTP, []string{"10.0.0.1"}, new("PreferClose")
-		}, []string{"spec.externalIPs", "spec.ports[0].protocol", "spec.trafficDistribution"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			spec := &corev1.ServiceSpec{
-				Type: corev1.ServiceTypeNodePort, ClusterIP: "10.254.0.9", ClusterIPs: []string{"10.254.0.9"},
-				Ports:    []corev1.ServicePort{{Name: "p", Protocol: corev1.ProtocolTCP, AppProtocol: new("http"), Port: 80, TargetPort: intstr.FromString("web"), NodePort: 30001}},
-				Selector: map[string]string{"a": "b"}, PublishNotReadyAddresses: true, SessionAffinity: corev1.ServiceAffinityClientIP,
-				SessionAffinityConfig: &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(int32(10800))}},
-				IPFamilies:            []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: new(corev1.IPFamilyPolicySingleStack),
-				InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyCluster), ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster,
-			}
-			tc.change(spec)
-			expectPaths(t, CheckService(spec, specPath), tc.want...)
-		})
+	spec := &corev1.ServiceSpec{
+		Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.254.0.9", ClusterIPs: []string{"10.254.0.9", "fd00::9"},
+		Ports:    []corev1.ServicePort{{Name: "p", Protocol: corev1.ProtocolSCTP, AppProtocol: new("http"), Port: 80, TargetPort: intstr.FromString("web"), NodePort: 30001}},
+		Selector: map[string]string{"a": "b"}, PublishNotReadyAddresses: true, SessionAffinity: corev1.ServiceAffinityClientIP,
+		SessionAffinityConfig: &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(int32(10800))}},
+		IPFamilies:            []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, IPFamilyPolicy: new(corev1.IPFamilyPolicyRequireDualStack),
+		InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyLocal), ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
+		ExternalName: "a.example", ExternalIPs: []string{"192.0.2.1"}, TrafficDistribution: new("PreferClose"), HealthCheckNodePort: 30002,
+		LoadBalancerIP: "192.0.2.2", LoadBalancerSourceRanges: []string{"192.0.2.0/24"}, AllocateLoadBalancerNodePorts: new(false), LoadBalancerClass: new("a.example/b"),
 	}
+	expectPaths(t, CheckService(spec, specPath))
 }
 
 func TestCheckEndpoints(t *testing.T) {
 	subsets := []corev1.EndpointSubset{{
-		Addresses:         []corev1.EndpointAddress{{IP: "10.0.0.1", NodeName: new("n"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p"}}},
+		Addresses:         []corev1.EndpointAddress{{IP: "10.0.0.1", Hostname: "h", NodeName: new("n"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p"}}},
 		NotReadyAddresses: []corev1.EndpointAddress{{IP: "10.0.0.2"}},
-		Ports:             []corev1.EndpointPort{{Name: "p", Port: 80, Protocol: corev1.ProtocolUDP}},
+		Ports:             []corev1.EndpointPort{{Name: "p", Port: 80, Protocol: corev1.ProtocolSCTP}},
 	}}
 	expectPaths(t, CheckEndpoints(subsets, field.NewPath("subsets")))
-	subsets = append(subsets, corev1.EndpointSubset{
-		Addresses: []corev1.EndpointAddress{{IP: "10.0.0.1"}, {IP: "10.0.0.3", Hostname: "h"}},
-		Ports:     []corev1.EndpointPort{{Port: 80, Protocol: corev1.ProtocolSCTP}},
-	})
-	expectPaths(t, CheckEndpoints(subsets, field.NewPath("subsets")), "subsets[1].addresses[1].hostname", "subsets[1].ports[0].protocol")
+}
+
+func TestCheckEndpointSlice(t *testing.T) {
+	slice := &EndpointSliceFields{
+		AddressType: upstreamdiscoveryv1.AddressTypeFQDN,
+		Endpoints: []upstreamdiscoveryv1.Endpoint{{
+			Addresses: []string{"10.0.0.1"}, Conditions: upstreamdiscoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
+			Hostname: new("h"), NodeName: new("n"), Zone: new("z"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p"},
+			Hints: &upstreamdiscoveryv1.EndpointHints{ForZones: []upstreamdiscoveryv1.ForZone{{Name: "z"}}, ForNodes: []upstreamdiscoveryv1.ForNode{{Name: "n"}}},
+		}},
+		Ports: []upstreamdiscoveryv1.EndpointPort{{Name: new("p"), Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP), AppProtocol: new("http")}},
+	}
+	expectPaths(t, CheckEndpointSlice(slice))
+	slice.Endpoints[0].DeprecatedTopology = map[string]string{"a": "b"}
+	expectPaths(t, CheckEndpointSlice(slice), "endpoints[0].deprecatedTopology")
 }
 
 func TestCheckNode(t *testing.T) {

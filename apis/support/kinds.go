@@ -15,39 +15,33 @@ func replicationControllerTable() Table {
 
 func serviceTable() Table {
 	t := Table{Kind: "Service", Root: "spec", Type: reflect.TypeFor[corev1.ServiceSpec](), Entries: map[string]Entry{
-		"spec.type":                  only("no load balancer, and no DNS for aliases", string(corev1.ServiceTypeClusterIP), string(corev1.ServiceTypeNodePort)),
 		"spec.clusterIP":             noted("an address of Keelson's own service range, or None"),
-		"spec.clusterIPs":            noted("one address, equal to clusterIP"),
-		"spec.ports[*].protocol":     only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)),
+		"spec.clusterIPs":            noted("one address of each family, the first one equal to clusterIP"),
+		"spec.ports[*].protocol":     noted("SCTP where the kernel of the node has it"),
 		"spec.ports[*].appProtocol":  noted("a hint for clients"),
-		"spec.ipFamilies":            only("addresses are IPv4", string(corev1.IPv4Protocol)),
-		"spec.ipFamilyPolicy":        only("addresses are IPv4", string(corev1.IPFamilyPolicySingleStack)),
-		"spec.internalTrafficPolicy": only("endpoints of all nodes serve", string(corev1.ServiceInternalTrafficPolicyCluster)),
-		"spec.externalTrafficPolicy": only("endpoints of all nodes serve", string(corev1.ServiceExternalTrafficPolicyCluster)),
-		"spec.trafficDistribution":   refused("endpoints of all nodes serve alike"),
-		"spec.externalIPs":           refused("only cluster addresses and node ports are served; use type NodePort"),
-		"spec.externalName":          refused("there is no DNS for aliases"),
-		"spec.healthCheckNodePort":   refused("there is no load balancer to answer"),
+		"spec.externalIPs":           noted("the network outside must bring their traffic to a node"),
+		"spec.loadBalancerIP":        noted("a wish, as upstream; deprecated there"),
+		"spec.loadBalancerClass":     noted("leaves the Service to the implementation of that name"),
+		"spec.trafficDistribution":   noted("hints in EndpointSlices, which the proxy follows"),
+		"spec.internalTrafficPolicy": supported(),
 	}}
-	t.with("spec.", refused("there is no load balancer; use type NodePort"),
-		"loadBalancerIP", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass")
-	t.with("spec.", supported(), "ports", "selector", "sessionAffinity", "sessionAffinityConfig", "publishNotReadyAddresses",
-		"sessionAffinityConfig.clientIP", "sessionAffinityConfig.clientIP.timeoutSeconds")
+	t.with("spec.", supported(), "type", "ports", "selector", "externalName", "ipFamilies", "ipFamilyPolicy", "sessionAffinity",
+		"externalTrafficPolicy", "healthCheckNodePort", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "publishNotReadyAddresses")
+	t.with("spec.sessionAffinityConfig", supported(), "", ".clientIP", ".clientIP.timeoutSeconds")
 	return t.with("spec.ports[*].", supported(), "name", "port", "targetPort", "nodePort")
 }
 
 func endpointsTable() Table {
 	t := Table{Kind: "Endpoints", Root: "subsets[*]", Type: reflect.TypeFor[corev1.EndpointSubset](), Entries: map[string]Entry{
-		"subsets[*].ports[*].protocol":    only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)),
+		"subsets[*].ports[*].protocol":    noted("SCTP where the kernel of the node has it"),
 		"subsets[*].ports[*].appProtocol": noted("a hint for clients"),
 	}}
 	t.with("subsets[*].", supported(), "addresses", "notReadyAddresses", "ports")
 	t.with("subsets[*].ports[*].", supported(), "name", "port")
 	for _, list := range []string{"subsets[*].addresses[*].", "subsets[*].notReadyAddresses[*]."} {
-		t.with(list, supported(), "ip")
+		t.with(list, supported(), "ip", "hostname")
 		t.with(list, noted("recorded"), "nodeName", "targetRef", "targetRef.kind", "targetRef.namespace", "targetRef.name",
 			"targetRef.uid", "targetRef.apiVersion", "targetRef.resourceVersion", "targetRef.fieldPath")
-		t.with(list, refused("no DNS names are published for single addresses"), "hostname")
 	}
 	return t
 }

@@ -46,7 +46,7 @@ func newPolicy(t *testing.T, services ...client.Object) servicePolicy {
 	if err := keelsonv1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	addresses, err := svcranges.ParseServiceCIDR("10.254.0.0/16")
+	addresses, err := svcranges.ParseServiceCIDRs("10.254.0.0/16")
 	if err != nil {
 		t.Fatal(err)
 	}

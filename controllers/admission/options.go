@@ -86,7 +86,7 @@ func (o Options) servicePolicy(mgr ctrl.Manager) (servicePolicy, error) {
 	if err != nil {
 		return servicePolicy{}, fmt.Errorf("--node-port-range: %w", err)
 	}
-	return servicePolicy{services: mgr.GetClient(), addresses: addresses.Family(true), nodePorts: ports}, nil
+	return servicePolicy{services: mgr.GetClient(), addresses: addresses, nodePorts: ports}, nil
 }
 
 // serverNames are the names that the certificate is for.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -23,13 +24,17 @@ type nodePort struct {
 
 // serviceRequest is what a Service asks for and does not have yet.
 type serviceRequest struct {
-	// address is set when a certain cluster address is asked for.
-	address string
+	// addresses are the cluster addresses asked for.
+	addresses []string
 	// ports are the node ports asked for, by index of spec.ports.
 	ports map[int]nodePort
+	// health is the port of health checks asked for, 0 for none.
+	health int32
 }
 
-func (r serviceRequest) empty() bool { return r.address == "" && len(r.ports) == 0 }
+func (r serviceRequest) empty() bool {
+	return len(r.addresses) == 0 && len(r.ports) == 0 && r.health == 0
+}
 
 // ownRequest compares spec with the stored one, which is nil on create.
 func ownRequest(spec, old *corev1.ServiceSpec) serviceRequest {
@@ -40,8 +45,13 @@ func ownRequest(spec, old *corev1.ServiceSpec) serviceRequest {
 			had[nodePort{protocolOf(p), p.NodePort}] = true
 		}
 	}
-	if len(spec.ClusterIPs) > 0 && isIPAddress(spec.ClusterIPs[0]) && (old == nil || !slices.Equal(old.ClusterIPs, spec.ClusterIPs)) {
-		request.address = spec.ClusterIPs[0]
+	for _, address := range spec.ClusterIPs {
+		if isIPAddress(address) && (old == nil || !slices.Contains(old.ClusterIPs, address)) {
+			request.addresses = append(request.addresses, address)
+		}
+	}
+	if needsHealthPort(spec.Type, string(spec.ExternalTrafficPolicy)) && (old == nil || spec.HealthCheckNodePort != old.HealthCheckNodePort) {
+		request.health = spec.HealthCheckNodePort
 	}
 	for i, p := range spec.Ports {
 		key := nodePort{protocolOf(p), p.NodePort}
@@ -81,12 +91,17 @@ func collectAllocated(services []keelsonv1.Service, except *keelsonv1.Service) a
 			continue
 		}
 		for _, ip := range s.Spec.ClusterIPs {
-			taken.addresses[ip] = true
+			if addr, err := netip.ParseAddr(ip); err == nil {
+				taken.addresses[addr.String()] = true
+			}
 		}
 		for _, p := range s.Spec.Ports {
 			if p.NodePort > 0 {
 				taken.ports[nodePort{protocolOf(p), p.NodePort}] = true
 			}
+		}
+		if s.Spec.HealthCheckNodePort > 0 {
+			taken.ports[nodePort{corev1.ProtocolTCP, s.Spec.HealthCheckNodePort}] = true
 		}
 	}
 	return taken
@@ -94,25 +109,33 @@ func collectAllocated(services []keelsonv1.Service, except *keelsonv1.Service) a
 
 func (p servicePolicy) checkRequest(service *keelsonv1.Service, request serviceRequest, taken allocation) field.ErrorList {
 	var errs field.ErrorList
-	if request.address != "" {
-		if problem := p.addressProblem(service, request.address, taken); problem != "" {
+	for _, address := range request.addresses {
+		if problem := p.addressProblem(service, address, taken); problem != "" {
 			errs = append(errs, field.Invalid(specPath.Child("clusterIPs"), service.Spec.ClusterIPs,
-				fmt.Sprintf("failed to allocate IP %s: %s", request.address, problem)))
+				fmt.Sprintf("failed to allocate IP %s: %s", address, problem)))
 		}
 	}
 	for i := range service.Spec.Ports {
-		port, asked := request.ports[i]
-		path := specPath.Child("ports").Index(i).Child("nodePort")
-		switch {
-		case !asked:
-		case !p.nodePorts.Contains(port.number):
-			errs = append(errs, field.Invalid(path, port.number,
-				fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %s", p.nodePorts)))
-		case taken.ports[port]:
-			errs = append(errs, field.Invalid(path, port.number, "provided port is already allocated"))
+		if port, asked := request.ports[i]; asked {
+			path := specPath.Child("ports").Index(i).Child("nodePort")
+			errs = append(errs, p.checkNodePort(path, port, taken)...)
 		}
 	}
+	if request.health != 0 {
+		errs = append(errs, p.checkNodePort(specPath.Child("healthCheckNodePort"), nodePort{corev1.ProtocolTCP, request.health}, taken)...)
+	}
 	return errs
+}
+
+func (p servicePolicy) checkNodePort(path *field.Path, port nodePort, taken allocation) field.ErrorList {
+	switch {
+	case !p.nodePorts.Contains(port.number):
+		return field.ErrorList{field.Invalid(path, port.number,
+			fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %s", p.nodePorts))}
+	case taken.ports[port]:
+		return field.ErrorList{field.Invalid(path, port.number, "provided port is already allocated")}
+	}
+	return nil
 }
 
 // checkNodePortsDistinct repeats for node ports what upstream could not see, because
@@ -127,46 +150,28 @@ func checkNodePortsDistinct(spec *corev1.ServiceSpec) field.ErrorList {
 		}
 		seen[port] = true
 	}
+	if health := spec.HealthCheckNodePort; health > 0 && seen[nodePort{corev1.ProtocolTCP, health}] {
+		errs = append(errs, field.Duplicate(specPath.Child("healthCheckNodePort"), health))
+	}
 	return errs
 }
 
 func (p servicePolicy) addressProblem(service *keelsonv1.Service, address string, taken allocation) string {
 	addr, err := netip.ParseAddr(address)
-	if err != nil || !p.addresses.Contains(addr) {
-		return fmt.Sprintf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", address, p.addresses)
+	if err != nil {
+		return err.Error()
+	}
+	r := p.addresses.Family(addr.Is4())
+	if !r.Contains(addr) {
+		valid := make([]string, 0, len(p.addresses))
+		for _, r := range p.addresses {
+			valid = append(valid, r.String())
+		}
+		return fmt.Sprintf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", address, strings.Join(valid, ","))
 	}
 	first := service.Namespace == kubernetesServiceNamespace && service.Name == kubernetesServiceName
-	if taken.addresses[address] || addr == p.addresses.KubernetesAddress() && !first {
+	if taken.addresses[addr.String()] || addr == p.addresses[0].KubernetesAddress() && !first {
 		return "provided IP is already allocated"
 	}
 	return ""
-}
-
-// checkClusterIPShape repeats for addresses what upstream could not see, because
-// they were set aside.
-func checkClusterIPShape(spec *corev1.ServiceSpec) field.ErrorList {
-	path := specPath.Child("clusterIPs")
-	if !slices.ContainsFunc(append(slices.Clone(spec.ClusterIPs), spec.ClusterIP), isIPAddress) {
-		return nil
-	}
-	switch {
-	case spec.ClusterIP == "":
-		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "must be empty when `clusterIP` is not specified")}
-	case spec.ClusterIPs[0] != spec.ClusterIP:
-		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "first value must match `clusterIP`")}
-	case len(spec.ClusterIPs) > 1:
-		return field.ErrorList{field.Forbidden(path.Index(1), "not supported by Keelson yet: addresses are IPv4, one per Service")}
-	}
-	return nil
-}
-
-// checkClusterIPKept holds a Service to the address it has, or to having none.
-func checkClusterIPKept(spec, old *corev1.ServiceSpec) field.ErrorList {
-	if old.Type == corev1.ServiceTypeExternalName || spec.Type == corev1.ServiceTypeExternalName || len(old.ClusterIPs) == 0 {
-		return nil
-	}
-	if len(spec.ClusterIPs) == 0 || spec.ClusterIPs[0] != old.ClusterIPs[0] {
-		return field.ErrorList{field.Invalid(specPath.Child("clusterIPs").Index(0), spec.ClusterIPs, "may not change once set")}
-	}
-	return nil
 }

@@ -19,42 +19,45 @@ import (
 type servicePolicy struct {
 	// services lists all Services.
 	services  client.Reader
-	addresses svcranges.AddressRange
+	addresses svcranges.AddressRanges
 	nodePorts svcranges.PortRange
 }
 
 // prepareService sets aside addresses, node ports and families that the host's own
-// ranges would judge. What is no address or no port stays: upstream's message says so.
+// ranges would judge. What is no address, no port or no family stays: upstream's message
+// says so.
 func prepareService(probe tree, old []byte) error {
 	spec := probe.child("spec")
 	if spec == nil {
 		return nil
 	}
+	if old != nil {
+		stored := &keelsonv1.Service{}
+		if err := decode(old, stored); err != nil {
+			return fmt.Errorf("decode the stored object: %w", err)
+		}
+		leaveType(spec, &stored.Spec)
+	}
+	newType := corev1.ServiceType(spec.text("type"))
+	if newType == corev1.ServiceTypeExternalName {
+		return nil // which has none of these: upstream says so
+	}
 	takeClusterIPs(spec)
-	if families, _ := spec["ipFamilies"].([]any); len(families) == 1 && families[0] == string(corev1.IPv4Protocol) {
-		delete(spec, "ipFamilies")
-	}
-	if spec.text("ipFamilyPolicy") == string(corev1.IPFamilyPolicySingleStack) {
-		delete(spec, "ipFamilyPolicy")
-	}
-	if hasNodePorts(corev1.ServiceType(spec.text("type"))) {
+	takeFamilies(spec)
+	if hasNodePorts(newType) {
 		takeNodePorts(spec, func(_ int, port int64) bool { return port > 0 && port <= 65535 })
-		return nil
 	}
-	if old == nil {
-		return nil
+	if needsHealthPort(newType, spec.text("externalTrafficPolicy")) {
+		if port, ok := wholeNumber(spec["healthCheckNodePort"]); ok && port >= 0 && port <= 65535 {
+			delete(spec, "healthCheckNodePort")
+		}
 	}
-	stored := &keelsonv1.Service{}
-	if err := decode(old, stored); err != nil {
-		return fmt.Errorf("decode the stored object: %w", err)
-	}
-	leaveNodePortType(spec, &stored.Spec)
 	return nil
 }
 
 func takeClusterIPs(spec tree) {
 	list, isList := spec["clusterIPs"].([]any)
-	if _, present := spec["clusterIPs"]; present && (!isList || len(list) > 1) {
+	if _, present := spec["clusterIPs"]; present && (!isList || len(list) > 2) {
 		return
 	}
 	for _, value := range append(slices.Clone(list), spec["clusterIP"]) {
@@ -76,31 +79,96 @@ func isAddress(value any) bool {
 	return err == nil
 }
 
+// takeFamilies takes families and their policy where they make sense by themselves.
+func takeFamilies(spec tree) {
+	list, isList := spec["ipFamilies"].([]any)
+	families := make([]corev1.IPFamily, 0, len(list))
+	for _, value := range list {
+		text, _ := value.(string)
+		families = append(families, corev1.IPFamily(text))
+	}
+	if _, present := spec["ipFamilies"]; present && (!isList || !areFamilies(families)) {
+		return
+	}
+	policy, isText := spec["ipFamilyPolicy"].(string)
+	if _, present := spec["ipFamilyPolicy"]; present && (!isText || !isFamilyPolicy(corev1.IPFamilyPolicy(policy))) {
+		return
+	}
+	delete(spec, "ipFamilies")
+	delete(spec, "ipFamilyPolicy")
+}
+
 func takeNodePorts(spec tree, take func(index int, port int64) bool) {
 	for i, port := range spec.children("ports") {
-		number, ok := port["nodePort"].(json.Number)
-		if !ok {
-			continue
-		}
-		if n, err := number.Int64(); err == nil && take(i, n) {
+		if n, ok := wholeNumber(port["nodePort"]); ok && take(i, n) {
 			delete(port, "nodePort")
 		}
 	}
 }
 
-// leaveNodePortType takes out what only a type with node ports may have, as far as
-// it still is what the stored Service was given: a change of spec.type alone must
-// work.
-func leaveNodePortType(spec tree, stored *corev1.ServiceSpec) {
-	if !hasNodePorts(stored.Type) {
-		return
+func wholeNumber(value any) (int64, bool) {
+	number, ok := value.(json.Number)
+	if !ok {
+		return 0, false
 	}
-	takeNodePorts(spec, func(_ int, port int64) bool {
-		return slices.ContainsFunc(stored.Ports, func(p corev1.ServicePort) bool { return int64(p.NodePort) == port })
-	})
-	if spec.text("externalTrafficPolicy") == string(stored.ExternalTrafficPolicy) {
+	n, err := number.Int64()
+	return n, err == nil
+}
+
+// leaveType takes out what only the stored Service's type may have, as far as it still is
+// what that Service was given: a change of spec.type alone must work. The rules are
+// upstream's (dropTypeDependentFields of pkg/registry/core/service).
+func leaveType(spec tree, stored *corev1.ServiceSpec) {
+	newType, policy := corev1.ServiceType(spec.text("type")), spec.text("externalTrafficPolicy")
+	if stored.Type != corev1.ServiceTypeExternalName && newType == corev1.ServiceTypeExternalName {
+		leaveAddresses(spec, stored)
+	}
+	if hasNodePorts(stored.Type) && !hasNodePorts(newType) {
+		takeNodePorts(spec, func(_ int, port int64) bool {
+			return slices.ContainsFunc(stored.Ports, func(p corev1.ServicePort) bool { return int64(p.NodePort) == port })
+		})
+	}
+	if needsHealthPort(stored.Type, string(stored.ExternalTrafficPolicy)) && !needsHealthPort(newType, policy) {
+		if port, ok := wholeNumber(spec["healthCheckNodePort"]); ok && port == int64(stored.HealthCheckNodePort) {
+			delete(spec, "healthCheckNodePort")
+		}
+	}
+	if stored.Type == corev1.ServiceTypeLoadBalancer && newType != corev1.ServiceTypeLoadBalancer {
+		if allocate, ok := spec["allocateLoadBalancerNodePorts"].(bool); ok && stored.AllocateLoadBalancerNodePorts != nil && allocate == *stored.AllocateLoadBalancerNodePorts {
+			delete(spec, "allocateLoadBalancerNodePorts")
+		}
+		if class := spec.text("loadBalancerClass"); stored.LoadBalancerClass != nil && class == *stored.LoadBalancerClass {
+			delete(spec, "loadBalancerClass")
+		}
+	}
+	externalIPs, _ := spec["externalIPs"].([]any)
+	if (hasNodePorts(stored.Type) || len(stored.ExternalIPs) > 0) && !hasNodePorts(newType) && len(externalIPs) == 0 && policy == string(stored.ExternalTrafficPolicy) {
 		delete(spec, "externalTrafficPolicy")
 	}
+}
+
+// leaveAddresses is leaveType for what a Service without an address does not have.
+func leaveAddresses(spec tree, stored *corev1.ServiceSpec) {
+	var user corev1.ServiceSpec
+	if raw, err := json.Marshal(spec); err != nil || decode(raw, &user) != nil {
+		return // upstream says what is wrong with it
+	}
+	if user.ClusterIP == "" && (len(user.ClusterIPs) == 0 || slices.Equal(user.ClusterIPs, stored.ClusterIPs)) ||
+		user.ClusterIP == stored.ClusterIP && (len(user.ClusterIPs) == 0 || slices.Equal(user.ClusterIPs, stored.ClusterIPs)) {
+		delete(spec, "clusterIP")
+		delete(spec, "clusterIPs")
+	}
+	if slices.Equal(user.IPFamilies, stored.IPFamilies) {
+		delete(spec, "ipFamilies")
+	}
+	if user.IPFamilyPolicy != nil && stored.IPFamilyPolicy != nil && *user.IPFamilyPolicy == *stored.IPFamilyPolicy {
+		delete(spec, "ipFamilyPolicy")
+	}
+}
+
+// needsHealthPort says whether a load balancer asks each node whether it has endpoints.
+func needsHealthPort(t corev1.ServiceType, policy string) bool {
+	return t == corev1.ServiceTypeLoadBalancer && policy == string(corev1.ServiceExternalTrafficPolicyLocal)
 }
 
 func hasNodePorts(t corev1.ServiceType) bool {
@@ -118,18 +186,19 @@ func (p servicePolicy) review(ctx context.Context, c change) (outcome, error) {
 	spec := &service.Spec
 	restoreAddresses(spec, &user.Spec, old)
 	restoreNodePorts(spec, &user.Spec, old)
+	restoreHealthPort(spec, &user.Spec, old)
 	restoreFamilies(spec, &user.Spec)
 
-	errs := support.CheckService(checkedSpec(spec, &user.Spec), specPath)
-	request := ownRequest(spec, nil)
+	errs := support.CheckService(spec, specPath)
+	var before *corev1.ServiceSpec
 	if old != nil {
-		errs = ratchet(errs, support.CheckService(&old.Spec, specPath))
-		errs = append(errs, checkClusterIPKept(spec, &old.Spec)...)
-		request = ownRequest(spec, &old.Spec)
+		before = &old.Spec
+		errs = ratchet(errs, support.CheckService(before, specPath))
+		errs = append(errs, checkLoadBalancerKept(spec, before)...)
 	}
-	errs = append(errs, checkClusterIPShape(spec)...)
+	errs = append(errs, p.settleFamilies(spec, before)...)
 	errs = append(errs, checkNodePortsDistinct(spec)...)
-	if !request.empty() {
+	if request := ownRequest(spec, before); !request.empty() {
 		taken, err := p.allocated(ctx, service)
 		if err != nil {
 			return outcome{}, err
@@ -137,15 +206,6 @@ func (p servicePolicy) review(ctx context.Context, c change) (outcome, error) {
 		errs = append(errs, p.checkRequest(service, request, taken)...)
 	}
 	return outcome{set: map[string]any{"spec": *spec}, errors: errs}, nil
-}
-
-// checkedSpec is the spec to look for refused fields in. A type that is refused
-// brings defaults of its own: there only what the user wrote counts.
-func checkedSpec(spec, user *corev1.ServiceSpec) *corev1.ServiceSpec {
-	if spec.Type == corev1.ServiceTypeClusterIP || spec.Type == corev1.ServiceTypeNodePort {
-		return spec
-	}
-	return user
 }
 
 // restoreAddresses puts the user's cluster address in the place of the one that the
@@ -174,7 +234,7 @@ func keepInStep(spec, old *corev1.ServiceSpec) {
 	case !sameOne && sameList && spec.ClusterIP == "":
 		spec.ClusterIPs = nil
 	case !sameOne && sameList && len(spec.ClusterIPs) > 0:
-		spec.ClusterIPs[0] = spec.ClusterIP
+		spec.ClusterIPs = []string{spec.ClusterIP}
 	case sameOne && !sameList && len(spec.ClusterIPs) == 0:
 		spec.ClusterIP = ""
 	}
@@ -206,18 +266,21 @@ func restoreNodePorts(spec, user *corev1.ServiceSpec, old *keelsonv1.Service) {
 	}
 }
 
-// restoreFamilies makes IPv4 the default whatever the host's ranges are.
-func restoreFamilies(spec, user *corev1.ServiceSpec) {
-	if spec.Type == corev1.ServiceTypeExternalName {
+// restoreHealthPort does the same for the port of health checks.
+func restoreHealthPort(spec, user *corev1.ServiceSpec, old *keelsonv1.Service) {
+	if !needsHealthPort(spec.Type, string(spec.ExternalTrafficPolicy)) {
 		return
 	}
-	single, ipv4 := corev1.IPFamilyPolicySingleStack, []corev1.IPFamily{corev1.IPv4Protocol}
-	spec.IPFamilyPolicy, spec.IPFamilies = user.IPFamilyPolicy, user.IPFamilies
-	if spec.IPFamilyPolicy == nil {
-		spec.IPFamilyPolicy = &single
+	spec.HealthCheckNodePort = user.HealthCheckNodePort
+	if spec.HealthCheckNodePort == 0 && old != nil && needsHealthPort(old.Spec.Type, string(old.Spec.ExternalTrafficPolicy)) {
+		spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
 	}
-	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = ipv4
+}
+
+// restoreFamilies puts the user's families in the place of those of the host.
+func restoreFamilies(spec, user *corev1.ServiceSpec) {
+	if spec.Type != corev1.ServiceTypeExternalName {
+		spec.IPFamilyPolicy, spec.IPFamilies = user.IPFamilyPolicy, slices.Clone(user.IPFamilies)
 	}
 }
 

@@ -18,14 +18,30 @@ import (
 func TestPrepareService(t *testing.T) {
 	const nodePortService = `{"type":"NodePort","externalTrafficPolicy":"Cluster","ports":[{"port":80,"nodePort":30001}]}`
 	for name, tc := range map[string]struct{ spec, old, want string }{
-		"addresses of our own range":            {`{"clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"]}`, "", `{}`},
-		"only one of the two address fields":    {`{"clusterIP":"10.254.0.9"}`, "", `{}`},
-		"no address at all stays":               {`{"clusterIP":"None","clusterIPs":["None"]}`, "", `{"clusterIP":"None","clusterIPs":["None"]}`},
-		"what is no address stays":              {`{"clusterIP":"10.254.0.9","clusterIPs":["x"]}`, "", `{"clusterIP":"10.254.0.9","clusterIPs":["x"]}`},
-		"an address of the wrong type stays":    {`{"clusterIP":7}`, "", `{"clusterIP":7}`},
-		"two addresses stay":                    {`{"clusterIPs":["10.254.0.9","fd00::1"]}`, "", `{"clusterIPs":["10.254.0.9","fd00::1"]}`},
-		"families that we have":                 {`{"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack"}`, "", `{}`},
-		"families that we do not have stay":     {`{"ipFamilies":["IPv6"],"ipFamilyPolicy":"RequireDualStack"}`, "", `{"ipFamilies":["IPv6"],"ipFamilyPolicy":"RequireDualStack"}`},
+		"addresses of our own range":         {`{"clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"]}`, "", `{}`},
+		"only one of the two address fields": {`{"clusterIP":"10.254.0.9"}`, "", `{}`},
+		"no address at all stays":            {`{"clusterIP":"None","clusterIPs":["None"]}`, "", `{"clusterIP":"None","clusterIPs":["None"]}`},
+		"what is no address stays":           {`{"clusterIP":"10.254.0.9","clusterIPs":["x"]}`, "", `{"clusterIP":"10.254.0.9","clusterIPs":["x"]}`},
+		"an address of the wrong type stays": {`{"clusterIP":7}`, "", `{"clusterIP":7}`},
+		"an address of each family":          {`{"clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9","fd00::1"]}`, "", `{}`},
+		"three addresses stay":               {`{"clusterIPs":["10.254.0.9","fd00::1","fd00::2"]}`, "", `{"clusterIPs":["10.254.0.9","fd00::1","fd00::2"]}`},
+		"families, which are ours to judge":  {`{"ipFamilies":["IPv6","IPv4"],"ipFamilyPolicy":"RequireDualStack"}`, "", `{}`},
+		"what is no family stays":            {`{"ipFamilies":["IPv5"],"ipFamilyPolicy":"SingleStack"}`, "", `{"ipFamilies":["IPv5"],"ipFamilyPolicy":"SingleStack"}`},
+		"a family twice stays":               {`{"ipFamilies":["IPv4","IPv4"]}`, "", `{"ipFamilies":["IPv4","IPv4"]}`},
+		"what is no policy stays":            {`{"ipFamilyPolicy":"Both"}`, "", `{"ipFamilyPolicy":"Both"}`},
+		"the port of health checks":          {`{"type":"LoadBalancer","externalTrafficPolicy":"Local","healthCheckNodePort":31000}`, "", `{"type":"LoadBalancer","externalTrafficPolicy":"Local"}`},
+		"one without a use stays":            {`{"type":"LoadBalancer","externalTrafficPolicy":"Cluster","healthCheckNodePort":31000}`, "", `{"type":"LoadBalancer","externalTrafficPolicy":"Cluster","healthCheckNodePort":31000}`},
+		"an alias has no address":            {`{"type":"ExternalName","clusterIP":"10.254.0.9"}`, "", `{"type":"ExternalName","clusterIP":"10.254.0.9"}`},
+		"becoming an alias drops the address": {`{"type":"ExternalName","clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","externalTrafficPolicy":"Cluster","ports":[{"port":80,"nodePort":30001}]}`,
+			`{"type":"NodePort","clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","externalTrafficPolicy":"Cluster","ports":[{"port":80,"nodePort":30001}]}`, `{"type":"ExternalName","ports":[{"port":80}]}`},
+		"so does one that clears it itself": {`{"type":"ExternalName","clusterIP":"","clusterIPs":["10.254.0.9"]}`,
+			`{"type":"ClusterIP","clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"]}`, `{"type":"ExternalName"}`},
+		"another address is refused by upstream": {`{"type":"ExternalName","clusterIP":"10.254.0.8"}`,
+			`{"type":"ClusterIP","clusterIP":"10.254.0.9","clusterIPs":["10.254.0.9"]}`, `{"type":"ExternalName","clusterIP":"10.254.0.8"}`},
+		"no load balancer any more": {`{"type":"ClusterIP","loadBalancerClass":"a/b","allocateLoadBalancerNodePorts":true,"externalTrafficPolicy":"Local","healthCheckNodePort":31000,"ports":[]}`,
+			`{"type":"LoadBalancer","loadBalancerClass":"a/b","allocateLoadBalancerNodePorts":true,"externalTrafficPolicy":"Local","healthCheckNodePort":31000}`, `{"type":"ClusterIP","ports":[]}`},
+		"external addresses keep the policy": {`{"type":"ClusterIP","externalIPs":["192.0.2.1"],"externalTrafficPolicy":"Cluster"}`,
+			nodePortService, `{"type":"ClusterIP","externalIPs":["192.0.2.1"],"externalTrafficPolicy":"Cluster"}`},
 		"node ports of a type that has them":    {`{"type":"NodePort","ports":[{"port":80,"nodePort":80},{"port":81,"nodePort":70000},{"port":82,"nodePort":"x"}]}`, "", `{"type":"NodePort","ports":[{"port":80},{"port":81,"nodePort":70000},{"port":82,"nodePort":"x"}]}`},
 		"node ports of a type without":          {`{"type":"ClusterIP","ports":[{"port":80,"nodePort":30001}]}`, "", `{"type":"ClusterIP","ports":[{"port":80,"nodePort":30001}]}`},
 		"leaving the type drops what was given": {`{"type":"ClusterIP","externalTrafficPolicy":"Cluster","ports":[{"port":80,"nodePort":30001}]}`, nodePortService, `{"type":"ClusterIP","ports":[{"port":80}]}`},
@@ -176,30 +192,5 @@ func TestServicesThatCannotBeListed(t *testing.T) {
 	response := newHandler(&fakeOracle{}, policy, noToken).Handle(t.Context(), requestFor("Service", "CREATE", object, ""))
 	if response.Allowed || !strings.Contains(response.Result.Message, "list Services to see which addresses are taken: cache not filled") {
 		t.Errorf("allowed %t, message %q; want a refusal that says why", response.Allowed, response.Result.Message)
-	}
-}
-
-func TestCheckClusterIPShape(t *testing.T) {
-	for name, tc := range map[string]struct {
-		one  string
-		list []string
-		want []string
-	}{
-		"none":         {"", nil, nil},
-		"one":          {"10.254.0.5", []string{"10.254.0.5"}, nil},
-		"headless":     {"None", []string{"None"}, nil},
-		"only a list":  {"", []string{"10.254.0.5"}, []string{"spec.clusterIPs: Invalid value: [\"10.254.0.5\"]: must be empty when `clusterIP` is not specified"}},
-		"two versions": {"10.254.0.6", []string{"10.254.0.5"}, []string{"spec.clusterIPs: Invalid value: [\"10.254.0.5\"]: first value must match `clusterIP`"}},
-		"two families": {"10.254.0.6", []string{"10.254.0.6", "fd00::1"}, []string{"spec.clusterIPs[1]: Forbidden: not supported by Keelson yet: addresses are IPv4, one per Service"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var got []string
-			for _, e := range checkClusterIPShape(&corev1.ServiceSpec{ClusterIP: tc.one, ClusterIPs: tc.list}) {
-				got = append(got, e.Error())
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("errors (-want +got):\n%s", diff)
-			}
-		})
 	}
 }

@@ -15,7 +15,7 @@ func BenchmarkPlanBeside10000(b *testing.B) {
 	r := testRanges(b, svcranges.DefaultServiceCIDR, svcranges.DefaultNodePortRange)
 	var all []keelsonv1.Service
 	for i := range 10_000 {
-		builder := svc(fmt.Sprint("s", i)).ClusterIP(r.addresses.At(300+i).String()).Port("", 80, 80)
+		builder := svc(fmt.Sprint("s", i)).ClusterIP(r.addresses[0].At(300+i).String()).Port("", 80, 80)
 		if i < 2000 {
 			builder = builder.Type(corev1.ServiceTypeNodePort).NodePort(30100 + int32(i))
 		}

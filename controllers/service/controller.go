@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	corev1 "k8s.io/api/core/v1"
 	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -119,11 +120,11 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) (*
 	if err != nil {
 		return nil, fmt.Errorf("--service-cidr: %w", err)
 	}
-	r.ranges.addresses = addresses.Family(true)
+	r.ranges.addresses = addresses
 	if r.ranges.ports, err = svcranges.ParseNodePortRange(o.NodePortRange); err != nil {
 		return nil, fmt.Errorf("--node-port-range: %w", err)
 	}
-	if r.apiServer, err = parseAPIServer(o.KubernetesServiceEndpoints); err != nil {
+	if r.apiServer, err = parseAPIServer(o.KubernetesServiceEndpoints, addresses[0].Is4()); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -194,12 +195,16 @@ func (r *Reconciler) syncSpec(ctx context.Context, service *keelsonv1.Service, p
 }
 
 func (r *Reconciler) syncStatus(ctx context.Context, service *keelsonv1.Service) error {
-	columns := summary.Service(service)
-	if service.Status.Summary == columns {
+	before := service.DeepCopy()
+	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		// What a load balancer has left behind when the type was changed; upstream clears
+		// it in the same write.
+		service.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+	}
+	service.Status.Summary = summary.Service(service)
+	if equality.Semantic.DeepEqual(before.Status, service.Status) {
 		return nil
 	}
-	before := service.DeepCopy()
-	service.Status.Summary = columns
 	err := r.client.Status().Patch(ctx, service, client.MergeFrom(before))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("failed to write status: %w", err)

@@ -13,9 +13,11 @@ const (
 	ReasonClusterIPOutOfRange       = "ClusterIPOutOfRange"
 	ReasonClusterIPAlreadyAllocated = "ClusterIPAlreadyAllocated"
 	ReasonServiceCIDRFull           = "ServiceCIDRFull"
-	ReasonPortOutOfRange            = "PortOutOfRange"
-	ReasonPortAlreadyAllocated      = "PortAlreadyAllocated"
-	ReasonPortRangeFull             = "PortRangeFull"
+	// ReasonFamilyNotConfigured is Keelson's own: a range was taken away.
+	ReasonFamilyNotConfigured  = "IPFamilyNotConfigured"
+	ReasonPortOutOfRange       = "PortOutOfRange"
+	ReasonPortAlreadyAllocated = "PortAlreadyAllocated"
+	ReasonPortRangeFull        = "PortRangeFull"
 
 	actionAddress = "ClusterIPAllocation"
 	actionPort    = "PortAllocation"

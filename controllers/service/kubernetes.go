@@ -30,15 +30,16 @@ type apiServer struct {
 }
 
 // parseAPIServer reads the values of --kubernetes-service-endpoints.
-func parseAPIServer(endpoints []string) (apiServer, error) {
+// They are of the family of Service default/kubernetes, the cluster's first one.
+func parseAPIServer(endpoints []string, is4 bool) (apiServer, error) {
 	var s apiServer
 	for _, text := range endpoints {
 		endpoint, err := netip.ParseAddrPort(text)
 		if err != nil || endpoint.Port() == 0 {
 			return apiServer{}, fmt.Errorf("--kubernetes-service-endpoints: %q is not an address and port such as 192.0.2.1:6443", text)
 		}
-		if !endpoint.Addr().Is4() {
-			return apiServer{}, fmt.Errorf("--kubernetes-service-endpoints: %q is not IPv4: Services are single-stack IPv4", text)
+		if endpoint.Addr().Is4() != is4 {
+			return apiServer{}, fmt.Errorf("--kubernetes-service-endpoints: %q is not of the family of the first range of --service-cidr", text)
 		}
 		s.addresses = append(s.addresses, endpoint)
 	}
@@ -64,12 +65,12 @@ func (r *Reconciler) syncKubernetesService(ctx context.Context) error {
 	current := &keelsonv1.Service{}
 	err := r.client.Get(ctx, kubernetesKey, current)
 	if apierrors.IsNotFound(err) {
-		return r.client.Create(ctx, renderKubernetesService(&keelsonv1.Service{}, r.ranges.addresses.KubernetesAddress(), r.apiServer))
+		return r.client.Create(ctx, renderKubernetesService(&keelsonv1.Service{}, r.ranges.addresses[0].KubernetesAddress(), r.apiServer))
 	}
 	if err != nil {
 		return err
 	}
-	wanted := renderKubernetesService(current, r.ranges.addresses.KubernetesAddress(), r.apiServer)
+	wanted := renderKubernetesService(current, r.ranges.addresses[0].KubernetesAddress(), r.apiServer)
 	if equality.Semantic.DeepEqual(current.Spec, wanted.Spec) && equality.Semantic.DeepEqual(current.Labels, wanted.Labels) {
 		return nil
 	}
@@ -104,11 +105,15 @@ func renderKubernetesService(current *keelsonv1.Service, address netip.Addr, ser
 		service.Labels = map[string]string{}
 	}
 	service.Labels["component"], service.Labels["provider"] = "apiserver", "kubernetes"
+	family := corev1.IPv4Protocol
+	if address.Is6() {
+		family = corev1.IPv6Protocol
+	}
 	service.Spec = corev1.ServiceSpec{
 		Type:                  corev1.ServiceTypeClusterIP,
 		ClusterIP:             address.String(),
 		ClusterIPs:            []string{address.String()},
-		IPFamilies:            []corev1.IPFamily{corev1.IPv4Protocol},
+		IPFamilies:            []corev1.IPFamily{family},
 		IPFamilyPolicy:        new(corev1.IPFamilyPolicySingleStack),
 		SessionAffinity:       corev1.ServiceAffinityNone,
 		InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyCluster),

@@ -3,6 +3,7 @@ package service
 import (
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,15 +59,19 @@ type ledger struct {
 // computeLedger reads services for the sake of subject.
 func computeLedger(services []keelsonv1.Service, subject *keelsonv1.Service) *ledger {
 	l := &ledger{services: services, addresses: map[netip.Addr][]holder{}, ports: map[nodePort][]holder{}}
-	addr, hasAddress := clusterIPOf(&subject.Spec)
+	held := clusterIPsOf(&subject.Spec)
 	mine := map[nodePort]bool{}
 	for port := range portsOf(&subject.Spec) {
 		mine[port] = true
 	}
 	for i := range services {
 		service := &services[i]
-		if other, ok := clusterIPOf(&service.Spec); hasAddress && ok && other == addr {
-			l.addresses[addr] = append(l.addresses[addr], holderOf(service))
+		if len(held) > 0 {
+			for _, other := range clusterIPsOf(&service.Spec) {
+				if slices.Contains(held, other) {
+					l.addresses[other] = append(l.addresses[other], holderOf(service))
+				}
+			}
 		}
 		if len(mine) == 0 {
 			continue
@@ -92,7 +97,7 @@ func (l *ledger) collectTaken() {
 	l.takenPorts, l.takenNumbers = map[nodePort]bool{}, map[int32]bool{}
 	for i := range l.services {
 		spec := &l.services[i].Spec
-		if addr, ok := clusterIPOf(spec); ok {
+		for _, addr := range clusterIPsOf(spec) {
 			l.takenAddresses[addr] = true
 		}
 		for port := range portsOf(spec) {
@@ -115,13 +120,22 @@ func rivals(holders []holder, self holder) (winner *holder, losers []types.Names
 	return winner, losers
 }
 
-// clusterIPOf returns the address that spec holds.
-func clusterIPOf(spec *corev1.ServiceSpec) (netip.Addr, bool) {
+// clusterIPsOf returns the addresses that spec holds.
+func clusterIPsOf(spec *corev1.ServiceSpec) []netip.Addr {
 	if spec.Type == corev1.ServiceTypeExternalName {
-		return netip.Addr{}, false
+		return nil
 	}
-	addr, err := netip.ParseAddr(spec.ClusterIP)
-	return addr.Unmap(), err == nil
+	var held []netip.Addr
+	add := func(text string) {
+		if addr, err := netip.ParseAddr(text); err == nil && !slices.Contains(held, addr.Unmap()) {
+			held = append(held, addr.Unmap())
+		}
+	}
+	add(spec.ClusterIP)
+	for _, text := range spec.ClusterIPs {
+		add(text)
+	}
+	return held
 }
 
 // portsOf yields the node ports that spec holds, the one for health checks included.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,10 +16,26 @@ import (
 
 // ranges are what Services draw from, and the chance that picks.
 type ranges struct {
-	addresses svcranges.AddressRange
+	addresses svcranges.AddressRanges
 	ports     svcranges.PortRange
 	// intN returns a number in [0, n).
 	intN func(n int) int
+}
+
+// String returns the ranges of addresses as --service-cidr has them.
+func (r ranges) String() string {
+	all := make([]string, 0, len(r.addresses))
+	for _, a := range r.addresses {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, ",")
+}
+
+func (r ranges) defaultFamily() corev1.IPFamily {
+	if r.addresses[0].Is4() {
+		return corev1.IPv4Protocol
+	}
+	return corev1.IPv6Protocol
 }
 
 // plan is what a Service gets.
@@ -44,52 +61,85 @@ func (p *plan) note(reason, action, format string, args ...any) {
 func makePlan(service *keelsonv1.Service, l *ledger, r ranges) plan {
 	p := plan{spec: *service.Spec.DeepCopy()}
 	self := holderOf(service)
-	p.planAddress(self, l, r)
+	p.planAddresses(self, l, r)
 	p.planPorts(self, l, r)
 	return p
 }
 
-func (p *plan) planAddress(self holder, l *ledger, r ranges) {
+// planAddresses gives the Service one address of each of its families; which families
+// those are, admission has settled.
+func (p *plan) planAddresses(self holder, l *ledger, r ranges) {
 	spec := &p.spec
 	if spec.Type == corev1.ServiceTypeExternalName {
 		spec.ClusterIP, spec.ClusterIPs = "", nil
 		return
 	}
 	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+		spec.IPFamilies = []corev1.IPFamily{r.defaultFamily()}
 	}
 	if spec.IPFamilyPolicy == nil {
 		spec.IPFamilyPolicy = new(corev1.IPFamilyPolicySingleStack)
 	}
-	if spec.ClusterIP != corev1.ClusterIPNone && !p.keepsAddress(self, l, r) {
-		addr, ok := pickAddress(l, r)
-		if !ok {
-			spec.ClusterIP, spec.ClusterIPs = "", nil
-			p.note(ReasonServiceCIDRFull, actionAddress,
-				"Service CIDR %s is full; delete Services or widen --service-cidr", r.addresses)
-			p.shortage = errors.Join(p.shortage, fmt.Errorf("no cluster address is free in %s", r.addresses))
-			return
-		}
-		spec.ClusterIP = addr.String()
+	if spec.ClusterIP == corev1.ClusterIPNone {
+		spec.ClusterIPs = []string{corev1.ClusterIPNone}
+		return
 	}
-	if len(spec.ClusterIPs) == 0 || spec.ClusterIPs[0] != spec.ClusterIP {
-		spec.ClusterIPs = []string{spec.ClusterIP}
+	had := spec.ClusterIPs
+	if len(had) == 0 || had[0] != spec.ClusterIP {
+		had = []string{spec.ClusterIP}
+	}
+	spec.ClusterIPs = nil
+	for i, family := range spec.IPFamilies {
+		address := ""
+		if i < len(had) {
+			address = had[i]
+		}
+		if !p.keepsAddress(address, self, l, r) {
+			address = p.drawAddress(family, l, r)
+		}
+		if address == "" {
+			break // the list has no gaps: the second one waits for the first
+		}
+		spec.ClusterIPs = append(spec.ClusterIPs, address)
+	}
+	spec.ClusterIP = ""
+	if len(spec.ClusterIPs) > 0 {
+		spec.ClusterIP = spec.ClusterIPs[0]
 	}
 }
 
-// keepsAddress says whether the Service has an address that it may keep. One that is
+// drawAddress returns a free address of family; where there is none, it says so and
+// returns "".
+func (p *plan) drawAddress(family corev1.IPFamily, l *ledger, r ranges) string {
+	addresses := r.addresses.Family(family == corev1.IPv4Protocol)
+	if !addresses.IsValid() {
+		p.note(ReasonFamilyNotConfigured, actionAddress, "%s is not configured on this cluster: --service-cidr has no range of it", family)
+		p.shortage = errors.Join(p.shortage, fmt.Errorf("--service-cidr has no range of %s", family))
+		return ""
+	}
+	addr, ok := pickAddress(l, addresses, r.intN)
+	if !ok {
+		p.note(ReasonServiceCIDRFull, actionAddress, "Service CIDR %s is full; delete Services or widen --service-cidr", addresses)
+		p.shortage = errors.Join(p.shortage, fmt.Errorf("no cluster address is free in %s", addresses))
+		return ""
+	}
+	return addr.String()
+}
+
+// keepsAddress says whether the Service may keep an address that it has. One that is
 // outside the range stays too, with a warning: clients may know it.
-func (p *plan) keepsAddress(self holder, l *ledger, r ranges) bool {
-	if p.spec.ClusterIP == "" {
+func (p *plan) keepsAddress(address string, self holder, l *ledger, r ranges) bool {
+	if address == "" {
 		return false
 	}
-	addr, ok := clusterIPOf(&p.spec)
-	if !ok {
-		p.note(ReasonClusterIPNotValid, actionAddress, "Cluster IP %s is not a valid IP; please recreate service", p.spec.ClusterIP)
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		p.note(ReasonClusterIPNotValid, actionAddress, "Cluster IP %s is not a valid IP; please recreate service", address)
 		return true
 	}
+	addr = addr.Unmap()
 	if !r.addresses.Contains(addr) {
-		p.note(ReasonClusterIPOutOfRange, actionAddress, "Cluster IP %s is not within the service CIDR %s; please recreate service", addr, r.addresses)
+		p.note(ReasonClusterIPOutOfRange, actionAddress, "Cluster IP %s is not within the service CIDR %s; please recreate service", addr, r)
 	}
 	winner, losers := rivals(l.addresses[addr], self)
 	if winner != nil {
@@ -205,12 +255,12 @@ func (g *portGrants) pick(p *plan) int32 {
 
 // pickAddress draws a free address: above the static band first, and never the two
 // that have an owner by definition.
-func pickAddress(l *ledger, r ranges) (netip.Addr, bool) {
-	offset, ok := draw(r.addresses.Size(), r.addresses.StaticBand(), r.intN, func(offset int) bool {
-		addr := r.addresses.At(offset + 1)
-		return addr != r.addresses.KubernetesAddress() && addr != r.addresses.DNSAddress() && !l.addressTaken(addr)
+func pickAddress(l *ledger, r svcranges.AddressRange, intN func(int) int) (netip.Addr, bool) {
+	offset, ok := draw(r.Size(), r.StaticBand(), intN, func(offset int) bool {
+		addr := r.At(offset + 1)
+		return addr != r.KubernetesAddress() && addr != r.DNSAddress() && !l.addressTaken(addr)
 	})
-	return r.addresses.At(offset + 1), ok
+	return r.At(offset + 1), ok
 }
 
 func pickPort(g *portGrants) (int32, bool) {

@@ -23,7 +23,7 @@ var (
 // say what comes out.
 func testRanges(t testing.TB, cidr, ports string) ranges {
 	t.Helper()
-	addresses, err := svcranges.ParseServiceCIDR(cidr)
+	addresses, err := svcranges.ParseServiceCIDRs(cidr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,13 +243,56 @@ func TestPlanIsSpreadOverTheRange(t *testing.T) {
 	}
 }
 
+// Each family of a Service has an address of its own range, in the order of the families.
+func TestAddressesOfBothFamilies(t *testing.T) {
+	const v4, v6 = corev1.IPv4Protocol, corev1.IPv6Protocol
+	for name, tc := range map[string]struct {
+		families []corev1.IPFamily
+		had      []string
+		want     []string
+		notes    []string
+	}{
+		"IPv4 first":                     {[]corev1.IPFamily{v4, v6}, nil, []string{"10.0.0.2", "fd00::2"}, nil},
+		"IPv6 first":                     {[]corev1.IPFamily{v6, v4}, nil, []string{"fd00::2", "10.0.0.2"}, nil},
+		"IPv6 only":                      {[]corev1.IPFamily{v6}, nil, []string{"fd00::2"}, nil},
+		"a second family later":          {[]corev1.IPFamily{v4, v6}, []string{"10.0.0.7"}, []string{"10.0.0.7", "fd00::2"}, nil},
+		"a second family given up":       {[]corev1.IPFamily{v4}, []string{"10.0.0.7", "fd00::7"}, []string{"10.0.0.7"}, nil},
+		"an address that another has":    {[]corev1.IPFamily{v4, v6}, []string{"10.0.0.7", "fd00::5"}, []string{"10.0.0.7", "fd00::2"}, []string{ReasonClusterIPAlreadyAllocated}},
+		"headless has none":              {[]corev1.IPFamily{v4, v6}, []string{"None"}, []string{"None"}, nil},
+		"an address from another range":  {[]corev1.IPFamily{v6}, []string{"fd99::7"}, []string{"fd99::7"}, []string{ReasonClusterIPOutOfRange}},
+		"an address that is none, alone": {[]corev1.IPFamily{v4}, []string{"x"}, []string{"x"}, []string{ReasonClusterIPNotValid}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := svc("a").Created(younger).Obj()
+			service.Spec.IPFamilies, service.Spec.ClusterIPs = tc.families, tc.had
+			if len(tc.had) > 0 {
+				service.Spec.ClusterIP = tc.had[0]
+			}
+			other := svc("b").Created(older).ClusterIP("fd00::5").Obj()
+			p := makePlan(service, computeLedger(listOf(service, other), service), testRanges(t, "10.0.0.0/28,fd00::/124", "30000-30999"))
+			if diff := cmp.Diff(tc.want, p.spec.ClusterIPs); diff != "" || p.spec.ClusterIP != tc.want[0] {
+				t.Errorf("clusterIP %s, clusterIPs (-want +got):\n%s", p.spec.ClusterIP, diff)
+			}
+			if diff := cmp.Diff(tc.notes, outcomeOf(p).Notes); diff != "" {
+				t.Errorf("notes (-want +got):\n%s", diff)
+			}
+		})
+	}
+	gone := svc("a").ClusterIP("10.0.0.7").Obj()
+	gone.Spec.IPFamilies = []corev1.IPFamily{v4, v6}
+	p := makePlan(gone, computeLedger(listOf(gone), gone), testRanges(t, "10.0.0.0/28", "30000-30999"))
+	if got := outcomeOf(p); !got.Short || !slices.Equal(got.Notes, []string{ReasonFamilyNotConfigured}) || got.ClusterIP != "10.0.0.7" {
+		t.Errorf("without a range of the second family: %+v", got)
+	}
+}
+
 func TestParseAPIServer(t *testing.T) {
 	for _, bad := range []string{"10.0.0.1", "example.org:6443", "10.0.0.1:0", "[fd00::1]:6443", ""} {
-		if _, err := parseAPIServer([]string{bad}); err == nil {
+		if _, err := parseAPIServer([]string{bad}, true); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	got, err := parseAPIServer([]string{"10.0.0.2:6443", "10.0.0.1:6443", "10.0.0.2:6443"})
+	got, err := parseAPIServer([]string{"10.0.0.2:6443", "10.0.0.1:6443", "10.0.0.2:6443"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func TestNoTwoServicesShareAnything(t *testing.T) {
 }
 
 func drawRanges(t *rapid.T) ranges {
-	r := testRangesFor(rapid.SampledFrom([]string{"10.0.0.0/28", "10.0.0.0/27"}).Draw(t, "cidr"),
+	r := testRangesFor(rapid.SampledFrom([]string{"10.0.0.0/28", "10.0.0.0/27", "10.0.0.0/28,fd00::/124", "fd00::/124,10.0.0.0/27"}).Draw(t, "cidr"),
 		rapid.SampledFrom([]string{"30000-30003", "30000-30039"}).Draw(t, "ports"))
 	r.intN = func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "draw") }
 	return r
@@ -55,7 +56,7 @@ func (w *world) create(t *rapid.T) {
 	case 0:
 		b = b.Headless()
 	case 1: // as admission of two replicas at once would let pass: maybe taken
-		b = b.ClusterIP(w.ranges.addresses.At(rapid.IntRange(2, w.ranges.addresses.Size()).Draw(t, "static")).String())
+		b = b.ClusterIP(w.ranges.addresses[0].At(rapid.IntRange(2, w.ranges.addresses[0].Size()).Draw(t, "static")).String())
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "ports") {
 		b = b.PortSpec(corev1.ServicePort{
@@ -67,6 +68,13 @@ func (w *world) create(t *rapid.T) {
 		}
 	}
 	service := b.Obj()
+	if len(w.ranges.addresses) == 2 && rapid.Bool().Draw(t, "both") {
+		service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		if !w.ranges.addresses[0].Is4() {
+			slices.Reverse(service.Spec.IPFamilies)
+		}
+		service.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
+	}
 	if rapid.Bool().Draw(t, "local") {
 		service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	}
@@ -126,12 +134,15 @@ func (w *world) settle(t *rapid.T, s *keelsonv1.Service, seen map[string]bool) {
 		return
 	}
 	seen[s.Name] = true
-	had := s.Spec.ClusterIP
+	had := s.Spec.ClusterIPs
 	p := makePlan(s, computeLedger(w.list(), s), w.ranges)
 	s.Spec = p.spec
-	if given := p.spec.ClusterIP; given != had && given != "" {
-		addr := netip.MustParseAddr(given)
-		if addr == w.ranges.addresses.KubernetesAddress() || addr == w.ranges.addresses.DNSAddress() {
+	for _, given := range p.spec.ClusterIPs {
+		addr, err := netip.ParseAddr(given)
+		if err != nil || slices.Contains(had, given) {
+			continue
+		}
+		if r := w.ranges.addresses.Family(addr.Is4()); addr == r.KubernetesAddress() || addr == r.DNSAddress() {
 			t.Fatalf("%s was given the reserved address %s", s.Name, addr)
 		}
 	}
@@ -147,7 +158,7 @@ func (w *world) settle(t *rapid.T, s *keelsonv1.Service, seen map[string]bool) {
 func (w *world) checkUnique(t *rapid.T) {
 	addresses, ports := map[netip.Addr]string{}, map[nodePort]string{}
 	for _, s := range w.services {
-		if addr, ok := clusterIPOf(&s.Spec); ok {
+		for _, addr := range clusterIPsOf(&s.Spec) {
 			if other, taken := addresses[addr]; taken {
 				t.Fatalf("%s and %s both have %s", other, s.Name, addr)
 			}
@@ -169,8 +180,12 @@ func (w *world) checkServed(t *rapid.T, s *keelsonv1.Service) {
 	if len(p.losers) > 0 {
 		t.Fatalf("%s still has rivals %v", s.Name, p.losers)
 	}
-	if p.shortage == nil && s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != p.spec.ClusterIP {
-		t.Fatalf("%s has %q, a second plan gives %q", s.Name, s.Spec.ClusterIP, p.spec.ClusterIP)
+	if p.shortage == nil && s.Spec.Type != corev1.ServiceTypeExternalName && !slices.Equal(s.Spec.ClusterIPs, p.spec.ClusterIPs) {
+		t.Fatalf("%s has %q, a second plan gives %q", s.Name, s.Spec.ClusterIPs, p.spec.ClusterIPs)
+	}
+	if headless := s.Spec.ClusterIP == corev1.ClusterIPNone; p.shortage == nil && !headless && s.Spec.Type != corev1.ServiceTypeExternalName &&
+		len(s.Spec.ClusterIPs) != len(s.Spec.IPFamilies) {
+		t.Fatalf("%s has the addresses %q for the families %q", s.Name, s.Spec.ClusterIPs, s.Spec.IPFamilies)
 	}
 	seen := map[nodePort]bool{}
 	for _, port := range s.Spec.Ports {

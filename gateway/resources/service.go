@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,18 +76,15 @@ func lacksAddresses(spec *corev1.ServiceSpec) bool {
 	if spec.ClusterIP == "" || len(spec.ClusterIPs) == 0 {
 		return true
 	}
-	if spec.Type != corev1.ServiceTypeNodePort && spec.Type != corev1.ServiceTypeLoadBalancer {
-		return false
+	if spec.ClusterIP != corev1.ClusterIPNone && len(spec.ClusterIPs) < len(spec.IPFamilies) {
+		return true
 	}
-	if allocate := spec.AllocateLoadBalancerNodePorts; spec.Type == corev1.ServiceTypeLoadBalancer && allocate != nil && !*allocate {
-		return false
+	if spec.Type == corev1.ServiceTypeLoadBalancer && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && spec.HealthCheckNodePort == 0 {
+		return true
 	}
-	for _, port := range spec.Ports {
-		if port.NodePort == 0 {
-			return true
-		}
-	}
-	return spec.Type == corev1.ServiceTypeLoadBalancer && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && spec.HealthCheckNodePort == 0
+	wantsPorts := spec.Type == corev1.ServiceTypeNodePort ||
+		spec.Type == corev1.ServiceTypeLoadBalancer && (spec.AllocateLoadBalancerNodePorts == nil || *spec.AllocateLoadBalancerNodePorts)
+	return wantsPorts && slices.ContainsFunc(spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort == 0 })
 }
 
 // errWatchEnded is a watch that ended before the allocation was seen.

@@ -28,6 +28,7 @@ func testAccepted(t *testing.T) {
 		"a Service goes from type to type and back": serviceTypes,
 		"a Service applied twice keeps its ports":   servicePortsKept,
 		"a headless Service":                        headlessService,
+		"the columns of an EndpointSlice":           endpointSliceColumns,
 		"Endpoints get their column":                endpointsColumn,
 		"a built-in object has the name already":    nameTaken,
 		"a Node stays without upstream's taint":     nodeTaint,
@@ -119,6 +120,26 @@ func serviceTypes(t *testing.T, k kubectl) {
 	expect(t, "as ClusterIP", `10.254.8.1 [{"port":80,"protocol":"TCP","targetPort":80}] `, k.show(t, "ksvc/s", "{.spec.clusterIP} {.spec.ports} {.spec.externalTrafficPolicy}"))
 	k.must(t, "", "patch", "ksvc/s", "--type=merge", "-p", `{"spec": {"type": "NodePort"}}`)
 	expect(t, "as NodePort", "10.254.8.1 Cluster", k.show(t, "ksvc/s", "{.spec.clusterIP} {.spec.externalTrafficPolicy}"))
+	k.must(t, "", "patch", "ksvc/s", "--type=merge", "-p", `{"spec": {"type": "LoadBalancer", "loadBalancerClass": "a.example/b", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31009}}`)
+	expect(t, "as LoadBalancer", "10.254.8.1 Local 31009 true", k.show(t, "ksvc/s", "{.spec.clusterIP} {.spec.externalTrafficPolicy} {.spec.healthCheckNodePort} {.spec.allocateLoadBalancerNodePorts}"))
+	k.must(t, "", "patch", "ksvc/s", "--type=merge", "-p", `{"spec": {"type": "ExternalName", "externalName": "a.example"}}`)
+	expect(t, "as ExternalName", `a.example {"externalName":"a.example","ports":[{"port":80,"protocol":"TCP","targetPort":80}],"sessionAffinity":"None","type":"ExternalName"}`,
+		k.show(t, "ksvc/s", "{.spec.externalName} {.spec}"))
+	k.must(t, "", "patch", "ksvc/s", "--type=merge", "-p", `{"spec": {"type": "ClusterIP", "externalName": null}}`)
+	expect(t, "as ClusterIP again", ` ["IPv4"] SingleStack Cluster`, k.show(t, "ksvc/s", "{.spec.clusterIP} {.spec.ipFamilies} {.spec.ipFamilyPolicy} {.spec.internalTrafficPolicy}"))
+}
+
+func endpointSliceColumns(t *testing.T, k kubectl) {
+	const slice = "apiVersion: discovery.keelson.dev/v1\nkind: EndpointSlice\nmetadata: {name: e}\naddressType: IPv4\n"
+	k.create(t, slice+"endpoints: [{addresses: [10.9.9.1]}, {addresses: [10.9.9.2]}]\nports: [{port: 80}]\n")
+	expect(t, "columns and defaults", `10.9.9.1,10.9.9.2 80 [{"name":"","port":80,"protocol":"TCP"}]`,
+		k.show(t, "keps/e", "{.status.summary.endpoints} {.status.summary.ports} {.ports}"))
+	k.refused(t, "", []string{`The EndpointSlice "e" is invalid:`,
+		`* endpoints[0].addresses: Invalid value: "10.9.9.1": must be an IPv6 address`, `* endpoints[1].addresses: Invalid value: "10.9.9.2": must be an IPv6 address`,
+		`* addressType: Invalid value: "IPv6": field is immutable`},
+		"patch", "keps/e", "--type=merge", "-p", `{"addressType": "IPv6"}`)
+	k.must(t, "", "patch", "keps/e", "--type=merge", "-p", `{"endpoints": []}`)
+	expect(t, "column of an empty slice", `<unset>`, k.show(t, "keps/e", "{.status.summary.endpoints}"))
 }
 
 func servicePortsKept(t *testing.T, k kubectl) {
@@ -136,7 +157,7 @@ func servicePortsKept(t *testing.T, k kubectl) {
 
 func headlessService(t *testing.T, k kubectl) {
 	k.create(t, service("s", "  clusterIP: None\n"))
-	expect(t, "addresses and families", `["None"] ["IPv4"] SingleStack`, k.show(t, "ksvc/s", "{.spec.clusterIPs} {.spec.ipFamilies} {.spec.ipFamilyPolicy}"))
+	expect(t, "addresses and families", `["None"] ["IPv4","IPv6"] RequireDualStack`, k.show(t, "ksvc/s", "{.spec.clusterIPs} {.spec.ipFamilies} {.spec.ipFamilyPolicy}"))
 }
 
 func endpointsColumn(t *testing.T, k kubectl) {

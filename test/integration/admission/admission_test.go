@@ -131,12 +131,31 @@ func testBadInput(t *testing.T) {
 		"a node port without the type for it": {
 			service("a", "  ports: [{port: 80, nodePort: 30001}]\n"),
 			[]string{"The Service \"a\" is invalid: spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"}},
-		"a load balancer, without the fields that upstream adds to one": {
-			service("a", "  type: LoadBalancer\n  externalTrafficPolicy: Local\n  ports: [{port: 80}]\n"),
+		"a port for health checks that nobody asks": {
+			service("a", "  type: LoadBalancer\n  healthCheckNodePort: 31000\n  ports: [{port: 80}]\n"),
+			[]string{"The Service \"a\" is invalid: spec.healthCheckNodePort: Invalid value: 31000: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"}},
+		"a port for health checks that is taken, or out of range": {
+			service("a", "  type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 30007\n  ports: [{port: 80}]\n"),
+			[]string{`The Service "a" is invalid: spec.healthCheckNodePort: Invalid value: 30007: provided port is already allocated`}},
+		"an alias for what is no name": {
+			service("a", "  type: ExternalName\n  externalName: A_b.example\n"),
+			[]string{`The Service "a" is invalid: spec.externalName: Invalid value: "A_b.example": ` + noSubdomain}},
+		"an alias with an address": {
+			service("a", "  type: ExternalName\n  externalName: a.example\n  clusterIP: 10.254.9.9\n"),
+			[]string{"The Service \"a\" is invalid: spec.clusterIPs: Forbidden: may not be set for ExternalName services"}},
+		"a second family where there is one": {
+			service("a", "  ipFamilyPolicy: RequireDualStack\n  ports: [{port: 80}]\n"),
+			[]string{`The Service "a" is invalid: spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services`}},
+		"two ports of one name": {
+			service("a", "  ports: [{name: a, port: 80}, {name: a, port: 81}]\n"),
+			[]string{`The Service "a" is invalid: spec.ports[1].name: Duplicate value: "a"`}},
+		"a slice without what it must have": {
+			"apiVersion: discovery.keelson.dev/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\nendpoints: [{addresses: [x]}, {addresses: []}]\nports: [{port: 80}, {name: a, protocol: HTTP}]\n",
 			[]string{
-				`The Service "a" is invalid:`,
-				`* spec.type: Forbidden: not supported by Keelson yet: no load balancer, and no DNS for aliases (LoadBalancer is refused, only ClusterIP, NodePort is allowed)`,
-				`* spec.externalTrafficPolicy: Forbidden: not supported by Keelson yet: endpoints of all nodes serve (Local is refused, only Cluster is allowed)`,
+				`The EndpointSlice "a" is invalid:`,
+				`* ports[1].protocol: Unsupported value: "HTTP": supported values: "SCTP", "TCP", "UDP"`,
+				`* endpoints[0].addresses[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`,
+				`* endpoints[1].addresses: Required value`,
 			}},
 		"a Service port out of range": {
 			service("a", "  ports: [{port: 80, targetPort: 0}, {port: 0}]\n"),
@@ -149,11 +168,7 @@ func testBadInput(t *testing.T) {
 			}},
 		"endpoints on loopback": {
 			manifest("Endpoints", "a", "subsets: [{addresses: [{ip: 127.0.0.1}], ports: [{port: 80, protocol: SCTP}]}]\n"),
-			[]string{
-				`The Endpoints "a" is invalid:`,
-				`* subsets[0].addresses[0].ip: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`,
-				`* subsets[0].ports[0].protocol: Forbidden: not supported by Keelson yet: SCTP is refused, only TCP, UDP is allowed`,
-			}},
+			[]string{`The Endpoints "a" is invalid: subsets[0].addresses[0].ip: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`}},
 		"a priority class that the host does not have either": {
 			pod("a", "  priorityClassName: high\n  containers: [{name: c, image: i}]\n"),
 			[]string{`Error from server (Forbidden): error when creating "STDIN": ` + denied + `pods "a" is forbidden: no PriorityClass with name high was found`}},
