@@ -9,6 +9,10 @@
 //	                                 trusting $CA (PEM), or with what Pods have mounted;
 //	                                 exit code 1 unless it answers 200
 //	testserver dial tcp|udp HOST:PORT  sends a line, prints the answer
+//	testserver resolve host|cname|srv|addr NAME  prints what the Pod's DNS answers, sorted;
+//	                                 exit code 1 when there is nothing
+//	testserver lookups NAME DURATION  asks for NAME without a pause, eight at a time, and
+//	                                 prints how often, and how many failed
 //	testserver eat 64                holds that many MiB, then sleeps
 //	testserver stubborn              ignores SIGTERM
 package main
@@ -47,13 +51,17 @@ func run(ctx context.Context, args []string) error {
 		"http": serveHTTP, "tcp": serveTCP, "udp": serveUDP, "fetch": fetch, "api": askAPI, "eat": eat,
 	}
 	if len(args) == 0 {
-		return errors.New("no command: http, tcp, udp, fetch, api, dial, eat or stubborn")
+		return errors.New("no command: http, tcp, udp, fetch, api, dial, resolve, lookups, eat or stubborn")
 	}
 	switch command, args := args[0], args[1:]; {
 	case len(args) == 1 && withOne[command] != nil:
 		return withOne[command](ctx, args[0])
 	case command == "dial" && len(args) == 2:
 		return dial(ctx, args[0], args[1])
+	case command == "resolve" && len(args) == 2:
+		return resolve(ctx, args[0], args[1])
+	case command == "lookups" && len(args) == 2:
+		return lookups(ctx, args[0], args[1])
 	case command == "stubborn" && len(args) == 0:
 		return beStubborn()
 	default:

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// resolve asks as a program does that was compiled without a C library: with the
+// servers, the search list and the options of resolv.conf.
+func resolve(ctx context.Context, what, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*clientTimeout)
+	defer cancel()
+	lines, err := ask(ctx, what, name)
+	if err != nil {
+		return err
+	}
+	slices.Sort(lines)
+	fmt.Println(strings.Join(lines, "\n"))
+	return nil
+}
+
+func ask(ctx context.Context, what, name string) ([]string, error) {
+	var resolver net.Resolver
+	switch what {
+	case "host":
+		return resolver.LookupHost(ctx, name)
+	case "addr":
+		return resolver.LookupAddr(ctx, name)
+	case "cname":
+		canonical, err := resolver.LookupCNAME(ctx, name)
+		return []string{canonical}, err
+	case "srv":
+		_, records, err := resolver.LookupSRV(ctx, "", "", name)
+		var lines []string
+		for _, r := range records {
+			lines = append(lines, fmt.Sprintf("%s:%d", r.Target, r.Port))
+		}
+		return lines, err
+	}
+	return nil, fmt.Errorf("cannot resolve %q: host, cname, srv or addr", what)
+}
+
+const askers = 8
+
+func lookups(ctx context.Context, name, duration string) error {
+	during, err := time.ParseDuration(duration)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(during)
+	var asked, failed atomic.Int64
+	var all sync.WaitGroup
+	for range askers {
+		all.Go(func() {
+			for time.Now().Before(end) && ctx.Err() == nil {
+				asked.Add(1)
+				if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
+					failed.Add(1)
+					fmt.Println(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	fmt.Printf("asked %d failed %d\n", asked.Load(), failed.Load())
+	return nil
+}
