@@ -31,6 +31,8 @@ type Config struct {
 	// Nodes finds the agents of nodes, for streams and metrics. A gateway without it
 	// answers those with 503.
 	Nodes *nodes.Locator
+	// Hooks are webhooks and policies for what only the gateway sees; nil for none.
+	Hooks Hooks
 	// Clock is real time but in tests.
 	Clock clock.WithTicker
 }
@@ -54,6 +56,7 @@ func New(config Config) (http.Handler, error) {
 		coder: coder,
 		rows: resources.New(resources.Options{
 			Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder, Clock: config.Clock,
+			Admit: admitter{config.Hooks}.admit,
 		}),
 		rest: passthrough.New(passthrough.Options{Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder}),
 	}
@@ -70,7 +73,7 @@ func (g *router) reachNodes(config Config) error {
 		return nil
 	}
 	var err error
-	g.streams, err = streams.New(streams.Options{Upstream: config.Upstream, Nodes: config.Nodes, WriteError: g.coder.WriteError})
+	g.streams, err = streams.New(streams.Options{Upstream: config.Upstream, Nodes: config.Nodes, WriteError: g.coder.WriteError, Admit: admitter{config.Hooks}.admit})
 	if err != nil {
 		return err
 	}

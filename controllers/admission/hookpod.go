@@ -99,3 +99,8 @@ func withoutResources(spec map[string]any) map[string]any {
 	}
 	return rest
 }
+
+// isGateway says whether a request is a gateway's own.
+func isGateway(username string) bool {
+	return username == "keelson:gateway" || username == "system:serviceaccount:"+systemNamespace+":keelson-gateway"
+}

@@ -89,6 +89,12 @@ func (c *call) assign(binding *corev1.Binding) error {
 	if err != nil {
 		return err
 	}
+	if err := c.admitCreate(corev1.SchemeGroupVersion.WithKind("Binding"), "binding", binding.Name, binding); err != nil {
+		return err
+	}
+	if errs := checkBinding(binding); len(errs) > 0 { // it may have been changed
+		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Binding").GroupKind(), binding.Name, errs)
+	}
 	t := c.named(c.namespace, binding.Name)
 	err = retry(c.ctx, func() error {
 		live, err := c.fetch(c.ctx, t)

@@ -29,6 +29,9 @@ func (c *call) evict() error {
 	if err != nil {
 		return err
 	}
+	if err := c.admitCreate(policyv1.SchemeGroupVersion.WithKind("Eviction"), "eviction", c.name, eviction); err != nil {
+		return err
+	}
 	options, err := evictionOptions(eviction, c.r.URL.Query()["dryRun"])
 	if err != nil {
 		return err

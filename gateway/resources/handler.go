@@ -15,6 +15,7 @@ import (
 	"github.com/keelson-dev/keelson/gateway/table"
 	"github.com/keelson-dev/keelson/gateway/translate"
 	"github.com/keelson-dev/keelson/gateway/upstream"
+	"github.com/keelson-dev/keelson/internal/admissionhooks"
 )
 
 // Options is what a Handler needs.
@@ -24,6 +25,10 @@ type Options struct {
 	Translator *translate.Translator
 	Codec      *codec.Codec
 	Clock      clock.WithTicker
+	// Admit asks webhooks and policies about what the API server does not see as such: an
+	// eviction, a binding. It returns the object that they changed, nil when they left it
+	// alone. Nobody is asked when it is nil.
+	Admit func(w http.ResponseWriter, r *http.Request, asked *admissionhooks.Request) (changed map[string]any, err error)
 }
 
 // Handler serves requests on rows. It expects the RequestInfo in the context.
@@ -33,11 +38,12 @@ type Handler struct {
 	translator *translate.Translator
 	codec      *codec.Codec
 	clock      clock.WithTicker
+	admit      func(w http.ResponseWriter, r *http.Request, asked *admissionhooks.Request) (map[string]any, error)
 }
 
 // New returns a Handler.
 func New(o Options) *Handler {
-	return &Handler{table: o.Table, client: o.Upstream, translator: o.Translator, codec: o.Codec, clock: o.Clock}
+	return &Handler{table: o.Table, client: o.Upstream, translator: o.Translator, codec: o.Codec, clock: o.Clock, admit: o.Admit}
 }
 
 // ServeHTTP answers one request on a row.

@@ -60,7 +60,12 @@ func run(ctx context.Context, o Options, config *rest.Config, listener net.Liste
 	if err != nil {
 		return fmt.Errorf("--tls-cert-file, --tls-private-key-file: %w", err)
 	}
-	handler, health, err := newHandler(o, config, ca, d, filters.NewMetrics(registry))
+	hooks, err := newHooks(config)
+	if err != nil {
+		return err
+	}
+	go watchHooks(serving, hooks)
+	handler, health, err := newHandler(o, config, hooks, ca, d, filters.NewMetrics(registry))
 	if err != nil {
 		return err
 	}
@@ -98,7 +103,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 }
 
 // newHandler is everything behind the listener.
-func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicFileCAContent, d *drain, m *filters.Metrics) (http.Handler, *health, error) {
+func newHandler(o Options, config *rest.Config, hooks gateway.Hooks, ca *dynamiccertificates.DynamicFileCAContent, d *drain, m *filters.Metrics) (http.Handler, *health, error) {
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the API server's address: %w", err)
@@ -116,7 +121,7 @@ func newHandler(o Options, config *rest.Config, ca *dynamiccertificates.DynamicF
 	if agents == nil {
 		klog.Background().Info("Serves no logs, streams, node proxies and metrics: the kubeconfig has no client certificate, and --node-agent-client-certificate names none")
 	}
-	inner, err := gateway.New(gateway.Config{Table: rows, Upstream: client, Nodes: agents, Clock: clock.RealClock{}})
+	inner, err := gateway.New(gateway.Config{Table: rows, Upstream: client, Nodes: agents, Hooks: hooks, Clock: clock.RealClock{}})
 	if err != nil {
 		return nil, nil, err
 	}

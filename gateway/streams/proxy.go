@@ -26,6 +26,9 @@ func (h *handler) servePodProxy(w http.ResponseWriter, r *http.Request, info *re
 	if err := refuseDryRun(r); err != nil {
 		return err
 	}
+	if err := h.admitProxy(w, r, info, "PodProxyOptions"); err != nil {
+		return err
+	}
 	pod, err := h.pod(r.Context(), info.Namespace, name)
 	if err != nil {
 		return err
@@ -74,6 +77,9 @@ func (h *handler) serveServiceProxy(w http.ResponseWriter, r *http.Request, info
 	if err := refuseDryRun(r); err != nil {
 		return err
 	}
+	if err := h.admitProxy(w, r, info, "ServiceProxyOptions"); err != nil {
+		return err
+	}
 	location, err := h.serviceLocation(r.Context(), info.Namespace, info.Name)
 	if err != nil {
 		return err
@@ -90,6 +96,9 @@ func (h *handler) serveNodeProxy(w http.ResponseWriter, r *http.Request, info *r
 		return apierrors.NewBadRequest(fmt.Sprintf("invalid node request %q", info.Name))
 	}
 	if err := refuseDryRun(r); err != nil {
+		return err
+	}
+	if err := h.admitProxy(w, r, info, "NodeProxyOptions"); err != nil {
 		return err
 	}
 	agent, err := h.Nodes.Locate(r.Context(), name)

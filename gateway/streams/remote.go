@@ -27,6 +27,9 @@ func (h *handler) serveExec(w http.ResponseWriter, r *http.Request, info *reques
 	if err != nil {
 		return err
 	}
+	if err := h.admit(w, r, info, "PodExecOptions", options); err != nil {
+		return err
+	}
 	if err := validateExec(options); err != nil {
 		return err
 	}
@@ -39,6 +42,10 @@ func (h *handler) serveExec(w http.ResponseWriter, r *http.Request, info *reques
 func (h *handler) serveAttach(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) error {
 	options, err := execOptions(r.URL.Query())
 	if err != nil {
+		return err
+	}
+	options.Command = nil // an attachment has none
+	if err := h.admit(w, r, info, "PodAttachOptions", options); err != nil {
 		return err
 	}
 	if err := validateStreams(options); err != nil {
@@ -73,6 +80,9 @@ func (h *handler) serveContainer(w http.ResponseWriter, r *http.Request, info *r
 func (h *handler) servePortForward(w http.ResponseWriter, r *http.Request, info *request.RequestInfo) error {
 	options, err := portForwardOptions(r.URL.Query())
 	if err != nil {
+		return err
+	}
+	if err := h.admit(w, r, info, "PodPortForwardOptions", options); err != nil {
 		return err
 	}
 	pod, err := h.connectable(r, info)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/upstream"
+	"github.com/keelson-dev/keelson/internal/admissionhooks"
 )
 
 // Options are what the streams need.
@@ -24,6 +25,9 @@ type Options struct {
 	// ProxyTransport reaches Pods and nodes for the proxy subresources; NewProxyTransport
 	// when nil.
 	ProxyTransport http.RoundTripper
+	// Admit asks webhooks and policies about a connection and returns the options that
+	// they changed, nil when they left them alone. Nobody is asked when it is nil.
+	Admit func(w http.ResponseWriter, r *http.Request, asked *admissionhooks.Request) (changed map[string]any, err error)
 	// WriteError answers with an error of the API.
 	WriteError func(w http.ResponseWriter, r *http.Request, err error)
 }

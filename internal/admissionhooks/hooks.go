@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,6 +35,8 @@ type Options struct {
 	// Service returns the Service that a webhook names, in its plain form; an error that is
 	// "not found" is the caller's to see.
 	Service func(ctx context.Context, namespace, name string) (*corev1.Service, error)
+	// Side says what this process sees.
+	Side Side
 	// Changed is called when other points are covered than before. It must not block.
 	Changed func()
 }
@@ -72,16 +75,16 @@ func New(options Options) (*Hooks, error) {
 		return nil, fmt.Errorf("build the client of admission hooks: %w", err)
 	}
 	return &Hooks{
-		options: options, client: client, all: knownPoints(options.Table.Rows()), objects: newInterfaces(),
+		options: options, client: client, all: knownPoints(options.Table.Rows(), options.Side), objects: newInterfaces(),
 		started: make(chan struct{}), informers: map[string]cache.SharedIndexInformer{}, plugins: map[string]admission.Interface{},
 	}, nil
 }
 
 // Start watches the configurations until ctx ends. It is to be called once.
 func (h *Hooks) Start(ctx context.Context) error {
-	kinds, err := h.servedKinds()
+	kinds, err := h.awaitKinds(ctx)
 	if err != nil {
-		return err
+		return nil // ctx ended
 	}
 	h.factory = informers.NewSharedInformerFactoryWithOptions(h.client, 0, informers.WithTransform(h.transform))
 	defer h.factory.Shutdown()
@@ -192,11 +195,17 @@ func (h *Hooks) Points() (mutating, validating map[Point]bool, ok bool) {
 	return mutating, validating, true
 }
 
+// startPatience is how long a request waits for the first list of configurations, as long
+// as upstream's plug-ins make it wait.
+const startPatience = 10 * time.Second
+
 // applying returns the plug-ins that something is configured in for a point.
 func (h *Hooks) applying(ctx context.Context, point Point, mutating bool) ([]covered, error) {
+	wait, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
 	select {
 	case <-h.started:
-	case <-ctx.Done():
+	case <-wait.Done():
 		return nil, apierrors.NewServiceUnavailable("webhooks and admission policies are not listed yet")
 	}
 	var applying []covered

@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 )
 
 // pluginKind is one of upstream's plug-ins.
@@ -106,6 +107,25 @@ func (h *Hooks) servedKinds() ([]pluginKind, error) {
 		}
 	}
 	return kinds, nil
+}
+
+// kindsPeriod is the time between two looks at an API server that does not answer.
+const kindsPeriod = time.Second
+
+// awaitKinds is servedKinds as soon as the API server answers; an error means that ctx
+// ended.
+func (h *Hooks) awaitKinds(ctx context.Context) ([]pluginKind, error) {
+	var kinds []pluginKind
+	said := ""
+	err := wait.PollUntilContextCancel(ctx, kindsPeriod, true, func(ctx context.Context) (bool, error) {
+		var err error
+		if kinds, err = h.servedKinds(); err != nil && err.Error() != said {
+			said = err.Error()
+			klog.FromContext(ctx).Info("Waiting for the API server", "reason", said)
+		}
+		return err == nil, nil
+	})
+	return kinds, err
 }
 
 // build makes a plug-in that works until ctx ends.

@@ -31,6 +31,27 @@ const (
 	gatewayOnly
 )
 
+// Side is where requests are seen.
+type Side int
+
+const (
+	// InAPIServer: what is written to the stored kinds, whoever writes.
+	InAPIServer Side = iota
+	// InGateway: what only a gateway sees as such, that is connections, evictions and the
+	// bindings that clients ask for.
+	InGateway
+)
+
+// binding is seen on both sides: a scheduler writes it itself.
+const binding = "binding"
+
+func (s Side) sees(k known) bool {
+	if s == InGateway {
+		return k.reach == gatewayOnly || k.Subresource == binding
+	}
+	return k.reach != gatewayOnly
+}
+
 // known is a point with what must be known to match rules with it.
 type known struct {
 	Point
@@ -38,12 +59,15 @@ type known struct {
 	reach reach
 }
 
-// knownPoints lists every point of a table.
-func knownPoints(rows []table.Row) []known {
+// knownPoints lists every point of a table that a side sees.
+func knownPoints(rows []table.Row, side Side) []known {
 	var all []known
 	for _, row := range rows {
 		add := func(operation admissionregistrationv1.OperationType, subresource string, reach reach) {
-			all = append(all, known{Point: Point{operation, row.Upstream.GroupResource(), subresource}, row: row, reach: reach})
+			k := known{Point: Point{operation, row.Upstream.GroupResource(), subresource}, row: row, reach: reach}
+			if side.sees(k) {
+				all = append(all, k)
+			}
 		}
 		add(admissionregistrationv1.Create, "", direct)
 		add(admissionregistrationv1.Update, "", direct)
@@ -59,7 +83,7 @@ func knownPoints(rows []table.Row) []known {
 			for _, subresource := range []string{"ephemeralcontainers", "resize"} {
 				add(admissionregistrationv1.Update, subresource, asUpdate)
 			}
-			add(admissionregistrationv1.Create, "binding", asUpdate)
+			add(admissionregistrationv1.Create, binding, asUpdate)
 			add(admissionregistrationv1.Create, "eviction", gatewayOnly)
 			for _, subresource := range []string{"exec", "attach", "portforward", "proxy"} {
 				add(admissionregistrationv1.Connect, subresource, gatewayOnly)
@@ -185,8 +209,8 @@ func RegistrationRules(rows *table.Table, points map[Point]bool) []admissionregi
 	}
 	seen := map[key]bool{}
 	byOperation := map[admissionregistrationv1.OperationType]map[schema.GroupVersion][]string{}
-	for _, k := range knownPoints(rows.Rows()) {
-		if !points[k.Point] || k.reach == gatewayOnly {
+	for _, k := range knownPoints(rows.Rows(), InAPIServer) {
+		if !points[k.Point] {
 			continue
 		}
 		operation, name := k.Operation, pattern(k.Resource.Resource, k.Subresource)
