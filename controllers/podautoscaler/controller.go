@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
+	"github.com/keelson-dev/keelson/controllers/internal/repeats"
 )
 
 // Name is the controller's name in --controllers, logs and metrics.
@@ -124,7 +125,7 @@ type Reconciler struct {
 // NewReconciler returns a Reconciler that reads and writes through c.
 func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
 	o = o.withDefaults()
-	return &Reconciler{client: c, recorder: recorder, resources: o.Resources, custom: o.Custom, options: o, memory: newMemory()}
+	return &Reconciler{client: c, recorder: repeats.Spare(recorder, o.Clock), resources: o.Resources, custom: o.Custom, options: o, memory: newMemory()}
 }
 
 // scope is one look at one autoscaler.

@@ -19,6 +19,7 @@ import (
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/repeats"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/planner"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/queue"
@@ -81,7 +82,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		}
 		s.profiles[p.SchedulerName] = &profile{
 			Planner:  &planner.Planner{Profile: *p, Rand: o.Rand},
-			recorder: mgr.GetEventRecorder(p.SchedulerName),
+			recorder: repeats.Spare(mgr.GetEventRecorder(p.SchedulerName), o.Clock),
 		}
 	}
 	return mgr.Add(s)
