@@ -35,7 +35,7 @@ type serviceProxy interface {
 // networkAdapter gives lifecycle the Pod network, and says when addresses change.
 type networkAdapter struct {
 	podNetwork
-	changed func(runtime.PodIdentity, netip.Addr)
+	changed func(runtime.PodIdentity, []netip.Addr)
 }
 
 // Attach implements lifecycle.Network.
@@ -44,12 +44,16 @@ func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity, user
 	if err != nil {
 		return lifecycle.Attachment{}, err
 	}
-	n.changed(id, got.IP)
-	return lifecycle.Attachment{NetNSPath: got.NetNSPath, IP: got.IP}, nil
+	n.changed(id, got.IPs())
+	at := lifecycle.Attachment{NetNSPath: got.NetNSPath, IP: got.IPs()[0]}
+	if ips := got.IPs(); len(ips) > 1 {
+		at.SecondIP = ips[1]
+	}
+	return at, nil
 }
 
 // Detach implements lifecycle.Network.
 func (n networkAdapter) Detach(ctx context.Context, uid types.UID) error {
-	n.changed(runtime.PodIdentity{UID: uid}, netip.Addr{})
+	n.changed(runtime.PodIdentity{UID: uid}, nil)
 	return n.Teardown(ctx, uid)
 }

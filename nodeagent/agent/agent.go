@@ -225,13 +225,13 @@ func (a *agent) work(ctx context.Context) error {
 
 func (a *agent) lifecycleOptions() lifecycle.Options {
 	return lifecycle.Options{
-		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIP}, Images: noticingImages{a.preloadedFirst(a.images), a.collector.Pulled}, Status: a.writer,
+		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIPs}, Images: noticingImages{a.preloadedFirst(a.images), a.collector.Pulled}, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
 		MayStart:    a.mayStart,
 		Users:       userns.NewManager(filepath.Join(a.options.RootDir, lifecycle.PodsFolder)),
-		RuntimeName: a.runtimeName, HostIP: a.settings.ip.String(), Hostname: a.settings.machine.Hostname,
+		RuntimeName: a.runtimeName, HostIPs: a.settings.hostIPs(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
 		RuntimeHandler: a.api.runtimeHandler, Dead: a.deadPolicy(), PhaseChanged: a.metrics.phaseChanged,
@@ -252,6 +252,7 @@ type condition struct {
 	mu             sync.Mutex
 	runtimeProblem string
 	networkProblem string
+	routeProblem   string
 	runtimeVersion string
 	synced         bool
 }
@@ -260,9 +261,12 @@ type condition struct {
 func (c *condition) set(change func(*condition)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := [3]string{c.runtimeProblem, c.networkProblem, c.runtimeVersion}
+	shown := func() [4]string {
+		return [4]string{c.runtimeProblem, c.networkProblem, c.routeProblem, c.runtimeVersion}
+	}
+	before := shown()
 	change(c)
-	return before != [3]string{c.runtimeProblem, c.networkProblem, c.runtimeVersion}
+	return before != shown()
 }
 
 func (a *agent) facts() node.Facts {
@@ -270,9 +274,10 @@ func (a *agent) facts() node.Facts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := node.Facts{
-		Machine: a.settings.machine, IP: a.settings.ip.String(), MaxPods: a.options.MaxPods,
+		Machine: a.settings.machine, IPs: a.settings.hostIPs(), MaxPods: a.options.MaxPods,
 		Reserved: a.settings.reserved, Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
 	}
+	f.KeepsRoutes, f.RouteProblem = a.peers != nil, c.routeProblem
 	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
 		if p != "" {
 			f.Problems = append(f.Problems, p)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -134,15 +135,17 @@ func podCIDRs(n *keelsonv1.Node) string {
 
 func (a *agent) configureNetwork(ctx context.Context, text string) error {
 	err := a.applyNetwork(ctx, text)
-	problem := ""
-	if err != nil {
+	problem, route := "", ""
+	if failed := (routeError{}); errors.As(err, &failed) {
+		route = err.Error() // Pods can run here
+	} else if err != nil {
 		problem = fmt.Sprintf("container runtime network not ready: %v", err)
 	}
-	changed := a.condition.set(func(c *condition) { c.networkProblem = problem })
+	changed := a.condition.set(func(c *condition) { c.networkProblem, c.routeProblem = problem, route })
 	if changed {
 		a.reporter.Poke()
 	}
-	if err != nil || !changed {
+	if problem != "" || !changed {
 		return err
 	}
 	klog.FromContext(ctx).Info("The Pod network is ready", "podCIDR", text)
@@ -150,7 +153,7 @@ func (a *agent) configureNetwork(ctx context.Context, text string) error {
 		a.pool.WakeAll()
 	}
 	poke(a.sweepNow)
-	return nil
+	return err
 }
 
 func (a *agent) applyNetwork(ctx context.Context, text string) error {
@@ -161,13 +164,12 @@ func (a *agent) applyNetwork(ctx context.Context, text string) error {
 	if err := a.network.Configure(ctx, own); err != nil {
 		return err
 	}
-	if err := a.setPeers(ctx, true); err != nil {
-		return err
+	if a.proxy != nil {
+		if err := a.proxy.SetNodeFacts(a.settings.proxyFacts(own)); err != nil {
+			return err
+		}
 	}
-	if a.proxy == nil {
-		return nil
-	}
-	return a.proxy.SetNodeFacts(a.settings.proxyFacts(own))
+	return a.setPeers(ctx, true)
 }
 
 // followPodCIDR tells a proxy that runs alone which range the Node's Pods have.

@@ -18,6 +18,12 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 )
 
+// routeError says that Pods of other nodes cannot be reached.
+type routeError struct{ error }
+
+// Unwrap makes the cause known.
+func (e routeError) Unwrap() error { return e.error }
+
 // peers are all nodes of the cluster as the overlay sees them, fed by a watch.
 type peers struct {
 	// changed is poked when a node comes, goes or changes in what counts.
@@ -187,7 +193,7 @@ func (a *agent) setPeers(ctx context.Context, repair bool) error {
 	}
 	problems, err := a.network.SetPeers(ctx, nodes, repair)
 	if err != nil {
-		return err
+		return routeError{err}
 	}
 	for _, p := range a.peers.news(problems) {
 		klog.FromContext(ctx).Info("Cannot reach the Pods of a node", "node", p.Node, "reason", p.Message)

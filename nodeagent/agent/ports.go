@@ -22,21 +22,21 @@ type portTable struct {
 	mu sync.Mutex
 	// pods are those with host ports; ips the addresses that Pods hold.
 	pods map[types.UID]*keelsonv1.Pod
-	ips  map[types.UID]netip.Addr
+	ips  map[types.UID][]netip.Addr
 	// ready is set when all Pods of the node are known; nothing is told before.
 	ready bool
 	told  []model.HostPort
 }
 
 func newPortTable(p serviceProxy) *portTable {
-	return &portTable{proxy: p, pods: map[types.UID]*keelsonv1.Pod{}, ips: map[types.UID]netip.Addr{}}
+	return &portTable{proxy: p, pods: map[types.UID]*keelsonv1.Pod{}, ips: map[types.UID][]netip.Addr{}}
 }
 
-// setIP takes note of a Pod's address; the zero address says that it has none.
-func (t *portTable) setIP(id runtime.PodIdentity, ip netip.Addr) {
+// setIPs takes note of a Pod's addresses, one of each family at most.
+func (t *portTable) setIPs(id runtime.PodIdentity, ips []netip.Addr) {
 	t.change(func() {
-		if ip.IsValid() {
-			t.ips[id.UID] = ip
+		if len(ips) > 0 {
+			t.ips[id.UID] = ips
 		} else {
 			delete(t.ips, id.UID)
 		}
@@ -52,10 +52,15 @@ func (t *portTable) setPod(pod *keelsonv1.Pod) {
 		_, known := t.pods[pod.UID]
 		t.pods[pod.UID] = pod
 		if known {
-			return // setIP has the truth
+			return // setIPs has the truth
 		}
-		if ip, err := netip.ParseAddr(pod.Status.PodIP); err == nil && !t.ips[pod.UID].IsValid() {
-			t.ips[pod.UID] = ip // an earlier agent attached it
+		if len(t.ips[pod.UID]) > 0 {
+			return
+		}
+		for _, shown := range pod.Status.PodIPs { // an earlier agent attached it
+			if ip, err := netip.ParseAddr(shown.IP); err == nil {
+				t.ips[pod.UID] = append(t.ips[pod.UID], ip)
+			}
 		}
 	})
 }
@@ -92,10 +97,10 @@ func (t *portTable) change(apply func()) {
 }
 
 // computeHostPorts lists the ports of all Pods that have an address, in a fixed order.
-func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID]netip.Addr) []model.HostPort {
+func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID][]netip.Addr) []model.HostPort {
 	var uids []types.UID
 	for uid := range pods {
-		if ips[uid].IsValid() {
+		if len(ips[uid]) > 0 {
 			uids = append(uids, uid)
 		}
 	}
@@ -109,11 +114,16 @@ func computeHostPorts(pods map[types.UID]*keelsonv1.Pod, ips map[types.UID]netip
 					continue
 				}
 				hostIP, _ := netip.ParseAddr(p.HostIP) // zero: every address
-				ports = append(ports, model.HostPort{
-					Pod: pod.Namespace + "/" + pod.Name, Protocol: model.Protocol(strings.ToLower(string(cmp.Or(p.Protocol, corev1.ProtocolTCP)))),
-					HostIP: hostIP, HostPort: uint16(p.HostPort),
-					Target: netip.AddrPortFrom(ips[uid], uint16(p.ContainerPort)),
-				})
+				for _, ip := range ips[uid] {
+					if hostIP.IsValid() && hostIP.Is4() != ip.Is4() {
+						continue // nothing translates one family into the other
+					}
+					ports = append(ports, model.HostPort{
+						Pod: pod.Namespace + "/" + pod.Name, Protocol: model.Protocol(strings.ToLower(string(cmp.Or(p.Protocol, corev1.ProtocolTCP)))),
+						HostIP: hostIP, HostPort: uint16(p.HostPort),
+						Target: netip.AddrPortFrom(ip, uint16(p.ContainerPort)),
+					})
+				}
 			}
 		}
 	}

@@ -15,7 +15,7 @@ func TestHostPortsEndWithTheAddress(t *testing.T) {
 	proxy := &fakeProxy{}
 	table := newPortTable(proxy)
 	pod := withPort(podAsking("web", "", ""), "", corev1.ProtocolTCP, 8080)
-	pod.Status.PodIP = "10.244.0.2"
+	pod.Status.PodIPs = []corev1.PodIP{{IP: "10.244.0.2"}}
 	id := runtime.PodIdentity{UID: pod.UID}
 	expect := func(when string, want int) {
 		t.Helper()
@@ -28,8 +28,8 @@ func TestHostPortsEndWithTheAddress(t *testing.T) {
 	expect("before all Pods are known", 0)
 	table.publish()
 	expect("adopted by its status", 1)
-	table.setIP(id, netip.MustParseAddr("10.244.0.2"))
-	table.setIP(id, netip.Addr{})
+	table.setIPs(id, []netip.Addr{netip.MustParseAddr("10.244.0.2")})
+	table.setIPs(id, nil)
 	expect("detached", 0)
 	leaving := pod.DeepCopy()
 	leaving.DeletionTimestamp = new(metav1.Now())
@@ -37,7 +37,7 @@ func TestHostPortsEndWithTheAddress(t *testing.T) {
 	expect("detached, and its status still shows the address", 0)
 
 	table.forget(pod.UID)
-	table.setIP(id, netip.MustParseAddr("10.244.0.2")) // a late attachment
+	table.setIPs(id, []netip.Addr{netip.MustParseAddr("10.244.0.2")}) // a late attachment
 	table.forget(pod.UID)
 	if len(table.pods)+len(table.ips) > 0 {
 		t.Errorf("left: %v, %v", table.pods, table.ips)

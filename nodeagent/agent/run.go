@@ -160,6 +160,15 @@ func (s *settings) settleNetwork(o *Options) (err error) {
 	return err
 }
 
+// hostIPs are the node's addresses, the primary one first.
+func (s settings) hostIPs() []string {
+	texts := make([]string, 0, len(s.ips))
+	for _, ip := range s.ips {
+		texts = append(texts, ip.String())
+	}
+	return texts
+}
+
 // proxyFacts are what the proxy knows of a node whose Pods have these ranges.
 func (s settings) proxyFacts(pods ranges.List) model.NodeFacts {
 	return model.NodeFacts{

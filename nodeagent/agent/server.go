@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"strconv"
 
@@ -39,7 +38,7 @@ func (a *agent) serveAPI(ctx context.Context, metrics prometheus.Gatherer) error
 	}
 	certificates, err := server.NewCertificates(server.CertificateOptions{
 		CertFile: o.TLSCertFile, KeyFile: o.TLSPrivateKeyFile, ClientCAFile: o.ClientCAFile,
-		Dir: pkiDir(o), NodeName: a.settings.name, Addresses: []netip.Addr{a.settings.ip}, Clock: a.clock, Log: log,
+		Dir: pkiDir(o), NodeName: a.settings.name, Addresses: a.settings.ips, Clock: a.clock, Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())

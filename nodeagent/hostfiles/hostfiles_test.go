@@ -12,12 +12,12 @@ import (
 )
 
 func TestRenderHosts(t *testing.T) {
-	got := RenderHosts("10.244.0.5", "web", "sub.ns.svc.cluster.local", []corev1.HostAlias{
+	got := RenderHosts([]string{"10.244.0.5", "fd00::5"}, "web", "sub.ns.svc.cluster.local", []corev1.HostAlias{
 		{IP: "192.0.2.1", Hostnames: []string{"a", "b"}}, {IP: "192.0.2.2", Hostnames: []string{"c"}},
 	})
 	want := "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
 		"fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n" +
-		"10.244.0.5\tweb.sub.ns.svc.cluster.local\tweb\n" +
+		"10.244.0.5\tweb.sub.ns.svc.cluster.local\tweb\nfd00::5\tweb.sub.ns.svc.cluster.local\tweb\n" +
 		"\n# Entries added by HostAliases.\n192.0.2.1\ta\tb\n192.0.2.2\tc\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)

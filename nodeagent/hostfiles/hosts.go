@@ -19,16 +19,18 @@ const (
 	maxHostname              = 63
 )
 
-// RenderHosts returns /etc/hosts of a Pod with its own network.
-func RenderHosts(ip, hostname, domain string, aliases []corev1.HostAlias) string {
+// RenderHosts returns /etc/hosts of a Pod with its own network and these addresses.
+func RenderHosts(ips []string, hostname, domain string, aliases []corev1.HostAlias) string {
 	var out strings.Builder
 	out.WriteString(managedHeader)
 	out.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	out.WriteString("fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
-	if domain != "" {
-		fmt.Fprintf(&out, "%s\t%s.%s\t%s\n", ip, hostname, domain, hostname)
-	} else {
-		fmt.Fprintf(&out, "%s\t%s\n", ip, hostname)
+	for _, ip := range ips {
+		if domain != "" {
+			fmt.Fprintf(&out, "%s\t%s.%s\t%s\n", ip, hostname, domain, hostname)
+		} else {
+			fmt.Fprintf(&out, "%s\t%s\n", ip, hostname)
+		}
 	}
 	renderAliases(&out, aliases)
 	return out.String()

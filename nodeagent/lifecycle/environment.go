@@ -75,9 +75,9 @@ func (m *Manager) files(ctx context.Context, pod *keelsonv1.Pod, names []env.Fil
 
 // facts are the addresses that a Pod may ask for.
 func (m *Manager) facts(pod *keelsonv1.Pod, attachment Attachment) downward.Facts {
-	f := downward.Facts{HostIPs: []string{m.HostIP}, PodIPs: []string{m.HostIP}}
+	f := downward.Facts{HostIPs: m.HostIPs, PodIPs: m.HostIPs}
 	if !pod.Spec.HostNetwork {
-		f.PodIPs = []string{attachment.IP.String()}
+		f.PodIPs = attachment.IPs()
 	}
 	return f
 }

@@ -125,7 +125,7 @@ func (m *Manager) renderPodFiles(pod *keelsonv1.Pod, attachment Attachment) (map
 	if err != nil {
 		return nil, nil, err
 	}
-	files["hosts"] = hostfiles.RenderHosts(attachment.IP.String(), hostname, domain, pod.Spec.HostAliases)
+	files["hosts"] = hostfiles.RenderHosts(attachment.IPs(), hostname, domain, pod.Spec.HostAliases)
 	kernel, err := hostfiles.KernelHostname(pod, m.DNS.Domain)
 	if err != nil {
 		return nil, nil, err

@@ -76,7 +76,7 @@ func (m *machine) boot(dir string) {
 		Probes: m.probes, Hooks: hooks.New(m.exec, clock.RealClock{}),
 		Runtime: m.runtime, Network: m.network, Images: images.NewManager(m.runtime, clock.RealClock{}), Status: m.status, Cgroups: m.cgroups,
 		Recorder: m.events, Services: noServices, Users: userns.NewAllocator(dir + "/pods"), Volumes: m.volumes, Objects: &m.objects, Allocatable: nodeAllocatable, Clock: clock.RealClock{}, RuntimeName: "fake",
-		HostIP: "192.0.2.1", Hostname: "machine", Dead: DeadPolicy{PerContainer: 1, Total: -1}, Capacity: Capacity{Memory: 4 << 30, PodPIDs: 100},
+		HostIPs: []string{"192.0.2.1"}, Hostname: "machine", Dead: DeadPolicy{PerContainer: 1, Total: -1}, Capacity: Capacity{Memory: 4 << 30, PodPIDs: 100},
 		RootDir: dir, PodLogDir: dir + "/log/pods", ContainerLogDir: dir + "/log/containers",
 	})
 	m.pool = podworker.New(ctx, m.manager, clock.RealClock{})

@@ -60,7 +60,7 @@ func containerSpec(spec *corev1.PodSpec, name string) *corev1.Container {
 // podIP is where the Pod is reached from the machine.
 func (m *Manager) podIP(pod *keelsonv1.Pod, previous *corev1.PodStatus) string {
 	if pod.Spec.HostNetwork {
-		return m.HostIP
+		return m.HostIPs[0]
 	}
 	if attachment := m.recall(pod.UID).attachment; attachment != nil {
 		return attachment.IP.String()

@@ -34,7 +34,16 @@ import (
 // Attachment is a Pod's place in the Pod network.
 type Attachment struct {
 	NetNSPath string
-	IP        netip.Addr
+	// IP is the Pod's address; SecondIP that of the other family, zero without one.
+	IP, SecondIP netip.Addr
+}
+
+// IPs returns the Pod's addresses, the primary one first.
+func (a Attachment) IPs() []string {
+	if !a.SecondIP.IsValid() {
+		return []string{a.IP.String()}
+	}
+	return []string{a.IP.String(), a.SecondIP.String()}
 }
 
 // Network attaches Pods; both methods may be repeated.
@@ -130,8 +139,9 @@ type Options struct {
 
 	// RuntimeName is the scheme of container IDs.
 	RuntimeName string
-	// HostIP is the node's address; Hostname the machine's name.
-	HostIP, Hostname string
+	// HostIPs are the node's addresses, the primary one first; Hostname the machine's name.
+	HostIPs  []string
+	Hostname string
 	// Capacity is what limits are measured against.
 	Capacity Capacity
 	// RootDir holds a folder for each Pod; PodLogDir and ContainerLogDir the logs and

@@ -266,10 +266,10 @@ func (m *Manager) publish(ctx context.Context, pod *keelsonv1.Pod, state runtime
 	in := status.Input{
 		Pod: pod, Previous: m.previousStatus(pod), State: m.withMessages(ctx, pod, state),
 		RuntimeName: m.RuntimeName, Waiting: memory.waiting, Terminal: terminal, Failure: memory.failure,
-		Health: m.health, Resize: m.resizeStatus(pod, state), HostIP: m.HostIP, Now: metav1.NewTime(m.Clock.Now()),
+		Health: m.health, Resize: m.resizeStatus(pod, state), HostIPs: m.HostIPs, Now: metav1.NewTime(m.Clock.Now()),
 	}
 	if memory.attachment != nil && len(state.Sandboxes) > 0 {
-		in.PodIP = memory.attachment.IP.String()
+		in.PodIPs = memory.attachment.IPs()
 	}
 	s := status.Compute(in)
 	if before := in.Previous.Phase; before != s.Phase {

@@ -29,7 +29,7 @@ import (
 )
 
 func testFacts() Facts {
-	return Facts{IP: "192.0.2.1", MaxPods: 110, Version: "v1", RuntimeVersion: "containerd://1.6.20",
+	return Facts{IPs: []string{"192.0.2.1"}, MaxPods: 110, Version: "v1", RuntimeVersion: "containerd://1.6.20",
 		Machine: Machine{CPUs: 2, MemoryBytes: 4 << 30, Hostname: "host", OS: "linux", Architecture: "amd64"}}
 }
 
@@ -69,6 +69,19 @@ func TestComputeStatus(t *testing.T) {
 	}
 	if first.Summary.Status != "Ready" || first.Summary.InternalIP != "192.0.2.1" || first.Capacity.Pods().Value() != 110 {
 		t.Errorf("status %+v", first)
+	}
+
+	routed := testFacts()
+	routed.KeepsRoutes, routed.RouteProblem = true, "no tunnel"
+	for problem, want := range map[string]corev1.NodeCondition{
+		"":          {Status: corev1.ConditionFalse, Reason: "RouteCreated"},
+		"no tunnel": {Status: corev1.ConditionTrue, Reason: "NoRouteCreated"},
+	} {
+		routed.RouteProblem = problem
+		got := computeStatus(node, routed, at)
+		if c := got.Conditions[5]; c.Type != corev1.NodeNetworkUnavailable || c.Status != want.Status || c.Reason != want.Reason || got.Summary.Status != "Ready" {
+			t.Errorf("with route problem %q: %+v, column %s", problem, c, got.Summary.Status)
+		}
 	}
 
 	node.Status = first

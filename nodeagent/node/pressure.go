@@ -66,7 +66,7 @@ func setCondition(status *keelsonv1.NodeStatus, c corev1.NodeCondition, now time
 
 // isOwnCondition says that this agent writes conditions of the kind.
 func isOwnCondition(kind corev1.NodeConditionType) bool {
-	return kind == corev1.NodeReady || slices.ContainsFunc(pressures(), func(p pressure) bool { return p.kind == kind })
+	return kind == corev1.NodeReady || kind == corev1.NodeNetworkUnavailable || slices.ContainsFunc(pressures(), func(p pressure) bool { return p.kind == kind })
 }
 
 const (

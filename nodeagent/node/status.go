@@ -24,8 +24,8 @@ const (
 // Facts are what a Node's status follows from.
 type Facts struct {
 	Machine Machine
-	// IP is the node's address.
-	IP string
+	// IPs are the node's addresses, the primary one first.
+	IPs []string
 	// MaxPods bounds the Pods of this node.
 	MaxPods int
 	// ServerPort is where the node's API is served, 0 for nowhere.
@@ -36,6 +36,10 @@ type Facts struct {
 	Reserved corev1.ResourceList
 	// Problems say why Pods cannot run here; none means Ready.
 	Problems []string
+	// KeepsRoutes says that this agent sets the routes to other nodes' Pods; RouteProblem
+	// why it cannot, empty when it can.
+	KeepsRoutes  bool
+	RouteProblem string
 	// DiskBytes is the size of the disk that Pods write to, 0 when it is not known.
 	DiskBytes int64
 	// HeldBack is what must stay free of the machine, so that Pods are not ended for it.
@@ -62,10 +66,11 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 	status := *node.Status.DeepCopy()
 	status.Capacity, status.Allocatable = Capacity(f), Allocatable(f)
 	keepExtended(&status, node.Status.Capacity)
-	status.Addresses = []corev1.NodeAddress{
-		{Type: corev1.NodeInternalIP, Address: f.IP},
-		{Type: corev1.NodeHostName, Address: f.Machine.Hostname},
+	status.Addresses = nil
+	for _, ip := range f.IPs {
+		status.Addresses = append(status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	}
+	status.Addresses = append(status.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: f.Machine.Hostname})
 	status.NodeInfo = corev1.NodeSystemInfo{
 		MachineID: f.Machine.MachineID, SystemUUID: f.Machine.SystemUUID, BootID: f.Machine.BootID,
 		KernelVersion: f.Machine.KernelVersion, OSImage: f.Machine.OSImage,
@@ -78,6 +83,7 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 	}
 	setPressures(&status, f.Short, now)
 	setReady(&status, f.Problems, now)
+	setNetwork(&status, f, now)
 
 	rendered := *node
 	rendered.Status = status
@@ -99,6 +105,19 @@ func keepExtended(status *keelsonv1.NodeStatus, present corev1.ResourceList) {
 // gives it to a node.
 func IsExtended(name corev1.ResourceName) bool {
 	return strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
+}
+
+// setNetwork says whether Pods of other nodes can be reached, with the reasons of
+// upstream's route controller. Where somebody else keeps the routes he says it.
+func setNetwork(status *keelsonv1.NodeStatus, f Facts, now time.Time) {
+	if !f.KeepsRoutes {
+		return
+	}
+	c := corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "RouteCreated", Message: "keelson-node keeps the routes to other nodes"}
+	if f.RouteProblem != "" {
+		c.Status, c.Reason, c.Message = corev1.ConditionTrue, "NoRouteCreated", f.RouteProblem
+	}
+	setCondition(status, c, now)
 }
 
 func setReady(status *keelsonv1.NodeStatus, problems []string, now time.Time) {

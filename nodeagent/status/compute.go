@@ -40,9 +40,10 @@ type Input struct {
 	Failure *Failure
 	// Resize is how far new resources of the Pod have got.
 	Resize Resize
-	// PodIP is empty until the Pod has one; HostIP is the node's.
-	PodIP, HostIP string
-	Now           metav1.Time
+	// PodIPs are empty until the Pod has one; HostIPs are the node's. The primary one of
+	// each is first.
+	PodIPs, HostIPs []string
+	Now             metav1.Time
 }
 
 // Failure is a Pod-level reason to be Failed.
@@ -81,21 +82,37 @@ func Compute(in Input) corev1.PodStatus {
 }
 
 func setAddresses(s *corev1.PodStatus, in Input) {
-	if in.HostIP != "" {
-		s.HostIP = in.HostIP
-		s.HostIPs = []corev1.HostIP{{IP: in.HostIP}}
+	if len(in.HostIPs) > 0 {
+		s.HostIP = in.HostIPs[0]
+		for _, ip := range in.HostIPs {
+			s.HostIPs = append(s.HostIPs, corev1.HostIP{IP: ip})
+		}
 	}
-	ip := in.PodIP
-	if ip == "" && in.Pod.Spec.HostNetwork {
-		ip = in.HostIP
+	ips := in.PodIPs
+	if len(ips) == 0 && in.Pod.Spec.HostNetwork {
+		ips = in.HostIPs
 	}
-	if ip == "" && (in.Terminal || terminalPhase(in.Previous.Phase) || sandboxRuns(in.State)) {
-		ip = in.Previous.PodIP // what it had stays visible
+	if len(ips) == 0 && (in.Terminal || terminalPhase(in.Previous.Phase) || sandboxRuns(in.State)) {
+		ips = shownIPs(in.Previous) // what it had stays visible
 	}
-	if ip != "" {
-		s.PodIP = ip
-		s.PodIPs = []corev1.PodIP{{IP: ip}}
+	if len(ips) > 0 {
+		s.PodIP = ips[0]
+		for _, ip := range ips {
+			s.PodIPs = append(s.PodIPs, corev1.PodIP{IP: ip})
+		}
 	}
+}
+
+// shownIPs are the addresses that a status shows.
+func shownIPs(s corev1.PodStatus) []string {
+	var ips []string
+	for _, ip := range s.PodIPs {
+		ips = append(ips, ip.IP)
+	}
+	if len(ips) == 0 && s.PodIP != "" {
+		ips = []string{s.PodIP}
+	}
+	return ips
 }
 
 func sandboxRuns(state runtime.PodState) bool {
