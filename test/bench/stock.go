@@ -232,6 +232,33 @@ func (s *stock) start(name string) error {
 
 func (s *stock) logFile(name string) string { return filepath.Join(s.dir, name+".log") }
 
+// dumpNode prints the node's taints and conditions, where the API server still answers.
+func (s *stock) dumpNode() {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if s.store == nil {
+		return
+	}
+	config, err := s.Config()
+	if err != nil {
+		return
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return
+	}
+	node, err := client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "==> node: %v\n", err)
+		return
+	}
+	fmt.Fprintf(os.Stderr, "==> node\ntaints %v\n", node.Spec.Taints)
+	for _, c := range node.Status.Conditions {
+		fmt.Fprintf(os.Stderr, "%s %s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
+}
+
 // stopTimeout is how long a program has to end by itself.
 const stopTimeout = 10 * time.Second
 
@@ -253,8 +280,9 @@ func (s *stock) Down() error {
 	return errors.Join(s.registry.Close(), os.RemoveAll(s.dir))
 }
 
-// DumpLogs prints the end of every program's log.
+// DumpLogs prints why the node may not take Pods, and the end of every program's log.
 func (s *stock) DumpLogs() {
+	s.dumpNode()
 	const tail = 6000
 	for _, c := range s.children {
 		text, err := os.ReadFile(s.logFile(c.name))

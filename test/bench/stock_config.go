@@ -174,6 +174,10 @@ func (s *stock) kubeletConfig() map[string]any {
 		"address":                  "127.0.0.1",
 		"authentication":           map[string]any{"anonymous": map[string]any{"enabled": true}, "webhook": map[string]any{"enabled": false}},
 		"authorization":            map[string]any{"mode": "AlwaysAllow"},
+		// A disk that is nearly full is the machine's affair: by default the node would take
+		// a taint below 15 % of free space and its Pods wait for ever.
+		"evictionHard":                map[string]any{"memory.available": "1Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%", "imagefs.inodesFree": "0%"},
+		"imageGCHighThresholdPercent": 100,
 	}
 }
 
