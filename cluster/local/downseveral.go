@@ -29,7 +29,7 @@ func (d *downer) cleanSeveral(ctx context.Context) error {
 	if err := d.runCleanup(ctx, p.hostProxyArgs()); err != nil {
 		return err
 	}
-	if err := m.RemoveNetwork(); err != nil {
+	if err := m.RemoveNetwork(ctx); err != nil {
 		return fmt.Errorf("remove the network of nodes: %w", err)
 	}
 	d.say("  nodes, their containers, interfaces and rules are removed")

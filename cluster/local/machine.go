@@ -38,16 +38,16 @@ func newMachine(l Layout, s Settings) *machine {
 	return m
 }
 
-func (m *machine) ensureNetwork(context.Context) error {
-	return errors.Join(m.EnsureNetwork(), m.applyTraffic())
+func (m *machine) ensureNetwork(ctx context.Context) error {
+	return errors.Join(m.EnsureNetwork(), m.applyTraffic(ctx))
 }
 
-func (m *machine) applyTraffic() error {
+func (m *machine) applyTraffic(ctx context.Context) error {
 	var all []nodes.Node
 	for _, n := range m.now.Load().Nodes {
 		all = append(all, m.node(n))
 	}
-	return m.ApplyTraffic(all)
+	return m.ApplyTraffic(ctx, all)
 }
 
 func (m *machine) node(n NodeSettings) nodes.Node {
@@ -107,7 +107,7 @@ func (p plan) bootNode(ctx context.Context, n NodeSettings) error {
 	if err := files.Replace(p.layout.nodeContainerdConfig(n.Name), []byte(config), 0o600); err != nil {
 		return err
 	}
-	return errors.Join(p.machine.Ensure(ctx, p.machine.node(n)), p.machine.applyTraffic())
+	return errors.Join(p.machine.Ensure(ctx, p.machine.node(n)), p.machine.applyTraffic(ctx))
 }
 
 // inside asks from within the node's namespaces.
@@ -236,7 +236,7 @@ func (p plan) followSettings(ctx context.Context, s Settings, running map[string
 		}
 		running[name] = n
 	}
-	return errors.Join(append(errs, p.machine.applyTraffic())...)
+	return errors.Join(append(errs, p.machine.applyTraffic(ctx))...)
 }
 
 func sendChange(ctx context.Context, changes chan<- supervisor.Change, c supervisor.Change) error {

@@ -41,7 +41,7 @@ func NodeStart(ctx context.Context, o Options, name string, out io.Writer) error
 				n.Boot++
 			}
 		})
-	}, func(c *nodeChanger) error { return c.waitReady(name) })
+	}, func(c *nodeChanger) error { return c.waitReady(ctx, name) })
 }
 
 // NodeRestart is a reset: power off and on.
@@ -51,7 +51,7 @@ func NodeRestart(ctx context.Context, o Options, name string, out io.Writer) err
 			n.Stopped = false
 			n.Boot++
 		})
-	}, func(c *nodeChanger) error { return c.waitReady(name) })
+	}, func(c *nodeChanger) error { return c.waitReady(ctx, name) })
 }
 
 // NodeCut lets traffic of a node get lost.
@@ -78,7 +78,7 @@ func NodeHeal(ctx context.Context, o Options, name string, out io.Writer) error 
 // the lowest that is free.
 func NodeAdd(ctx context.Context, o Options, name, address string, out io.Writer) error {
 	return changeNodes(ctx, o, out, func(s *Settings) error { return s.addNamed(name, address) },
-		func(c *nodeChanger) error { return c.waitReady(name) })
+		func(c *nodeChanger) error { return c.waitReady(ctx, name) })
 }
 
 // NodeDelete switches a node off for good, and removes its Node object and its files.
@@ -151,7 +151,6 @@ func (s *Settings) addNamed(name, address string) error {
 
 // nodeChanger carries what the steps of a change share.
 type nodeChanger struct {
-	ctx      context.Context
 	options  Options
 	layout   Layout
 	settings Settings
@@ -177,7 +176,7 @@ func changeNodes(ctx context.Context, o Options, out io.Writer, change func(*Set
 	if err := c.write(); err != nil {
 		return err
 	}
-	if err := c.waitApplied(); err != nil {
+	if err := c.waitApplied(ctx); err != nil {
 		return err
 	}
 	return then(c)
@@ -200,7 +199,7 @@ func openNodes(ctx context.Context, o Options, out io.Writer) (*nodeChanger, fun
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &nodeChanger{ctx: ctx, options: o, layout: l, out: out, say: say}
+	c := &nodeChanger{options: o, layout: l, out: out, say: say}
 	if err := c.read(); err != nil {
 		unlock()
 		return nil, nil, err
@@ -232,9 +231,9 @@ func (c *nodeChanger) write() error {
 }
 
 // await asks until done, the supervisor's end, or the timeout.
-func (c *nodeChanger) await(what string, done func(supervisor.State) (bool, error)) error {
+func (c *nodeChanger) await(ctx context.Context, what string, done func(supervisor.State) (bool, error)) error {
 	const period = 50 * time.Millisecond
-	ctx, cancel := context.WithTimeoutCause(c.ctx, c.options.Timeout, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.options.Timeout, errTimeout)
 	defer cancel()
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -258,8 +257,8 @@ func (c *nodeChanger) await(what string, done func(supervisor.State) (bool, erro
 	}
 }
 
-func (c *nodeChanger) waitApplied() error {
-	return c.await("until the supervisor has followed", func(supervisor.State) (bool, error) {
+func (c *nodeChanger) waitApplied(ctx context.Context) error {
+	return c.await(ctx, "until the supervisor has followed", func(supervisor.State) (bool, error) {
 		a, err := readApplied(c.layout)
 		if err == nil && a.Generation >= c.settings.Generation && a.Error != "" {
 			err = errors.New(a.Error)
@@ -268,9 +267,9 @@ func (c *nodeChanger) waitApplied() error {
 	})
 }
 
-func (c *nodeChanger) waitReady(name string) error {
+func (c *nodeChanger) waitReady(ctx context.Context, name string) error {
 	begin := time.Now()
-	err := c.await("until node "+name+" is ready", func(state supervisor.State) (bool, error) {
+	err := c.await(ctx, "until node "+name+" is ready", func(state supervisor.State) (bool, error) {
 		return nodeReadyIn(state, name), nil
 	})
 	if err == nil {

@@ -29,11 +29,11 @@ var (
 
 // ApplyTraffic plugs the ports of nodes in, or out where they are cut off, and writes
 // the rules on which packets pass. nodes are all of the cluster, running or not.
-func (m *Machine) ApplyTraffic(nodes []Node) error {
+func (m *Machine) ApplyTraffic(ctx context.Context, nodes []Node) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	here, inside := m.options.plannedDrops(nodes)
-	errs := []error{applyFilter(m.options.renderHere(here), hooksHere)}
+	errs := []error{applyFilter(ctx, m.options.renderHere(here), hooksHere)}
 	for _, n := range nodes {
 		running, err := m.Running(n)
 		if err != nil || !running {
@@ -43,7 +43,7 @@ func (m *Machine) ApplyTraffic(nodes []Node) error {
 		if err := m.plug(n); err != nil {
 			errs = append(errs, fmt.Errorf("plug node %s: %w", n.Name, err))
 		}
-		err = m.Enter(n.Name, func() error { return applyFilter(renderInside(inside[n.Name]), hooksInside) })
+		err = m.Enter(n.Name, func() error { return applyFilter(ctx, renderInside(inside[n.Name]), hooksInside) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("filter the packets of node %s: %w", n.Name, err))
 		}
@@ -106,15 +106,15 @@ func render(table string, rules []string) string {
 
 // applyFilter writes the rules and leads the kernel's chains to them, in the network
 // namespace of the calling thread.
-func applyFilter(rules string, hooks []hook) error {
-	if err := iptables(rules, "iptables-restore", "--noflush", "--wait"); err != nil {
+func applyFilter(ctx context.Context, rules string, hooks []hook) error {
+	if err := iptables(ctx, rules, "iptables-restore", "--noflush", "--wait"); err != nil {
 		return err
 	}
 	for _, h := range hooks {
-		if iptables("", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
+		if iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
 			continue
 		}
-		if err := iptables("", "iptables", "--wait", "-t", h.table, "-I", h.from, "-j", chain); err != nil {
+		if err := iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-I", h.from, "-j", chain); err != nil {
 			return err
 		}
 	}
@@ -122,21 +122,21 @@ func applyFilter(rules string, hooks []hook) error {
 }
 
 // removeFilters removes our chains from this machine.
-func removeFilters() error {
+func removeFilters(ctx context.Context) error {
 	for _, h := range hooksHere {
-		for iptables("", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
-			if err := iptables("", "iptables", "--wait", "-t", h.table, "-D", h.from, "-j", chain); err != nil {
+		for iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
+			if err := iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-D", h.from, "-j", chain); err != nil {
 				return err
 			}
 		}
 	}
 	for _, table := range []string{"nat", "filter", "raw"} {
-		if iptables("", "iptables", "--wait", "-t", table, "-S", chain) != nil {
+		if iptables(ctx, "", "iptables", "--wait", "-t", table, "-S", chain) != nil {
 			continue // there is none
 		}
 		if err := errors.Join(
-			iptables("", "iptables", "--wait", "-t", table, "-F", chain),
-			iptables("", "iptables", "--wait", "-t", table, "-X", chain),
+			iptables(ctx, "", "iptables", "--wait", "-t", table, "-F", chain),
+			iptables(ctx, "", "iptables", "--wait", "-t", table, "-X", chain),
 		); err != nil {
 			return err
 		}
@@ -144,8 +144,8 @@ func removeFilters() error {
 	return nil
 }
 
-func iptables(input, program string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), filterTimeout)
+func iptables(ctx context.Context, input, program string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, filterTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin = strings.NewReader(input)

@@ -48,11 +48,10 @@ func (m *Machine) booted(name string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at node %s: %w", name, err)
 	}
-	boot, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return 0, nil // torn: not finished
+	if boot, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		return boot, nil
 	}
-	return boot, nil
+	return 0, nil // torn: not finished
 }
 
 // Running says whether the node is there, of that boot.

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -124,7 +125,7 @@ func (m *Machine) tryWire(n Node) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	inside, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		return err
@@ -188,12 +189,12 @@ func (m *Machine) configureInside(inside *netlink.Handle, eth netlink.Link, n No
 func (m *Machine) removeWire(name string) error {
 	ns, err := netns.GetFromPath(m.pin(name, "net"))
 	if err != nil {
-		return nil //nolint:nilerr // no such node, hence no wire
+		return nil // no such node, hence no wire
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	inside, err := netlink.NewHandleAt(ns)
 	if err != nil {
-		return nil //nolint:nilerr // a pin that nothing is mounted at
+		return nil // a pin that nothing is mounted at
 	}
 	defer inside.Close()
 	eth, err := inside.LinkByName(uplink)
@@ -226,7 +227,7 @@ func removeLink(name string) error {
 // RemoveNetwork removes what EnsureNetwork, ApplyTraffic and ApplyRoutes made; the
 // nodes have to be removed before. That packets are forwarded stays: others may have
 // come to need it.
-func (m *Machine) RemoveNetwork() error {
+func (m *Machine) RemoveNetwork(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	left, err := m.Present()
@@ -236,7 +237,7 @@ func (m *Machine) RemoveNetwork() error {
 	if len(left) > 0 {
 		return fmt.Errorf("nodes %v are still there", left)
 	}
-	if err := errors.Join(removeFilters(), removeOwnRoutes(), removeLink(Bridge)); err != nil {
+	if err := errors.Join(removeFilters(ctx), removeOwnRoutes(), removeLink(Bridge)); err != nil {
 		return err
 	}
 	if err := unix.Unmount(m.options.Dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

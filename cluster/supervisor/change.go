@@ -12,9 +12,12 @@ type unit struct {
 	// ready and stopped are closed when the component was ready for the first time,
 	// and when it will not run any more.
 	ready, stopped chan struct{}
-	// forget ends the care for it; forgot is closed then.
-	forget context.CancelFunc
+	// forgot is closed to end the care for it.
 	forgot chan struct{}
+}
+
+func newUnit(c Component) *unit {
+	return &unit{Component: c, ready: make(chan struct{}), stopped: make(chan struct{}), forgot: make(chan struct{})}
 }
 
 func (u *unit) forgotten() bool {
@@ -61,33 +64,44 @@ func (s *supervisor) change(ctx context.Context, c Change) error {
 	}
 	s.units = slices.DeleteFunc(s.units, removed)
 	var added []*unit
-	contexts := map[*unit]context.Context{}
 	for _, component := range c.Add {
-		u := &unit{Component: component, ready: make(chan struct{}), stopped: make(chan struct{}), forgot: make(chan struct{})}
+		u := newUnit(component)
 		for _, name := range component.DependsOn { // checked: it comes before this one
 			i := slices.IndexFunc(s.units, func(u *unit) bool { return u.Name == name })
 			u.dependsOn = append(u.dependsOn, s.units[i])
 		}
-		contexts[u], u.forget = context.WithCancel(ctx)
 		s.units, added = append(s.units, u), append(added, u)
 	}
 	s.mu.Unlock()
 
 	for _, u := range gone {
 		close(u.forgot)
-		u.forget()
 	}
 	for _, u := range gone {
 		<-u.stopped
 	}
 	err := s.board.change(c.Remove, c.Add)
 	for _, u := range added {
-		s.running.Go(func() {
-			defer close(u.stopped)
-			s.keepUp(contexts[u], u)
-		})
+		s.running.Go(func() { s.care(ctx, u) })
 	}
 	return err
+}
+
+// care keeps the unit up until ctx ends or it is forgotten.
+func (s *supervisor) care(ctx context.Context, u *unit) {
+	defer close(u.stopped)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-u.forgot:
+			cancel()
+		case <-ended:
+		}
+	}()
+	s.keepUp(ctx, u)
 }
 
 // current are the units that there are now.

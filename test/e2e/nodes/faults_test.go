@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -98,6 +97,6 @@ func awaitSince(t *testing.T, begin time.Time, within time.Duration, what string
 	t.Helper()
 	eventually(t, time.Until(begin.Add(within)), what, func() error { return check(t.Context()) })
 	took := time.Since(begin)
-	t.Log(fmt.Sprintf("%s after %.1f s", what, took.Seconds()))
+	t.Logf("%s after %.1f s", what, took.Seconds())
 	return took
 }
