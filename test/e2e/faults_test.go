@@ -283,14 +283,21 @@ func withoutSupervisor(t *testing.T, f func()) {
 	if len(pids) == 0 {
 		t.Fatal("no supervisor runs")
 	}
-	for _, pid := range pids {
-		must(t, syscall.Kill(pid, syscall.SIGSTOP))
-	}
 	defer func() {
 		for _, pid := range pids {
 			must(t, syscall.Kill(pid, syscall.SIGCONT))
 		}
 	}()
+	for _, pid := range pids {
+		must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		eventually(t, soon, "the supervisor has stopped", func() error {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if err != nil || bytes.Contains(status, []byte("\nState:\tT")) {
+				return err
+			}
+			return errors.New("it still runs")
+		})
+	}
 	f()
 }
 

@@ -362,7 +362,8 @@ func leaseFiles(t *testing.T) int {
 // agentGoroutines is what the agent says of itself.
 func agentGoroutines(t *testing.T) int {
 	t.Helper()
-	for _, arg := range commandOf(t, "keelson-node") {
+	_, args := commandOf(t, "keelson-node")
+	for _, arg := range args {
 		address, ok := strings.CutPrefix(arg, "--health-address=")
 		if !ok {
 			continue

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -146,7 +147,7 @@ func TestStaticPods(t *testing.T) {
 }
 
 // commandOf is how the one process of a program was started.
-func commandOf(t *testing.T, program string) []string {
+func commandOf(t *testing.T, program string) (pid int, args []string) {
 	t.Helper()
 	pids := processesOf(t, program)
 	if len(pids) != 1 {
@@ -156,38 +157,47 @@ func commandOf(t *testing.T, program string) []string {
 	must(t, err)
 	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pids[0]))
 	must(t, err)
-	return append([]string{path}, strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")[1:]...)
+	return pids[0], append([]string{path}, strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")[1:]...)
 }
 
-// unlocked says that no agent holds the root folder that is named in args.
-func unlocked(args []string) error {
-	for _, arg := range args {
-		root, is := strings.CutPrefix(arg, "--root-dir=")
-		if !is {
-			continue
-		}
-		file, err := os.Open(filepath.Join(root, "keelson-node.lock"))
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+// hasEnded says that nothing is left of a process that was killed, not a lock, a name or a
+// port: its parent, which is stopped, has not taken note of it, but every thread is dead.
+func hasEnded(pid int) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("no --root-dir in %q", args)
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it is gone
+		}
+		_, after, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+		if state := after[:min(1, len(after))]; state != "Z" && state != "X" {
+			return fmt.Errorf("%s is in state %s", thread, state)
+		}
+	}
+	return nil
 }
 
-func startAgain(t *testing.T, args []string) *exec.Cmd {
+// startAgain starts a program until stop is called, or the test ends.
+func startAgain(t *testing.T, args []string) (stop func()) {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+	must(t, cmd.Start())
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // it may have ended by itself, which the test notices
+		_ = cmd.Wait()
+	})
 	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			t.Logf("%s that was started again said:\n%s", args[0], said.String())
 		}
 	})
-	must(t, cmd.Start())
-	return cmd
+	return stop
 }
 
 // A static Pod on the machine's network needs no API server to start.
@@ -200,10 +210,11 @@ func TestStaticPodStartsWhileTheAPIIsAway(t *testing.T) {
 	withoutSupervisor(t, func() {
 		kill(t, "kube-apiserver", syscall.SIGKILL)
 		// An agent that starts now knows nothing but its manifests.
-		args := commandOf(t, "keelson-node")
-		kill(t, "keelson-node", syscall.SIGKILL)
-		eventually(t, soon, "the agent that was killed lets go of its lock", func() error { return unlocked(args) })
-		alone := startAgain(t, args)
+		pid, args := commandOf(t, "keelson-node")
+		must(t, syscall.Kill(pid, syscall.SIGKILL))
+		eventually(t, soon, "the agent that was killed has ended", func() error { return hasEnded(pid) })
+		stop := startAgain(t, args)
+		defer stop() // before the supervisor goes on, which would start another
 		s.manifest("alone.yaml", strings.Replace(staticPod(s.Name, "alone", folder, "one"), "spec:\n", "spec:\n  hostNetwork: true\n", 1))
 		eventually(t, eventual, "it starts", func() error {
 			if got := starts(t, folder); got != "one" {
@@ -211,8 +222,6 @@ func TestStaticPodStartsWhileTheAPIIsAway(t *testing.T) {
 			}
 			return nil
 		})
-		must(t, alone.Process.Kill())
-		_ = alone.Wait() // it was killed
 	})
 	s.phase("alone-"+node, corev1.PodRunning)
 	if now := s.phase("earlier-"+node, corev1.PodRunning); identity(now) != identity(earlier) {
