@@ -81,7 +81,7 @@ func (r *portRules) refusals() {
 	action, why := "", ""
 	switch {
 	case !r.choice.Any:
-		action, why = r.facts.reject(), " has no endpoints"
+		action, why = r.facts.reject(p.Protocol), " has no endpoints"
 	case p.ExternalLocal && len(r.choice.Local) == 0:
 		action, why = "-j DROP", " has no local endpoints"
 		r.Unserved.External++

@@ -79,9 +79,14 @@ func (f Facts) multicast() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4)
 }
 
-// reject is the action that tells the sender that nobody listens.
-func (f Facts) reject() string {
-	if f.Family == model.IPv6 {
+// reject is the action that tells the sender that nobody listens: with a reset for TCP,
+// because the kernel sends only so many ICMP messages to one address, and because a
+// client of IPv6 would try again for a second after one.
+func (f Facts) reject(protocol model.Protocol) string {
+	switch {
+	case protocol == model.TCP:
+		return "-j REJECT --reject-with tcp-reset"
+	case f.Family == model.IPv6:
 		return "-j REJECT --reject-with icmp6-port-unreachable"
 	}
 	return "-j REJECT --reject-with icmp-port-unreachable"

@@ -96,7 +96,7 @@ func (r *portRules) clusterIP() {
 	}
 	switch {
 	case !r.choice.Any && !inRange:
-		r.share(ChainID{iptables.Filter, Reject}, portal.then(r.facts.reject(), r.name+" has no endpoints"))
+		r.share(ChainID{iptables.Filter, Reject}, portal.then(r.facts.reject(p.Protocol), r.name+" has no endpoints"))
 	case r.choice.Any && p.InternalLocal && len(r.choice.Local) == 0:
 		r.Unserved.Internal++
 		r.share(ChainID{iptables.Filter, Reject}, portal.then("-j DROP", r.name+" has no local endpoints"))

@@ -83,7 +83,8 @@ func rejectUnused(facts Facts) []iptables.Rule {
 	unused := match{}.to(facts.Services)
 	return []iptables.Rule{
 		unused.invalid().then("-j DROP", "not of a known connection"),
-		unused.then(facts.reject(), "no endpoints for this service address"),
+		unused.proto(model.TCP).then(facts.reject(model.TCP), "no endpoints for this service address"),
+		unused.then(facts.reject(model.UDP), "no endpoints for this service address"),
 	}
 }
 
