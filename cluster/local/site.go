@@ -106,7 +106,7 @@ func (s Settings) startOrder() []string {
 	if !s.several() {
 		return startOrder
 	}
-	order := []string{nameNetwork, nameEtcd, nameAPIServer, nameManifests, nameManager, nameGateway, nameAdmission, nameHostProxy, nameRoutes}
+	order := []string{nameNetwork, nameEtcd, nameAPIServer, nameManifests, nameManager, nameGateway, nameAdmission, nameDNS, nameHostProxy, nameRoutes}
 	for i := range nodeComponents("") {
 		for _, n := range s.Nodes {
 			order = append(order, nodeComponents(n.Name)[i])
