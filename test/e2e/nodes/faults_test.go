@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,8 @@ func onNode(t *testing.T, pods []corev1.Pod, node string) corev1.Pod {
 }
 
 // TestNodesAreCutOffAndHealed cuts one node off from the API server and, at the same
-// time, lets another lose what it should receive from nodes. Containers do not notice.
+// time, lets another lose first what it should receive from nodes, and then everything.
+// Containers do not notice.
 func TestNodesAreCutOffAndHealed(t *testing.T) {
 	s := newSpace(t)
 	s.apply(servers)
@@ -46,17 +48,26 @@ func TestNodesAreCutOffAndHealed(t *testing.T) {
 	if err := reaches(deaf); err == nil {
 		t.Errorf("a Pod on %s answered, which receives nothing from other nodes", deaf)
 	}
+	if got := nodeReady(t, deaf); got != corev1.ConditionTrue {
+		t.Errorf("Ready of Node %s, which reaches the API server, is %s", deaf, got)
+	}
+	keelson(t, "cut", deaf, "--from", "all")
 	awaitNode(t, silent, corev1.ConditionUnknown)
+	awaitNode(t, deaf, corev1.ConditionUnknown)
 	if err := reaches(silent); err != nil {
 		t.Errorf("a Pod on %s, which is cut off from the API server only, is not reached by Pods: %v", silent, err)
 	}
-	if got := nodeReady(t, deaf); got != corev1.ConditionTrue {
-		t.Errorf("Ready of Node %s, which reaches the API server, is %s", deaf, got)
+	if err := reaches(deaf); err == nil {
+		t.Errorf("a Pod on %s answered, which is cut off from all", deaf)
+	}
+	if out := keelson(t, "list"); !strings.Contains(out, "cut off from control-plane") || !strings.Contains(out, "cut off from all") {
+		t.Errorf("the list does not tell of the cuts:\n%s", out)
 	}
 
 	keelson(t, "heal", silent)
 	keelson(t, "heal", deaf)
 	awaitNode(t, silent, corev1.ConditionTrue)
+	awaitNode(t, deaf, corev1.ConditionTrue)
 	for _, node := range nodeNames {
 		eventually(t, soon, "Pods reach node "+node+" again", func() error { return reaches(node) })
 	}
