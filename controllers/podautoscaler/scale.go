@@ -120,7 +120,9 @@ func (r *Reconciler) updateScale(ctx context.Context, f *found) error {
 	}
 	body := &unstructured.Unstructured{Object: content}
 	body.SetGroupVersionKind(scaleKind())
-	return r.client.SubResource("scale").Update(ctx, f.object.DeepCopy(), client.WithSubResourceBody(body))
+	// The client would look for the version that was written in the object, which has none.
+	// Scales are never read from a cache, so there is nothing to wait for either.
+	return r.client.SubResource("scale").Update(ctx, f.object.DeepCopy(), client.WithSubResourceBody(body), client.DisableReadYourWritesConsistency)
 }
 
 func scaleKind() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersion.WithKind("Scale") }
