@@ -4,9 +4,7 @@ import (
 	"errors"
 	"net/http"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/utils/clock"
 
@@ -84,7 +82,6 @@ func (g *router) reachNodes(config Config) error {
 	g.documents, err = discovery.New(discovery.Options{
 		Upstream: config.Upstream, Codec: g.coder, Next: g.rest,
 		Added:     discovery.Group{Group: resourcemetrics.Group(), Resources: resourcemetrics.Resources()},
-		Withdrawn: autoscalingv1.SchemeGroupVersion,
 	})
 	return err
 }
@@ -118,31 +115,12 @@ func (g *router) choose(info *request.RequestInfo) http.Handler {
 		return g.streams
 	case ok:
 		return g.rows
-	case withdrawn(info):
-		return useAutoscalingV2{g.coder}
 	case resourcemetrics.Serves(info):
 		return g.metrics
 	case !info.IsResourceRequest && g.documents != nil && g.documents.Serves(info.Path):
 		return g.documents
 	}
 	return g.rest
-}
-
-// withdrawn: autoscalers are stored and served as autoscaling/v2. Behind autoscaling/v1
-// the API server has the built-in kind, which nothing of Keelson acts on.
-func withdrawn(info *request.RequestInfo) bool {
-	return info.IsResourceRequest && info.APIGroup == autoscalingv1.GroupName && info.APIVersion == autoscalingv1.SchemeGroupVersion.Version &&
-		info.Resource == "horizontalpodautoscalers"
-}
-
-// useAutoscalingV2 refuses autoscalers of the version that is not served.
-type useAutoscalingV2 struct{ coder *codec.Codec }
-
-func (u useAutoscalingV2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	u.coder.WriteError(w, r, &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
-		Message: "horizontalpodautoscalers of autoscaling/v1 are not served here: use autoscaling/v2",
-	}})
 }
 
 // noNodes answers for what only a gateway with access to the nodes can serve.

@@ -1,6 +1,5 @@
 // Package discovery adds the group metrics.k8s.io, which the gateway serves itself, to
-// the API server's discovery and OpenAPI documents, and takes out of them a version that
-// the gateway refuses. The kinds of the gateway's table
+// the API server's discovery and OpenAPI documents. The kinds of the gateway's table
 // need no addition: the API server describes the built-in kinds of the same names.
 //
 // The documents are the API server's, asked for in the caller's name, plus one entry;
@@ -19,7 +18,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
 	"github.com/keelson-dev/keelson/gateway/upstream"
@@ -41,9 +39,6 @@ type Options struct {
 	Upstream *upstream.Client
 	Codec    *codec.Codec
 	Added    Group
-	// Withdrawn is a version of a group that the API server has and the gateway refuses;
-	// documents do not name it. The group has others.
-	Withdrawn schema.GroupVersion
 	// Next serves what the API server answers unchanged.
 	Next http.Handler
 }
@@ -89,10 +84,6 @@ func (h *Handler) route(path string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { h.write(w, r, h.Added.Resources) }
 	case openAPIIndex:
 		return h.serveIndex
-	case "/apis/" + h.Withdrawn.Group:
-		return h.serveGroup
-	case "/apis/" + h.Withdrawn.String(), openAPIIndex + "/apis/" + h.Withdrawn.String():
-		return h.serveWithdrawn
 	case openAPIIndex + h.Added.versionPath():
 		return func(w http.ResponseWriter, r *http.Request) {
 			answer(w, r, "application/json", http.StatusOK, h.openAPI)
@@ -109,22 +100,6 @@ func (h *Handler) serveGroups(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.overlay(w, r, accept, h.addGroup)
-}
-
-// serveGroup takes the withdrawn version out of its group.
-func (h *Handler) serveGroup(w http.ResponseWriter, r *http.Request) {
-	h.overlay(w, r, "application/json", func(document []byte) ([]byte, error) {
-		var group metav1.APIGroup
-		if err := json.Unmarshal(document, &group); err != nil {
-			return nil, err
-		}
-		h.withdraw(&group)
-		return json.Marshal(group)
-	})
-}
-
-func (h *Handler) serveWithdrawn(w http.ResponseWriter, r *http.Request) {
-	h.Codec.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, "get", schema.GroupResource{}, "", "", 0, false))
 }
 
 func (h *Handler) serveIndex(w http.ResponseWriter, r *http.Request) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/keelson-dev/keelson/gateway/codec"
 	"github.com/keelson-dev/keelson/gateway/table"
@@ -44,7 +43,6 @@ func serve(t *testing.T, body string) (http.Handler, *string) {
 		t.Fatal(err)
 	}
 	h, err := New(Options{Upstream: upstream.New(base, http.DefaultTransport), Codec: codec.New(translate.New(table.Keelson())), Added: added(),
-		Withdrawn: schema.GroupVersion{Group: "autoscaling", Version: "v1"},
 		Next:      http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	if err != nil {
 		t.Fatal(err)
@@ -152,39 +150,6 @@ func TestBrokenDocumentsAreNotPassedOn(t *testing.T) {
 		h, _ := serve(t, body)
 		if got := get(h, "/apis"); got.Code != http.StatusInternalServerError {
 			t.Errorf("%q: %d %s", body, got.Code, got.Body)
-		}
-	}
-}
-
-// TestTheWithdrawnVersionIsNotNamed: clients take what discovery prefers, and must not
-// find what is refused.
-func TestTheWithdrawnVersionIsNotNamed(t *testing.T) {
-	const v1, v2 = `{"groupVersion":"autoscaling/v1","version":"v1"}`, `{"groupVersion":"autoscaling/v2","version":"v2"}`
-	group := `{"kind":"APIGroup","apiVersion":"v1","name":"autoscaling","versions":[` + v1 + `,` + v2 + `],"preferredVersion":` + v1 + `}`
-	for what, tc := range map[string]struct{ path, body string }{
-		"the legacy list":     {"/apis", `{"kind":"APIGroupList","apiVersion":"v1","groups":[` + group + `]}`},
-		"the aggregated list": {"/apis", `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"autoscaling"},"versions":[{"version":"v2"},{"version":"v1"}]}]}`},
-		"the group":           {"/apis/autoscaling", group},
-		"the index of OpenAPI": {"/openapi/v3", `{"paths":{"apis/autoscaling/v1":{"serverRelativeURL":"/openapi/v3/apis/autoscaling/v1"},` +
-			`"apis/autoscaling/v2":{"serverRelativeURL":"/openapi/v3/apis/autoscaling/v2"}}}`},
-	} {
-		t.Run(what, func(t *testing.T) {
-			h, _ := serve(t, tc.body)
-			got := get(h, tc.path).Body.String()
-			for _, gone := range []string{"autoscaling/v1", `"version":"v1"`} {
-				if strings.Contains(got, gone) {
-					t.Errorf("%s is named: %s", gone, got)
-				}
-			}
-			if !strings.Contains(got, "v2") {
-				t.Errorf("the other version is gone, too: %s", got)
-			}
-		})
-	}
-	h, _ := serve(t, `{}`)
-	for _, path := range []string{"/apis/autoscaling/v1", "/openapi/v3/apis/autoscaling/v1"} {
-		if code := get(h, path).Code; code != http.StatusNotFound {
-			t.Errorf("%s answers %d", path, code)
 		}
 	}
 }

@@ -23,9 +23,6 @@ func (h *Handler) addGroup(document []byte) ([]byte, error) {
 			return nil, err
 		}
 		list.Groups = slices.DeleteFunc(list.Groups, func(g metav1.APIGroup) bool { return g.Name == h.Added.Group.Name })
-		for i := range list.Groups {
-			h.withdraw(&list.Groups[i])
-		}
 		added := *h.Added.Group
 		added.TypeMeta = metav1.TypeMeta{}
 		list.Groups = append(list.Groups, added)
@@ -36,26 +33,10 @@ func (h *Handler) addGroup(document []byte) ([]byte, error) {
 			return nil, err
 		}
 		list.Items = slices.DeleteFunc(list.Items, func(g apidiscoveryv2.APIGroupDiscovery) bool { return g.Name == h.Added.Group.Name })
-		for i := range list.Items {
-			if item := &list.Items[i]; item.Name == h.Withdrawn.Group {
-				item.Versions = slices.DeleteFunc(item.Versions, func(v apidiscoveryv2.APIVersionDiscovery) bool { return v.Version == h.Withdrawn.Version })
-			}
-		}
 		list.Items = append(list.Items, aggregated(h.Added))
 		return json.Marshal(list)
 	}
 	return nil, fmt.Errorf("it is a %q and no list of groups", kind.Kind)
-}
-
-// withdraw takes the withdrawn version out of its group; the next one is preferred then.
-func (h *Handler) withdraw(group *metav1.APIGroup) {
-	if group.Name != h.Withdrawn.Group {
-		return
-	}
-	group.Versions = slices.DeleteFunc(group.Versions, func(v metav1.GroupVersionForDiscovery) bool { return v.Version == h.Withdrawn.Version })
-	if group.PreferredVersion.Version == h.Withdrawn.Version && len(group.Versions) > 0 {
-		group.PreferredVersion = group.Versions[0]
-	}
 }
 
 // aggregated is the group as aggregated discovery describes it.
@@ -96,7 +77,6 @@ func (h *Handler) addToIndex(document []byte) ([]byte, error) {
 	if index.Paths == nil {
 		index.Paths = map[string]map[string]any{}
 	}
-	delete(index.Paths, "apis/"+h.Withdrawn.String())
 	path := h.Added.versionPath()
 	index.Paths[path[1:]] = map[string]any{"serverRelativeURL": openAPIIndex + path + "?hash=" + hashOf(h.openAPI)}
 	return json.Marshal(index)

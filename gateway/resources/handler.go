@@ -54,7 +54,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.codec.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true))
 		return
 	}
-	c := &call{Handler: h, w: w, r: r, ctx: upstream.Authorized(r.Context()), info: info, target: targetOf(row, info)}
+	if row.Older(info) {
+		h.serveOlder(w, r, info, row)
+		return
+	}
+	c := h.newCall(w, r, info, row)
 	serve := c.route()
 	if serve == nil {
 		h.codec.WriteError(w, r, c.unserved())
@@ -63,6 +67,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := serve(); err != nil {
 		c.fail(err)
 	}
+}
+
+func (h *Handler) newCall(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, row table.Row) *call {
+	return &call{Handler: h, w: w, r: r, ctx: upstream.Authorized(r.Context()), info: info, target: targetOf(row, info)}
 }
 
 // route returns what serves the request, nil when nothing does.

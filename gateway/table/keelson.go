@@ -52,7 +52,7 @@ func Keelson() *Table {
 			Row{Kind: "Job", Namespaced: true, Status: true, OrphansByDefault: true}),
 		batch.row("cronjobs", newObject[upstreambatchv1.CronJob], newObject[upstreambatchv1.CronJobList], Row{Kind: "CronJob", Namespaced: true, Status: true}),
 		autoscaling.row("horizontalpodautoscalers", newObject[upstreamautoscalingv2.HorizontalPodAutoscaler], newObject[upstreamautoscalingv2.HorizontalPodAutoscalerList],
-			Row{Kind: "HorizontalPodAutoscaler", Namespaced: true, Status: true}),
+			Row{Kind: "HorizontalPodAutoscaler", Namespaced: true, Status: true, OlderVersions: []string{"v1"}}),
 		policy.row("poddisruptionbudgets", newObject[upstreampolicyv1.PodDisruptionBudget], newObject[upstreampolicyv1.PodDisruptionBudgetList],
 			Row{Kind: "PodDisruptionBudget", Namespaced: true, Status: true}),
 		discovery.row("endpointslices", newObject[upstreamdiscoveryv1.EndpointSlice], newObject[upstreamdiscoveryv1.EndpointSliceList],

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -26,10 +28,18 @@ func (t *Table) ForRequest(info *request.RequestInfo) (Row, bool) {
 		resource.Resource = "pods"
 	}
 	row, ok := t.Upstream(resource)
+	if !ok {
+		row, ok = t.byOlder[resource]
+	}
 	if !ok || !row.isPath(info) || legacyBinding && len(info.Parts) > 1 {
 		return Row{}, false
 	}
 	return row, true
+}
+
+// Older says whether a request on the row names one of its older versions.
+func (r Row) Older(info *request.RequestInfo) bool {
+	return slices.Contains(r.OlderVersions, info.APIVersion) && info.APIGroup == r.Upstream.Group && info.Resource == r.Upstream.Resource
 }
 
 // isPath says whether a Kubernetes API with the row's kind has the path of a request:

@@ -38,6 +38,8 @@ type Row struct {
 	ReturnsDeleted bool
 	// CreatesOnUpdate: a PUT of an object that is not there creates it.
 	CreatesOnUpdate bool
+	// OlderVersions are served besides Upstream's, converted.
+	OlderVersions []string
 	// OrphansByDefault: dependents stay when a deletion names no propagation policy.
 	OrphansByDefault bool
 }
@@ -56,6 +58,7 @@ func (r Row) StoredKind() schema.GroupVersionKind {
 type Table struct {
 	rows       []Row
 	byUpstream map[schema.GroupVersionResource]Row
+	byOlder    map[schema.GroupVersionResource]Row
 	byKind     map[schema.GroupVersionKind]Row // both forms
 }
 
@@ -64,10 +67,14 @@ func New(rows ...Row) *Table {
 	t := &Table{
 		rows:       rows,
 		byUpstream: make(map[schema.GroupVersionResource]Row, len(rows)),
+		byOlder:    make(map[schema.GroupVersionResource]Row),
 		byKind:     make(map[schema.GroupVersionKind]Row, 2*len(rows)),
 	}
 	for _, row := range rows {
 		t.byUpstream[row.Upstream] = row
+		for _, version := range row.OlderVersions {
+			t.byOlder[row.Upstream.GroupResource().WithVersion(version)] = row
+		}
 		t.byKind[row.UpstreamKind()] = row
 		t.byKind[row.StoredKind()] = row
 	}
