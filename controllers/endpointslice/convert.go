@@ -35,9 +35,10 @@ func upstreamService(service *keelsonv1.Service) *corev1.Service {
 }
 
 // upstreamSlice is slice as the library reads it: it knows its own by an owner of the
-// built-in kind.
+// built-in kind, and an empty one by being equal to a new one, whose kind is not filled in.
 func upstreamSlice(slice *discoveryv1.EndpointSlice) *upstreamdiscoveryv1.EndpointSlice {
 	seen := slice.Upstream()
+	seen.TypeMeta = metav1.TypeMeta{}
 	seen.OwnerReferences = renameOwners(slice.OwnerReferences, keelsonv1.GroupVersion.String(), corev1.SchemeGroupVersion.String())
 	return seen
 }

@@ -64,7 +64,7 @@ func (w *writer) EndpointSlices(string) clientv1.EndpointSliceInterface { return
 // Create implements clientv1.EndpointSliceInterface.
 func (w *writer) Create(_ context.Context, wanted *upstreamdiscoveryv1.EndpointSlice, _ metav1.CreateOptions) (*upstreamdiscoveryv1.EndpointSlice, error) {
 	slice := renderSlice(&discoveryv1.EndpointSlice{}, wanted)
-	if err := w.client.Create(w.ctx, slice); err != nil {
+	if err := w.client.Create(w.ctx, slice); err != nil { //nolint:contextcheck // the caller's, see ctx
 		return nil, err //nolint:wrapcheck // the library says what failed
 	}
 	w.writes++
@@ -79,7 +79,8 @@ func (w *writer) Update(_ context.Context, wanted *upstreamdiscoveryv1.EndpointS
 		return nil, fmt.Errorf("slice %s was not read before", wanted.Name)
 	}
 	slice := renderSlice(base, wanted)
-	if err := w.client.Patch(w.ctx, slice, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+	err := w.client.Patch(w.ctx, slice, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})) //nolint:contextcheck // the caller's, see ctx
+	if err != nil {
 		w.outdated = w.outdated || apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 		return nil, err //nolint:wrapcheck // the library says what failed
 	}
@@ -93,7 +94,7 @@ func (w *writer) Delete(_ context.Context, name string, _ metav1.DeleteOptions) 
 	if !ok {
 		return fmt.Errorf("slice %s was not read before", name)
 	}
-	err := w.client.Delete(w.ctx, base, client.Preconditions{UID: &base.UID})
+	err := w.client.Delete(w.ctx, base, client.Preconditions{UID: &base.UID}) //nolint:contextcheck // the caller's, see ctx
 	if client.IgnoreNotFound(err) != nil {
 		return err //nolint:wrapcheck // the library says what failed
 	}

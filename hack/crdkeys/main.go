@@ -4,6 +4,9 @@
 // server reads as "may be missing in Go"), and controller-gen believes that. The API
 // server refuses a CRD whose list-map key is neither required nor has a default.
 //
+// It also lets the conditions of a Service be without a time: upstream validates nothing
+// of them, and its clients send null.
+//
 // Usage: go run ./hack/crdkeys config/crd/bases
 package main
 
@@ -13,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -52,7 +56,14 @@ func fix(file string) error {
 	if err := yaml.Unmarshal(raw, &crd); err != nil {
 		return err
 	}
-	if !requireKeys(crd) {
+	changed := requireKeys(crd)
+	if filepath.Base(file) == "core.keelson.dev_services.yaml" {
+		if err := allowNoTime(crd); err != nil {
+			return err
+		}
+		changed = true
+	}
+	if !changed {
 		return nil
 	}
 	out, err := yaml.Marshal(crd)
@@ -60,6 +71,29 @@ func fix(file string) error {
 		return err
 	}
 	return os.WriteFile(file, append([]byte("---\n"), out...), 0o644)
+}
+
+// allowNoTime makes the time of a Service's conditions optional and null a value of it.
+func allowNoTime(crd map[string]any) error {
+	versions, _, _ := unstructured.NestedSlice(crd, "spec", "versions")
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		path := []string{"schema", "openAPIV3Schema", "properties", "status", "properties", "conditions", "items"}
+		item, found, err := unstructured.NestedFieldNoCopy(version, path...)
+		condition, ok := item.(map[string]any)
+		if err != nil || !found || !ok {
+			return fmt.Errorf("status.conditions of a Service are not where they were: %w", err)
+		}
+		required, _, _ := unstructured.NestedStringSlice(condition, "required")
+		required = slices.DeleteFunc(required, func(name string) bool { return name == "lastTransitionTime" })
+		if err := unstructured.SetNestedStringSlice(condition, required, "required"); err != nil {
+			return err
+		}
+		if err := unstructured.SetNestedField(condition, true, "properties", "lastTransitionTime", "nullable"); err != nil {
+			return err
+		}
+	}
+	return unstructured.SetNestedSlice(crd, versions, "spec", "versions")
 }
 
 // requireKeys changes node and everything below it, and says whether it did.

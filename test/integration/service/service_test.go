@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -127,6 +128,45 @@ func TestDuplicatesFoundAtStartAreSettled(t *testing.T) {
 	eventually(t, first, func(s *keelsonv1.Service) string {
 		if s.Spec.ClusterIP != "10.254.7.7" || s.Spec.Ports[0].NodePort != 30777 {
 			return fmt.Sprintf("the older has %s and %d", s.Spec.ClusterIP, s.Spec.Ports[0].NodePort)
+		}
+		return ""
+	})
+}
+
+// The status of a load balancer is its implementation's to write, with conditions as
+// upstream takes them; a Service that is no load balancer any more loses its addresses.
+func TestTheStatusOfALoadBalancer(t *testing.T) {
+	start(t, service.Options{ServiceCIDR: "10.253.0.0/24,fd00:253::/112"})
+	ns := testEnv.Namespace(t)
+	balancer := builders.MakeService("balancer").Namespace(ns).Type(corev1.ServiceTypeLoadBalancer).Port("", 80, 8080).Obj()
+	balancer.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	balancer.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+	balancer.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyRequireDualStack)
+	create(t, balancer)
+	eventually(t, balancer, func(s *keelsonv1.Service) string {
+		if len(s.Spec.ClusterIPs) != 2 || !strings.HasPrefix(s.Spec.ClusterIPs[0], "10.253.0.") || !strings.HasPrefix(s.Spec.ClusterIPs[1], "fd00:253::") {
+			return fmt.Sprintf("addresses %v", s.Spec.ClusterIPs)
+		}
+		if s.Spec.HealthCheckNodePort == 0 || s.Spec.Ports[0].NodePort == 0 || s.Status.Summary.ExternalIP != "<pending>" {
+			return fmt.Sprintf("ports %d and %d, column %q", s.Spec.HealthCheckNodePort, s.Spec.Ports[0].NodePort, s.Status.Summary.ExternalIP)
+		}
+		return ""
+	})
+	before := balancer.DeepCopy()
+	balancer.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.7"}}
+	balancer.Status.Conditions = []metav1.Condition{{Type: "Announced", Status: metav1.ConditionTrue, Reason: "ByTest", Message: "m"}} // without a time
+	if err := testEnv.Client.Status().Patch(t.Context(), balancer, client.MergeFrom(before)); err != nil {
+		t.Fatalf("failed to write the status: %v", err)
+	}
+	eventually(t, balancer, func(s *keelsonv1.Service) string {
+		return cmp.Diff("192.0.2.7", s.Status.Summary.ExternalIP)
+	})
+	change(t, balancer, func(s *keelsonv1.Service) {
+		s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeClusterIP, ""
+	})
+	eventually(t, balancer, func(s *keelsonv1.Service) string {
+		if len(s.Status.LoadBalancer.Ingress) > 0 || s.Spec.HealthCheckNodePort != 0 || s.Spec.Ports[0].NodePort != 0 {
+			return fmt.Sprintf("still has %v, ports %d and %d", s.Status.LoadBalancer.Ingress, s.Spec.HealthCheckNodePort, s.Spec.Ports[0].NodePort)
 		}
 		return ""
 	})
