@@ -20,6 +20,9 @@ import (
 // Kind is the one kind of the version.
 const Kind = "HorizontalPodAutoscaler"
 
+// Version is the version.
+const Version = "v1"
+
 // The annotations in which v1 has what it has no field for.
 const (
 	metricsAnnotation        = "autoscaling.alpha.kubernetes.io/metrics"

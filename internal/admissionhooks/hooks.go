@@ -75,7 +75,7 @@ func New(options Options) (*Hooks, error) {
 		return nil, fmt.Errorf("build the client of admission hooks: %w", err)
 	}
 	return &Hooks{
-		options: options, client: client, all: knownPoints(options.Table.Rows(), options.Side), objects: newInterfaces(),
+		options: options, client: client, all: knownPoints(options.Table.Rows(), options.Side), objects: newInterfaces(options.Table.Rows()),
 		started: make(chan struct{}), informers: map[string]cache.SharedIndexInformer{}, plugins: map[string]admission.Interface{},
 	}, nil
 }

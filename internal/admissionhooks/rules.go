@@ -118,12 +118,17 @@ func (k known) theirs(rule *admissionregistrationv1.Rule, operations []admission
 func (k known) matches(rule *admissionregistrationv1.Rule, operations []admissionregistrationv1.OperationType, resource schema.GroupVersionResource) bool {
 	return (slices.Contains(operations, k.Operation) || slices.Contains(operations, admissionregistrationv1.OperationAll)) &&
 		anyOrOneOf(rule.APIGroups, resource.Group) &&
-		slices.ContainsFunc(versionsOf(resource), func(version string) bool { return anyOrOneOf(rule.APIVersions, version) }) &&
+		k.hasVersion(rule.APIVersions, resource.Version) &&
 		slices.ContainsFunc(rule.Resources, func(pattern string) bool {
 			name, subresource, _ := strings.Cut(pattern, "/")
 			return (name == "*" || name == resource.Resource) && (subresource == "*" || subresource == k.Subresource)
 		}) &&
 		k.inScope(rule.Scope)
+}
+
+// hasVersion: a rule may name an older version; the plug-ins decide by its matchPolicy.
+func (k known) hasVersion(versions []string, version string) bool {
+	return anyOrOneOf(versions, version) || slices.ContainsFunc(k.row.OlderVersions, func(older string) bool { return slices.Contains(versions, older) })
 }
 
 func (k known) inScope(scope *admissionregistrationv1.ScopeType) bool {
@@ -249,9 +254,4 @@ func registration(byOperation map[admissionregistrationv1.OperationType]map[sche
 		return cmp.Or(cmp.Compare(a.APIGroups[0], b.APIGroups[0]), cmp.Compare(a.Operations[0], b.Operations[0]))
 	})
 	return rules
-}
-
-// versionsOf are the versions by which a rule may name a resource.
-func versionsOf(resource schema.GroupVersionResource) []string {
-	return []string{resource.Version}
 }

@@ -36,6 +36,8 @@ func TestPointsOfRules(t *testing.T) {
 		"a connection by a star, which nobody else sees":       {side: InGateway, rules: ruleSet{rule("*", "pods/exec", all)}, want: []string{"CONNECT pods/exec"}},
 		"a write is not for the gateway":                       {side: InGateway, rules: ruleSet{rule("", "pods", all)}},
 		"an old version is no version of a row without others": {rules: ruleSet{{Operations: []admissionregistrationv1.OperationType{create}, Rule: admissionregistrationv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1beta1"}, Resources: []string{"deployments"}}}}},
+		"an old version that is served": {rules: ruleSet{{Operations: []admissionregistrationv1.OperationType{create}, Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{"autoscaling"}, APIVersions: []string{"v1"}, Resources: []string{"horizontalpodautoscalers"}}}}, want: []string{"CREATE horizontalpodautoscalers.autoscaling"}},
 		"the wrong scope": {rules: ruleSet{{Operations: []admissionregistrationv1.OperationType{create}, Rule: admissionregistrationv1.Rule{
 			APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"nodes"}, Scope: new(admissionregistrationv1.NamespacedScope)}}}},
 	}
