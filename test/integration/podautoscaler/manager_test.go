@@ -82,6 +82,17 @@ func TestAChangedAutoscalerIsLookedAtAtOnce(t *testing.T) {
 	hpa := autoscaler(ns, "web", 3)
 	create(t.Context(), t, hpa)
 	replicas(t, deployment, 3)
+	env.Eventually(t, func() string {
+		if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(hpa), hpa); err != nil {
+			return err.Error()
+		}
+		for _, c := range hpa.Status.Conditions {
+			if c.Type == upstreamautoscalingv2.AbleToScale && c.Reason == "SucceededRescale" && hpa.Status.LastScaleTime != nil {
+				return ""
+			}
+		}
+		return fmt.Sprintf("the status does not say so: %+v", hpa.Status)
+	})
 
 	before := hpa.DeepCopy()
 	hpa.Spec.MaxReplicas = 4
