@@ -5,11 +5,16 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
 
-// Jumps are the rules in the kernel's own chains.
+// Jumps are the rules in the kernel's own chains. What refuses connections sees only
+// their first packets, and those that belong to none.
 func Jumps(family model.Family) []iptables.Jump {
 	to := func(table iptables.Table, kernelChain, chain, comment string) iptables.Jump {
 		return iptables.Jump{Table: table, Chain: kernelChain, Rule: match{}.jump(chain, comment)}
 	}
+	first := func(states match, kernelChain, chain, comment string) iptables.Jump {
+		return iptables.Jump{Table: iptables.Filter, Chain: kernelChain, Rule: states.jump(chain, comment)}
+	}
+	opening, unplaced := match{}.opening(), match{}.openingOrInvalid()
 	jumps := []iptables.Jump{
 		to(iptables.NAT, "PREROUTING", Services, "keelson service portals"),
 		to(iptables.NAT, "OUTPUT", Services, "keelson service portals"),
@@ -19,13 +24,13 @@ func Jumps(family model.Family) []iptables.Jump {
 		jumps = append(jumps, to(iptables.Filter, "INPUT", Firewall, "keelson loopback guard"))
 	}
 	return append(jumps,
-		to(iptables.Filter, "INPUT", External, "keelson services from outside"),
+		first(opening, "INPUT", External, "keelson services from outside"),
 		to(iptables.Filter, "INPUT", HealthPorts, "keelson service health checks"),
-		to(iptables.Filter, "FORWARD", Reject, "keelson service addresses without endpoints"),
-		to(iptables.Filter, "FORWARD", External, "keelson services from outside"),
+		first(unplaced, "FORWARD", Reject, "keelson service addresses without endpoints"),
+		first(opening, "FORWARD", External, "keelson services from outside"),
 		to(iptables.Filter, "FORWARD", Forward, "keelson forwarding"),
-		to(iptables.Filter, "OUTPUT", External, "keelson services from outside"),
-		to(iptables.Filter, "OUTPUT", Reject, "keelson service addresses without endpoints"),
+		first(opening, "OUTPUT", External, "keelson services from outside"),
+		first(unplaced, "OUTPUT", Reject, "keelson service addresses without endpoints"),
 	)
 }
 

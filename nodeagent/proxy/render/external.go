@@ -89,7 +89,7 @@ func (r *portRules) refusals() {
 	external := ChainID{iptables.Filter, External}
 	refuse := func(m match) {
 		if action != "" {
-			r.share(external, m.opening().then(action, r.name+why))
+			r.share(external, m.then(action, r.name+why))
 		}
 	}
 	for _, ip := range p.ExternalIPs {
@@ -98,12 +98,12 @@ func (r *portRules) refusals() {
 	for _, ip := range p.LoadBalancerIPs {
 		portal := match{}.to(host(ip)).dport(p.Protocol, p.Port)
 		if r.choice.Any && len(p.SourceRanges) > 0 {
-			r.share(external, portal.opening().then("-j DROP", r.name+" is not for this client"))
+			r.share(external, portal.then("-j DROP", r.name+" is not for this client"))
 			continue
 		}
 		refuse(portal)
 	}
 	if p.NodePort != 0 && action != "" {
-		r.share(ChainID{iptables.Filter, NodePorts}, match{}.dport(p.Protocol, p.NodePort).opening().then(action, r.name+" node port"+why))
+		r.share(ChainID{iptables.Filter, NodePorts}, match{}.dport(p.Protocol, p.NodePort).then(action, r.name+" node port"+why))
 	}
 }

@@ -36,6 +36,9 @@ func (m match) untracked() match {
 	return m.with("-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT")
 }
 func (m match) opening() match { return m.with("-m", "conntrack", "--ctstate", "NEW") }
+func (m match) openingOrInvalid() match {
+	return m.with("-m", "conntrack", "--ctstate", "NEW,INVALID")
+}
 func (m match) continuing() match {
 	return m.with("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
 }

@@ -1,0 +1,185 @@
+// Command proxy measures the Service proxy beside stock kube-proxy in iptables mode: ours
+// on our Services and EndpointSlices, kube-proxy on the built-in ones with the same
+// contents, each with a fresh API server and in a network namespace of its own.
+//
+//	go build -o bin/machine ./hack/machine && go build -o bin/bench/proxy ./test/bench/proxy
+//	bin/machine bin/bench/proxy --services 1000,5000
+//
+// Measured are: the time from the start of the process until the Services work, by
+// connections to some that are spread over all; the time from the update of one
+// EndpointSlice until connections reach the new endpoint; and HTTP requests, each with a
+// connection of its own, through cluster addresses. It needs root, and makes nothing but
+// network namespaces and one pair of interfaces, which it removes. The figures are for
+// reading beside each other; the load is printed with them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+type options struct {
+	services []int
+	// endpoints of each Service, changes to measure.
+	endpoints, changes int
+	sides              []string
+	folder             string
+	timeout            time.Duration
+	traffic            time.Duration
+}
+
+func main() {
+	ctrl.SetLogger(klog.Background())
+	o, err := parse()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "proxy:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (options, error) {
+	var o options
+	services := flag.String("services", "1000,5000", "numbers of Services to measure with, separated by commas")
+	flag.IntVar(&o.endpoints, "endpoints", 10, "endpoints of each Service")
+	flag.IntVar(&o.changes, "changes", 30, "changes of endpoints to measure")
+	sides := flag.String("sides", "keelson,stock", "whom to measure")
+	flag.StringVar(&o.folder, "bin", "bin", "folder with keelson-node, k8s/ and stock/ (`make build k8s stock`)")
+	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "end one measurement after this time")
+	flag.DurationVar(&o.traffic, "traffic", 8*time.Second, "how long to send requests")
+	flag.Parse()
+	if o.endpoints < 1 || o.endpoints > 100 {
+		return o, fmt.Errorf("--endpoints: %d is not between 1 and 100", o.endpoints)
+	}
+	for text := range strings.SplitSeq(*services, ",") {
+		count, err := strconv.Atoi(text)
+		if most := maxEndpoints / o.endpoints; err != nil || count < probes || count > most {
+			return o, fmt.Errorf("--services: %q is no number from %d to %d", text, probes, most)
+		}
+		o.services = append(o.services, count)
+	}
+	o.sides = strings.Split(*sides, ",")
+	for _, name := range o.sides {
+		if name != keelson && name != stock {
+			return o, fmt.Errorf("--sides: %q is neither %s nor %s", name, keelson, stock)
+		}
+	}
+	return o, nil
+}
+
+// result is one side's measurement.
+type result struct {
+	full     time.Duration
+	p50, p99 time.Duration
+	traffic  traffic
+	// rules are those of both tables, rss in MiB.
+	rules int
+	rss   float64
+}
+
+func run(ctx context.Context, o options) error {
+	fmt.Printf("%d endpoints per Service, %s, load average at the start %s\n", o.endpoints, backend(), load())
+	fmt.Printf("%8s %8s %10s %10s %10s %10s %10s %8s %8s %6s\n", "services", "side", "full", "p50", "p99", "req/s", "req p99", "rules", "RSS MiB", "load")
+	for _, count := range o.services {
+		results := map[string]result{}
+		for _, name := range o.sides {
+			r, err := measure(ctx, o, name, count)
+			if err != nil {
+				return fmt.Errorf("%s with %d Services: %w", name, count, err)
+			}
+			results[name] = r
+			fmt.Printf("%8d %8s %10s %10s %10s %10.0f %10s %8d %8.0f %6s\n", count, name,
+				r.full.Round(time.Millisecond), r.p50.Round(time.Millisecond), r.p99.Round(time.Millisecond),
+				r.traffic.perSecond, r.traffic.p99.Round(10*time.Microsecond), r.rules, r.rss, load())
+		}
+		ours, theirs := results[keelson], results[stock]
+		if ours.full > 0 && theirs.full > 0 {
+			ratio := func(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }
+			fmt.Printf("%8d    ratio %10.2f %10.2f %10.2f %10.2f %10.2f %8.2f %8.2f\n", count, ratio(ours.full, theirs.full),
+				ratio(ours.p50, theirs.p50), ratio(ours.p99, theirs.p99), ours.traffic.perSecond/theirs.traffic.perSecond,
+				ratio(ours.traffic.p99, theirs.traffic.p99), float64(ours.rules)/float64(theirs.rules), ours.rss/theirs.rss)
+		}
+	}
+	return nil
+}
+
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
+
+// percentile returns the value below which that part of the sorted values is.
+func percentile(values []time.Duration, part float64) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return values[min(len(values)-1, int(part*float64(len(values))))]
+}
+
+// measure runs one side from an empty API server.
+func measure(ctx context.Context, o options, name string, count int) (r result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "keelson-proxy-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	n, err := newNamespace(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, n.remove()) }()
+	s, err := newSide(name, o.folder, dir)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := s.fill(ctx, count, o.endpoints); err != nil {
+		return r, err
+	}
+	start := time.Now()
+	if err := s.startProxy(ctx, n); err != nil {
+		return r, err
+	}
+	if r.full, err = s.untilAllWork(ctx, n, count, start); err != nil {
+		return r, errors.Join(err, s.logTail())
+	}
+	changes, err := s.changeEndpoints(ctx, n, count, o.changes)
+	if err != nil {
+		return r, errors.Join(err, s.logTail())
+	}
+	r.p50, r.p99 = percentile(changes, 0.5), percentile(changes, 0.99)
+	if r.traffic, err = n.sendRequests(ctx, count, o.traffic); err != nil {
+		return r, err
+	}
+	if r.rules, err = n.countRules(ctx); err != nil {
+		return r, err
+	}
+	if want := (count - probes) * o.endpoints; r.rules < want {
+		return r, fmt.Errorf("%d rules, want at least %d: not every endpoint has one", r.rules, want)
+	}
+	r.rss, err = s.rss()
+	return r, err
+}
