@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -352,5 +353,62 @@ func TestPodsOfALostNodeAreReleased(t *testing.T) {
 	})
 	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(onKept), &keelsonv1.Pod{}); err != nil {
 		t.Errorf("the Pod of a Node that exists: %v", err)
+	}
+}
+
+func TestRangesOfTwoFamilies(t *testing.T) {
+	f := setup(t, "fd00:10:244::/63,10.3.0.0/23", 24)
+	cidrs := func(n *keelsonv1.Node) string { return n.Spec.PodCIDR + " " + strings.Join(n.Spec.PodCIDRs, ",") }
+	f.node("dual-a")
+	if got, want := cidrs(f.after("dual-a")), "fd00:10:244::/64 fd00:10:244::/64,10.3.0.0/24"; got != want {
+		t.Errorf("the first Node has %s, want %s", got, want)
+	}
+	// A Node from before keeps its one range, and nobody gets it again.
+	f.node("dual-old", func(n *keelsonv1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = "10.3.1.0/24", []string{"10.3.1.0/24"} })
+	if got, want := cidrs(f.after("dual-old")), "10.3.1.0/24 10.3.1.0/24"; got != want {
+		t.Errorf("the Node from before has %s, want %s", got, want)
+	}
+	f.node("dual-late")
+	if _, err := f.reconcile("dual-late"); err == nil || !strings.Contains(err.Error(), "all 2 ranges of /24 in 10.3.0.0/23 are in use") {
+		t.Errorf("no IPv4 range is left: %v", err)
+	}
+	f.wantEvent("CIDRNotAvailable")
+	n := &keelsonv1.Node{}
+	if err := testEnv.Client.Get(t.Context(), types.NamespacedName{Name: "dual-late"}, n); err != nil || n.Spec.PodCIDR != "" {
+		t.Errorf("a Node for which one family is full has %q, %v; want none", n.Spec.PodCIDR, err)
+	}
+}
+
+func TestBadRangesAreToldOnce(t *testing.T) {
+	f := setup(t, "10.4.0.0/16", 24)
+	f.node("good")
+	f.after("good")
+	f.node("overlapping", func(n *keelsonv1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = "10.4.0.128/25", []string{"10.4.0.128/25"} })
+	f.after("overlapping")
+	f.wantEvent("CIDRAssignmentFailed", "10.4.0.128/25 overlaps a range of node good")
+	f.node("outside", func(n *keelsonv1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = "10.5.0.0/24", []string{"10.5.0.0/24"} })
+	f.after("outside")
+	f.wantEvent("CIDRAssignmentFailed", "10.5.0.0/24 is outside of --cluster-cidr 10.4.0.0/16")
+	f.after("overlapping")
+	f.after("outside")
+	select {
+	case event := <-f.recorder.Events:
+		t.Errorf("told again: %s", event)
+	default:
+	}
+}
+
+// wantEvent takes the next event, which must have all of the texts.
+func (f *fixture) wantEvent(texts ...string) {
+	f.t.Helper()
+	select {
+	case event := <-f.recorder.Events:
+		for _, text := range texts {
+			if !strings.Contains(event, text) {
+				f.t.Errorf("event %q lacks %q", event, text)
+			}
+		}
+	default:
+		f.t.Errorf("no event with %q", texts)
 	}
 }
