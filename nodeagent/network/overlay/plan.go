@@ -129,15 +129,15 @@ func (want entries) lead(cfg Config, self Node, d device, n Node, p netip.Prefix
 // route goes before what it needs goes, and comes after that has come. What a new
 // entry replaces is not removed before, so that nobody loses his way in between.
 func diff(have, want entries) (set, gone []entry) {
-	keys := entries{}
+	replacing := entries{}
 	for e := range want {
 		if !have[e] {
 			set = append(set, e)
+			replacing[e.key()] = true
 		}
-		keys[e.key()] = true
 	}
 	for e := range have {
-		if !want[e] && !keys[e.key()] {
+		if !want[e] && !replacing[e.key()] {
 			gone = append(gone, e)
 		}
 	}
