@@ -81,7 +81,7 @@ func (g *router) reachNodes(config Config) error {
 	}
 	g.documents, err = discovery.New(discovery.Options{
 		Upstream: config.Upstream, Codec: g.coder, Next: g.rest,
-		Added:     discovery.Group{Group: resourcemetrics.Group(), Resources: resourcemetrics.Resources()},
+		Added: discovery.Group{Group: resourcemetrics.Group(), Resources: resourcemetrics.Resources()},
 	})
 	return err
 }

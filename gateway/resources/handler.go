@@ -55,7 +55,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if row.Older(info) {
-		h.serveOlder(w, r, info, row)
+		h.serveOlder(w, r, info, row) //nolint:contextcheck // the request has the context
 		return
 	}
 	c := h.newCall(w, r, info, row)

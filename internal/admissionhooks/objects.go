@@ -18,7 +18,7 @@ import (
 // object says stays as it was written, known here or not. Defaults after a mutation are
 // for whoever calls this package.
 type interfaces struct {
-	creater    runtime.ObjectCreater
+	create     runtime.ObjectCreater
 	typer      runtime.ObjectTyper
 	equivalent runtime.EquivalentResourceMapper
 }
@@ -36,10 +36,10 @@ func newInterfaces(rows []table.Row) interfaces {
 			}
 		}
 	}
-	return interfaces{equivalent: equivalent, creater: unstructuredscheme.NewUnstructuredCreator(), typer: unstructuredscheme.NewUnstructuredObjectTyper()}
+	return interfaces{equivalent: equivalent, create: unstructuredscheme.NewUnstructuredCreator(), typer: unstructuredscheme.NewUnstructuredObjectTyper()}
 }
 
-func (i interfaces) GetObjectCreater() runtime.ObjectCreater   { return i.creater }
+func (i interfaces) GetObjectCreater() runtime.ObjectCreater   { return i.create }
 func (i interfaces) GetObjectTyper() runtime.ObjectTyper       { return i.typer }
 func (interfaces) GetObjectDefaulter() runtime.ObjectDefaulter { return noDefaults{} }
 func (interfaces) GetObjectConvertor() runtime.ObjectConvertor { return convertor{} }
