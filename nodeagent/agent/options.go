@@ -52,6 +52,8 @@ type Options struct {
 
 	// CgroupRoot is the cgroup above those of all Pods; two agents of one machine need two.
 	CgroupRoot string `json:"cgroupRoot"`
+	// CgroupDriver is who makes cgroups; only the agent itself, cgroupfs, does.
+	CgroupDriver string `json:"cgroupDriver"`
 	// PodPidsLimit is the most processes and threads of one Pod; -1 is no limit.
 	PodPidsLimit int64 `json:"podPidsLimit"`
 	// KubeReserved and SystemReserved are amounts of cpu, memory, ephemeral-storage and
@@ -112,7 +114,7 @@ func NewOptions() *Options {
 		ContainerdAddress: "/run/containerd/containerd.sock",
 		RegistryConfigDir: "/etc/containerd/certs.d",
 		AllowPrivileged:   true,
-		CgroupRoot:        cgroups.DefaultRoot, PodPidsLimit: cgroups.Unlimited, EnforceNodeAllocatable: []string{enforcePods},
+		CgroupRoot:        cgroups.DefaultRoot, CgroupDriver: cgroupfsDriver, PodPidsLimit: cgroups.Unlimited, EnforceNodeAllocatable: []string{enforcePods},
 		RootDir: "/var/lib/keelson", RunDir: "/run/keelson", LogDir: "/var/log",
 		ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.254.0.0/16",
 		ClusterDomain: "cluster.local",
@@ -148,6 +150,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Let Pods have privileged containers.")
 	fs.StringSliceVar(&o.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", o.AllowedUnsafeSysctls, "Sysctls that Pods may set beside the safe ones. A * at the end stands for any rest.")
 	fs.StringVar(&o.CgroupRoot, "cgroup-root", o.CgroupRoot, "Cgroup above those of all Pods. It is made; two agents of one machine need two.")
+	fs.StringVar(&o.CgroupDriver, "cgroup-driver", o.CgroupDriver, "Who makes cgroups: cgroupfs, the agent itself. The other driver of the kubelet, systemd, is not there.")
 	fs.Int64Var(&o.PodPidsLimit, "pod-pids-limit", o.PodPidsLimit, "Most processes and threads of one Pod. -1: no limit.")
 	fs.StringToStringVar(&o.KubeReserved, "kube-reserved", o.KubeReserved, "What Pods do not get because Keelson's own programs need it, such as cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000.")
 	fs.StringToStringVar(&o.SystemReserved, "system-reserved", o.SystemReserved, "What Pods do not get because the rest of the machine needs it, written as in --kube-reserved.")
@@ -215,6 +218,7 @@ func (o *Options) Validate() error {
 	problems = append(problems, o.validatePolicy()...)
 	problems = append(problems, o.validateStatic()...)
 	problems = append(problems, o.validatePulls()...)
+	problems = append(problems, o.validateCgroupDriver())
 	problems = append(problems, o.validateResources()...)
 	problems = append(problems, o.validateStorage()...)
 	problems = append(problems, o.validateServer()...)

@@ -145,6 +145,7 @@ func (r staticRunner) End(uid types.UID) {
 	klog.FromContext(r.ctx).Info("Ending a static Pod: its manifest is gone or different", "podUID", uid)
 	r.admitted.remove(uid)
 	r.resizes.forget(uid)
+	r.awaited.forget(uid)
 	r.weighBurstable(r.ctx)
 	r.retryResizes(r.ctx)
 	r.ports.forget(uid)

@@ -3,6 +3,7 @@ package containerd_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -36,13 +37,22 @@ type rotatorOrders struct {
 	Options containerd.Options
 	// Now is where the victim's clock begins: files are named by it.
 	Now time.Time
+	// MaxSize and MaxFiles replace those of rotator unless they are zero.
+	MaxSize  int64
+	MaxFiles int
+	// Pause is the time between two rounds.
+	Pause time.Duration
 }
 
 // rotator rotates everything that is larger than a few entries, again and again; its
 // clock goes on by a second each time, because files are named by seconds.
 func (f *fixture) rotator(r logrotate.Containers, now time.Time) (rotate func() error) {
-	at := testingclock.NewFakeClock(now)
-	rotator := logrotate.New(logrotate.Options{Containers: r, MaxSize: 4096, MaxFiles: 1 << 20, Workers: 2, Clock: at})
+	return rotatorOf(r, rotatorOrders{Now: now})
+}
+
+func rotatorOf(r logrotate.Containers, o rotatorOrders) (rotate func() error) {
+	at := testingclock.NewFakeClock(o.Now)
+	rotator := logrotate.New(logrotate.Options{Containers: r, MaxSize: cmp.Or(o.MaxSize, 4096), MaxFiles: cmp.Or(o.MaxFiles, 1<<20), Workers: 2, Clock: at})
 	return func() error {
 		at.Step(time.Second)
 		return rotator.Rotate(context.Background())
@@ -64,8 +74,9 @@ func TestRotatorVictim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rotate := (&fixture{t: t}).rotator(r, orders.Now)
+	rotate := rotatorOf(r, orders)
 	for {
+		time.Sleep(orders.Pause)
 		if err := rotate(); err != nil {
 			fmt.Println("failed:", err)
 			t.Fatal(err)
@@ -77,8 +88,13 @@ func TestRotatorVictim(t *testing.T) {
 // startVictim starts an agent that rotates, in a process of its own.
 func (f *fixture) startVictim(now time.Time) (rounds *bufio.Reader, kill func()) {
 	f.t.Helper()
-	orders, err := json.Marshal(rotatorOrders{Now: now, Options: containerd.Options{
-		Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause(), LoggerBinary: f.logger()}})
+	return f.startVictimWith(rotatorOrders{Now: now})
+}
+
+func (f *fixture) startVictimWith(o rotatorOrders) (rounds *bufio.Reader, kill func()) {
+	f.t.Helper()
+	o.Options = containerd.Options{Address: f.daemon.Address(), StateDir: f.stateDir, PauseBinary: f.pause(), LoggerBinary: f.logger()}
+	orders, err := json.Marshal(o)
 	f.must(err)
 	victim := exec.Command(os.Args[0], "-test.run=^TestRotatorVictim$")
 	victim.Env = append(os.Environ(), rotatorEnv+"="+string(orders))
