@@ -53,7 +53,7 @@ func nodeTable() Table {
 		"spec.providerID":          noted("recorded"),
 		"spec.configSource":        refused("a node agent reads its own configuration file"),
 		"spec.externalID":          refused("upstream has retired it"),
-		"spec.podPreemptionPolicy": refused("the scheduler does not preempt"),
+		"spec.podPreemptionPolicy": refused("upstream has it behind an alpha gate"),
 		"spec.taints[*].effect":    supported(),
 	}}
 	t.with("spec.", supported(), "unschedulable", "taints")
