@@ -29,7 +29,9 @@ func cleanMachine(t *testing.T) (check func()) {
 	}
 }
 
-func killSupervisor(t *testing.T) {
+// killSupervisor kills every process called keelson; reap waits for those that the test
+// started.
+func killSupervisor(t *testing.T, reap func()) {
 	t.Helper()
 	pids := processesOf(t, "keelson")
 	if len(pids) == 0 {
@@ -40,6 +42,7 @@ func killSupervisor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reap()
 	eventually(t, "the supervisor has ended", func() error {
 		if pids := processesOf(t, "keelson"); len(pids) > 0 {
 			return os.ErrExist
@@ -65,7 +68,8 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 	})
 	containers := processesOf(t, "keelson-dns")
 
-	killSupervisor(t)
+	nothing := func() {}
+	killSupervisor(t, nothing)
 	if out, err := c.try("node", "start", two); err == nil || !strings.Contains(out, "run 'keelson up' first") {
 		t.Errorf("a command without a supervisor: %v\n%s", err, out)
 	}
@@ -84,10 +88,9 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 	}
 	c.keelson("node", "start", two)
 
-	killSupervisor(t)
-	if err := os.RemoveAll(c.data); err != nil {
-		t.Fatal(err)
-	}
+	killSupervisor(t, nothing)
+	// The agents go on, and may make a file in a folder that is being removed.
+	eventually(t, "the cluster's files are removed", func() error { return os.RemoveAll(c.data) })
 	c.keelson("down")
 	clean()
 }
@@ -108,10 +111,11 @@ func TestSeveralNodesHalfMade(t *testing.T) {
 		}
 		return err
 	})
-	killSupervisor(t) // up itself is called so, too
-	if err := up.Wait(); err == nil {
-		t.Errorf("up succeeded:\n%s", output())
-	}
+	killSupervisor(t, func() { // up itself is called so, too
+		if err := up.Wait(); err == nil {
+			t.Errorf("up succeeded:\n%s", output())
+		}
+	})
 	c.keelson("down")
 	clean()
 }
