@@ -134,16 +134,22 @@ func leaveType(spec tree, stored *corev1.ServiceSpec) {
 		}
 	}
 	if stored.Type == corev1.ServiceTypeLoadBalancer && newType != corev1.ServiceTypeLoadBalancer {
-		if allocate, ok := spec["allocateLoadBalancerNodePorts"].(bool); ok && stored.AllocateLoadBalancerNodePorts != nil && allocate == *stored.AllocateLoadBalancerNodePorts {
-			delete(spec, "allocateLoadBalancerNodePorts")
-		}
-		if class := spec.text("loadBalancerClass"); stored.LoadBalancerClass != nil && class == *stored.LoadBalancerClass {
-			delete(spec, "loadBalancerClass")
-		}
+		leaveLoadBalancer(spec, stored)
 	}
 	externalIPs, _ := spec["externalIPs"].([]any)
-	if (hasNodePorts(stored.Type) || len(stored.ExternalIPs) > 0) && !hasNodePorts(newType) && len(externalIPs) == 0 && policy == string(stored.ExternalTrafficPolicy) {
+	wasExternal, isExternal := hasNodePorts(stored.Type) || len(stored.ExternalIPs) > 0, hasNodePorts(newType) || len(externalIPs) > 0
+	if wasExternal && !isExternal && policy == string(stored.ExternalTrafficPolicy) {
 		delete(spec, "externalTrafficPolicy")
+	}
+}
+
+// leaveLoadBalancer is leaveType for what only a load balancer has.
+func leaveLoadBalancer(spec tree, stored *corev1.ServiceSpec) {
+	if allocate, ok := spec["allocateLoadBalancerNodePorts"].(bool); ok && stored.AllocateLoadBalancerNodePorts != nil && allocate == *stored.AllocateLoadBalancerNodePorts {
+		delete(spec, "allocateLoadBalancerNodePorts")
+	}
+	if class := spec.text("loadBalancerClass"); stored.LoadBalancerClass != nil && class == *stored.LoadBalancerClass {
+		delete(spec, "loadBalancerClass")
 	}
 }
 

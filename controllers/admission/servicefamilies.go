@@ -147,7 +147,10 @@ func release(spec, old *corev1.ServiceSpec) field.ErrorList {
 	refuse := func(text string) {
 		errs = append(errs, field.Invalid(familyPolicyPath, spec.IPFamilyPolicy, text))
 	}
-	if old != nil && !single {
+	if single {
+		return append(errs, checkSingle(spec)...)
+	}
+	if old != nil {
 		if n := len(spec.ClusterIPs); n > 0 && n < len(old.ClusterIPs) {
 			refuse("must be 'SingleStack' to release the secondary cluster IP")
 		}
@@ -155,11 +158,18 @@ func release(spec, old *corev1.ServiceSpec) field.ErrorList {
 			refuse("must be 'SingleStack' to release the secondary IP family")
 		}
 	}
-	if single && len(spec.ClusterIPs) == 2 {
-		refuse("must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified")
+	return errs
+}
+
+// checkSingle holds a Service of one family to one of each.
+func checkSingle(spec *corev1.ServiceSpec) field.ErrorList {
+	var errs field.ErrorList
+	const text = "must be 'RequireDualStack' or 'PreferDualStack' when multiple %s are specified"
+	if len(spec.ClusterIPs) == 2 {
+		errs = append(errs, field.Invalid(familyPolicyPath, spec.IPFamilyPolicy, fmt.Sprintf(text, "cluster IPs")))
 	}
-	if single && len(spec.IPFamilies) == 2 {
-		refuse("must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified")
+	if len(spec.IPFamilies) == 2 {
+		errs = append(errs, field.Invalid(familyPolicyPath, spec.IPFamilyPolicy, fmt.Sprintf(text, "IP families")))
 	}
 	return errs
 }
