@@ -52,7 +52,7 @@ func (s Settings) dnsReplicas() int64 { return int64(min(2, max(1, len(s.Nodes))
 func (p plan) dns(probes *probes) supervisor.Component {
 	c := supervisor.Component{Name: nameDNS, DependsOn: []string{nameAdmission}}
 	if p.settings.NoDNS {
-		c.Task = probes.removeDNS
+		c.Name, c.Task = "dns-removal", probes.removeDNS
 		return c
 	}
 	c.Task = func(ctx context.Context) error {

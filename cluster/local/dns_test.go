@@ -71,3 +71,15 @@ func TestADeploymentIsAvailableWhenItsNewestReplicasAre(t *testing.T) {
 		})
 	}
 }
+
+func TestWithoutDNSItIsTakenAway(t *testing.T) {
+	s := settings()
+	s.NoDNS = true
+	p := testPlan(s)
+	if got := p.dns(newProbes(p.store, s)).Name; got != "dns-removal" {
+		t.Errorf("the component is called %s", got)
+	}
+	if image, err := p.writeDNSImage(); image != "" || err != nil {
+		t.Errorf("image %q, %v", image, err)
+	}
+}

@@ -17,6 +17,8 @@ func TestPullOptions(t *testing.T) {
 		"fewer than none at once":  {func(o *PullOptions) { o.MaxParallelImagePulls = -1 }, "--max-parallel-image-pulls: -1: must be 0 or more"},
 		"fewer than none a second": {func(o *PullOptions) { o.RegistryQPS = -1 }, "--registry-qps: -1: must be 0 or more"},
 		"a rate without a burst":   {func(o *PullOptions) { o.RegistryQPS, o.RegistryBurst = 5, 0 }, "--registry-burst: 0: must be at least 1"},
+		"a folder of images":       {func(o *PullOptions) { o.ImageDir = "/images" }, ""},
+		"a folder somewhere":       {func(o *PullOptions) { o.ImageDir = "images" }, `--image-dir: "images" is not an absolute path`},
 		"a policy that is none":    {func(o *PullOptions) { o.ImagePullCredentialsVerificationPolicy = "Sometimes" }, `--image-pull-credentials-verification-policy: "Sometimes" is none of`},
 	}
 	for name, tt := range tests {

@@ -53,7 +53,7 @@ spec:
 func TestNamesOfServices(t *testing.T) {
 	s := newPlainSpace(t)
 	s.resolverPod("client", "")
-	s.apply(`
+	s.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -68,7 +68,12 @@ spec:
   clusterIP: None
   selector: {crew: "yes"}
   ports: [{name: http, port: 8080}]
-`)
+---
+apiVersion: v1
+kind: Service
+metadata: {name: elsewhere}
+spec: {type: ExternalName, externalName: web.%s.svc.cluster.local}
+`, s.Name))
 	address := s.field("svc/web", ".spec.clusterIP")
 	full := "web." + s.Name + ".svc.cluster.local"
 	for _, name := range []string{"web", "web." + s.Name, "web." + s.Name + ".svc", full, full + "."} {
@@ -78,6 +83,7 @@ spec:
 	s.resolves("client", "cname", "web."+s.Name, full+".")
 	s.resolves("client", "addr", address, full+".")
 	s.resolves("client", "srv", "_http._tcp."+full, full+".:80")
+	s.resolves("client", "host", "elsewhere", address)
 
 	t.Log("nslookup, as people ask")
 	// That of busybox fails if one of the names that it makes of web is not there.

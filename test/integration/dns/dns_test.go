@@ -73,7 +73,7 @@ func shipped(t *testing.T, port, ready, metrics, health int) string {
 		for _, change := range [][2]string{
 			{".:53 {\n", fmt.Sprintf(".:%d {\n    bind 127.0.0.1\n", port)},
 			{"health {", fmt.Sprintf("health 127.0.0.1:%d {", health)},
-			{"lameduck 5s", "lameduck 100ms"},
+			{"lameduck 2s", "lameduck 100ms"},
 			{"    ready\n", fmt.Sprintf("    ready 127.0.0.1:%d\n", ready)},
 			{"prometheus :9153", fmt.Sprintf("prometheus 127.0.0.1:%d", metrics)},
 			{"ttl 5", "ttl 600\n        kubeconfig " + testEnv.Kubeconfig},
