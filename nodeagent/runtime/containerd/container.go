@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -56,16 +57,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
 		sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
 	}
-	if err := in.readSecurity(); err != nil {
-		return "", err
-	}
-	spec, err := containerSpec(in)
+	spec, err := r.render(&in, &record)
 	if err != nil {
 		return "", err
-	}
-	if config.Users != nil {
-		r.mapMounts(&record, spec)
-		applyUsers(spec, fmt.Sprintf("/proc/%d/ns/user", in.sandboxPID), config.Users)
 	}
 	if err := r.clearRemains(ctx, record.id()); err != nil {
 		return "", err
@@ -84,6 +78,23 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		return "", errors.Join(err, r.discard(clean, o))
 	}
 	return o.id, nil
+}
+
+// render reads from the machine what the container's rights take, renders its spec and
+// notes in the record what the start needs beside it.
+func (r *Runtime) render(in *specInput, to *record) (*specs.Spec, error) {
+	if err := in.readSecurity(); err != nil {
+		return nil, err
+	}
+	spec, err := containerSpec(*in)
+	if err != nil {
+		return nil, err
+	}
+	if in.config.Users != nil {
+		r.mapMounts(to, spec)
+		applyUsers(spec, fmt.Sprintf("/proc/%d/ns/user", in.sandboxPID), in.config.Users)
+	}
+	return spec, nil
 }
 
 // pidTarget is the process whose PID namespace a new container joins, 0 for none.

@@ -70,11 +70,12 @@ now; echo "$worst $((up-begin))" > /data/figures; echo end; sleep 1000`, seconds
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "figures"))
 	f.must(err)
-	var worst, took time.Duration
-	if _, err := fmt.Sscan(string(text), &worst, &took); err != nil {
+	var longestWrite, whole int
+	if _, err := fmt.Sscan(string(text), &longestWrite, &whole); err != nil {
 		t.Fatalf("figures %q: %v", text, err)
 	}
-	worst, took = worst*10*time.Millisecond, took*10*time.Millisecond
+	const tick = 10 * time.Millisecond
+	worst, took := time.Duration(longestWrite)*tick, time.Duration(whole)*tick
 	t.Logf("%d MB in %v, %.0f MB/s; the longest write of 5 MB took %v; the agent was killed %d times and away for %v at most",
 		seconds*50, took, float64(seconds*50)/took.Seconds(), worst, kills+1, longest)
 	if worst > longest+time.Second {

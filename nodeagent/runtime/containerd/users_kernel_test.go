@@ -169,3 +169,29 @@ func TestUnmaskedProcInAUserNamespace(t *testing.T) {
 		t.Errorf("mounts over /proc: %q, want none", got)
 	}
 }
+
+// Commands and terminals work as in other Pods, for users without rights too.
+func TestUserNamespaceWithCommandsAndTerminals(t *testing.T) {
+	f := newFixture(t)
+	p := f.newUserPod()
+	for name, tty := range map[string]bool{"input": false, "terminal": true} {
+		t.Run(name, func(t *testing.T) {
+			id := p.interactive(name, func(c *runtime.ContainerConfig) {
+				c.Users, c.TTY, c.Security.RunAsUser = &testUsers, tty, new(int64(1001))
+			}, "sh", "-c", "echo ready > /dev/stdout; "+echoLines)
+			p.waitOutput(id, "ready")
+			s := f.attach(id, tty, nil)
+			s.eventually("it answers", func() bool {
+				s.send("hello\n")
+				return strings.Contains(p.output(id), "got hello")
+			})
+			var out screen
+			f.must(f.Exec(t.Context(), id, []string{"sh", "-c", "id -u; echo again > /dev/stdout"}, runtime.Streams{Stdout: &out}))
+			if got := out.String(); got != "1001\nagain\n" {
+				t.Errorf("the command said %q", got)
+			}
+			f.must(f.StopContainer(t.Context(), id, 0))
+			f.must(<-s.done)
+		})
+	}
+}
