@@ -1,14 +1,10 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/render"
@@ -81,41 +77,4 @@ func (n nodePortAddresses) apply(policy render.Policy, family model.Family, node
 	slices.SortFunc(policy.NodePortAddresses, netip.Addr.Compare)
 	policy.NodePortAddresses = slices.Compact(policy.NodePortAddresses)
 	return policy
-}
-
-// machineAddresses returns the addresses of this network namespace.
-func machineAddresses() ([]netip.Addr, error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("listing this machine's addresses: %w", err)
-	}
-	var out []netip.Addr
-	for _, a := range addresses {
-		if ipnet, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(ipnet.IP); ok {
-				out = append(out, ip.Unmap())
-			}
-		}
-	}
-	return out, nil
-}
-
-// followAddresses calls changed when an address of this network namespace comes or goes,
-// until ctx ends.
-func followAddresses(ctx context.Context, changed func()) error {
-	updates := make(chan netlink.AddrUpdate)
-	if err := netlink.AddrSubscribe(updates, ctx.Done()); err != nil {
-		return fmt.Errorf("following this machine's addresses: %w", err)
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case _, ok := <-updates:
-			if !ok {
-				return nil // the check finds changes, too
-			}
-			changed()
-		}
-	}
 }

@@ -122,7 +122,7 @@ func (n *fakeNode) fatesIn(from, to, iface, protocol string) []string {
 func externalServices(f model.Family) []model.Service {
 	both, remote := []string{podA, remotePod}, []string{remotePod}
 	local := func(p *model.ServicePort) { p.ExternalLocal = true }
-	make := func(name, ip string, endpoints []string, changes ...func(*model.ServicePort)) model.Service {
+	build := func(name, ip string, endpoints []string, changes ...func(*model.ServicePort)) model.Service {
 		return makeService(f, name, ip, endpoints, func(p *model.ServicePort) {
 			for _, change := range changes {
 				change(p)
@@ -140,19 +140,19 @@ func externalServices(f model.Family) []model.Service {
 			}
 		}
 	}
-	sctp := make("sctp", "10.254.0.9", remote, external("203.0.113.9"))
+	sctp := build("sctp", "10.254.0.9", remote, external("203.0.113.9"))
 	sctp.Ports[0].Protocol = model.SCTP
 	return []model.Service{
-		make("ext", "10.254.0.1", both, external("203.0.113.1")),
-		make("lb", "10.254.0.2", both, balancer("203.0.113.2", 30100, "198.51.100.0/24")),
-		make("lb-local", "10.254.0.3", both, local, balancer("203.0.113.3", 30101)),
-		make("lb-remote", "10.254.0.4", remote, local, balancer("203.0.113.4", 30102), external("203.0.113.5")),
-		make("empty", "10.254.0.5", nil, balancer("203.0.113.6", 30103, "198.51.100.0/24"), external("203.0.113.7")),
-		make("lb-node", "10.254.0.6", both, balancer("203.0.113.8", 0, "192.0.2.0/24")),
-		make("int-local", "10.254.0.7", both, func(p *model.ServicePort) { p.InternalLocal = true }),
-		make("int-remote", "10.254.0.8", remote, func(p *model.ServicePort) { p.InternalLocal = true }),
-		make("stopping", "10.254.0.10", []string{"!" + podA, remotePod}, local, balancer("203.0.113.10", 30104)),
-		make("stopped", "10.254.0.11", []string{"!" + podA, "!" + remotePod}),
+		build("ext", "10.254.0.1", both, external("203.0.113.1")),
+		build("lb", "10.254.0.2", both, balancer("203.0.113.2", 30100, "198.51.100.0/24")),
+		build("lb-local", "10.254.0.3", both, local, balancer("203.0.113.3", 30101)),
+		build("lb-remote", "10.254.0.4", remote, local, balancer("203.0.113.4", 30102), external("203.0.113.5")),
+		build("empty", "10.254.0.5", nil, balancer("203.0.113.6", 30103, "198.51.100.0/24"), external("203.0.113.7")),
+		build("lb-node", "10.254.0.6", both, balancer("203.0.113.8", 0, "192.0.2.0/24")),
+		build("int-local", "10.254.0.7", both, func(p *model.ServicePort) { p.InternalLocal = true }),
+		build("int-remote", "10.254.0.8", remote, func(p *model.ServicePort) { p.InternalLocal = true }),
+		build("stopping", "10.254.0.10", []string{"!" + podA, remotePod}, local, balancer("203.0.113.10", 30104)),
+		build("stopped", "10.254.0.11", []string{"!" + podA, "!" + remotePod}),
 		sctp,
 	}
 }

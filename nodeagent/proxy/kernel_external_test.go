@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/keelson-dev/keelson/nodeagent/proxy/addresses"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 )
@@ -307,4 +308,36 @@ func TestKernelFiveHundredServicesComeAndGo(t *testing.T) {
 			t.Errorf("left behind (-want +got):\n%.3000s", diff)
 		}
 	})
+}
+
+// A new address of the machine is noticed at once, for node ports that are open on some
+// addresses only.
+func TestKernelNewAddressesAreNoticed(t *testing.T) {
+	l := newLab(t)
+	ctx, stop := context.WithCancel(context.Background())
+	seen, ended := make(chan struct{}, 1), make(chan error, 1)
+	go l.in("node", func() {
+		ended <- addresses.Follow(ctx, func() {
+			select {
+			case seen <- struct{}{}:
+			default:
+			}
+		})
+	})
+	noticed := false
+	for i := 10; i < 200 && !noticed; i++ { // until it listens
+		l.ip("node", fmt.Sprintf("addr add 192.0.2.%d/32 dev eth0", i))
+		select {
+		case <-seen:
+			noticed = true
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if !noticed {
+		t.Error("no new address was noticed")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
+	"github.com/keelson-dev/keelson/nodeagent/proxy/addresses"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/healthcheck"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
@@ -65,7 +65,7 @@ type Options struct {
 	// at once.
 	MinSyncInterval time.Duration
 	// CheckInterval is how often the kernel's rules are compared with the wanted ones.
-	// Default 30s; stretched so that checking costs at most 1% of the time.
+	// Default 30s; stretched so that checking costs at most 5% of the time.
 	CheckInterval time.Duration
 
 	// IPTables and IP6Tables run the iptables programs; those of the machine by default.
@@ -88,7 +88,7 @@ const unhealthyAfter = time.Minute
 // Proxy programs this node for Services and host ports.
 type Proxy struct {
 	options   Options
-	addresses nodePortAddresses
+	nodePorts nodePortAddresses
 	tracker   *model.Tracker
 	runner    *runner.Runner
 	metrics   *metrics
@@ -114,13 +114,13 @@ func New(o Options) (*Proxy, error) {
 	if err := o.Facts.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	addresses, err := parseNodePortAddresses(o.NodePortAddresses)
+	nodePorts, err := parseNodePortAddresses(o.NodePortAddresses)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: NodePortAddresses: %w", err)
 	}
 	o = withDefaults(o)
 	p := &Proxy{
-		options: o, addresses: addresses, tracker: model.NewTracker(o.NodeName, o.Clock.Now()), metrics: newMetrics(),
+		options: o, nodePorts: nodePorts, tracker: model.NewTracker(o.NodeName, o.Clock.Now()), metrics: newMetrics(),
 		facts: o.Facts, hostPortsSet: make(chan struct{}),
 	}
 	p.addSyncer(model.IPv4, o.IPTables, kernelSysctl{podInterfaces: o.PodInterfaces})
@@ -256,7 +256,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer following.Wait()
 	if len(p.options.NodePortAddresses) > 0 {
 		following.Go(func() {
-			if err := followAddresses(ctx, p.trigger); err != nil {
+			if err := addresses.Follow(ctx, p.trigger); err != nil {
 				klog.FromContext(ctx).Error(err, "New addresses are noticed at the next check only")
 			}
 		})
@@ -311,26 +311,29 @@ func (p *Proxy) familyFacts(family model.Family, node model.NodeFacts, zone stri
 	facts := render.NewFacts(family, node)
 	facts.Node, facts.Zone = p.options.NodeName, zone
 	facts.Policy = render.Policy{MasqueradeAll: p.options.MasqueradeAll, NoLoopbackNodePorts: p.options.NoLoopbackNodePorts}
-	if !p.addresses.restricts(family) {
+	if !p.nodePorts.restricts(family) {
 		return facts, nil
 	}
 	var machine []netip.Addr
-	if !p.addresses.primary {
+	if !p.nodePorts.primary {
 		var err error
-		if machine, err = machineAddresses(); err != nil {
+		if machine, err = addresses.List(); err != nil {
 			return facts, err
 		}
 	}
-	facts.Policy = p.addresses.apply(facts.Policy, family, node.NodeIPs, machine)
+	facts.Policy = p.nodePorts.apply(facts.Policy, family, node.NodeIPs, machine)
 	return facts, nil
 }
 
+// checksShare is how many times longer than a check the time to the next one is.
+const checksShare = 20
+
 // checkInterval stretches the interval so that reading the kernel's rules takes at most
-// 1% of the time.
+// 5% of the time.
 func (p *Proxy) checkInterval() time.Duration {
 	interval := p.options.CheckInterval
 	for _, s := range p.syncers {
-		interval = max(interval, 100*s.lastFull())
+		interval = max(interval, checksShare*s.lastFull())
 	}
 	return interval
 }
@@ -338,9 +341,9 @@ func (p *Proxy) checkInterval() time.Duration {
 // Cleanup removes every chain and rule of the proxy from this network namespace.
 // No proxy may run in it.
 func Cleanup(ctx context.Context) error {
-	six := iptables.Cleanup(ctx, iptables.Commands{Variant: ip6tables})
-	if errors.Is(six, exec.ErrNotFound) {
-		six = nil // nobody can have written any
+	errs := []error{iptables.Cleanup(ctx, iptables.Commands{})}
+	if six := (iptables.Commands{Variant: ip6tables}); six.Installed() { // else nobody can have written any
+		errs = append(errs, iptables.Cleanup(ctx, six))
 	}
-	return errors.Join(iptables.Cleanup(ctx, iptables.Commands{}), six)
+	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/nodeagent/proxy/addresses"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/conntrack"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/healthcheck"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/iptables"
@@ -103,7 +104,8 @@ func (s *syncer) sync(ctx context.Context, in syncInput) error {
 		logResult(ctx, s.family, in.check && len(in.services) == 0 && !s.failed, result, took)
 		s.metrics.observeTriggers(s.family, s.triggers, s.clock.Now())
 		s.triggers = nil
-		err = errors.Join(s.sysctl.allowLoopback(ctx, s.wantsLoopback()), s.serveHealth(ctx, in.check), s.forgetStale(ctx))
+		err = errors.Join(s.sysctl.allowLoopback(ctx, s.wantsLoopback()), s.forgetStale(ctx))
+		s.serveHealth(ctx, in.check)
 	}
 	s.failed = err != nil
 	return err
@@ -176,19 +178,18 @@ func (s *syncer) putHealth(svc model.Service) {
 // serveHealth opens and closes health check ports after a change, and tries those again
 // that could not be opened at each check. A port that something else has is no reason to
 // write rules again.
-func (s *syncer) serveHealth(ctx context.Context, check bool) error {
+func (s *syncer) serveHealth(ctx context.Context, check bool) {
 	if !s.healthStale && !check {
-		return nil
+		return
 	}
-	var addresses []netip.Addr
+	var on []netip.Addr
 	if facts := s.ruleset.Facts(); facts.SomeNodePortAddresses {
-		addresses = facts.NodePortAddresses
+		on = facts.NodePortAddresses
 	}
-	if err := s.health.Sync(ctx, s.healthPorts, addresses); err != nil {
+	if err := s.health.Sync(ctx, s.healthPorts, on); err != nil {
 		klog.FromContext(ctx).V(2).Info("Some health check ports are not served", "err", err)
 	}
 	s.healthStale = false
-	return nil
 }
 
 // wantsLoopback reports whether something is open on 127.0.0.1.
@@ -202,7 +203,7 @@ func (s *syncer) forgetStale(ctx context.Context) error {
 	if !s.staleUDP {
 		return nil
 	}
-	local, err := machineAddresses()
+	local, err := addresses.List()
 	if err != nil {
 		return err
 	}

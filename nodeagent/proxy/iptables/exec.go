@@ -71,6 +71,12 @@ func (c Commands) Restore(ctx context.Context, input []byte) error {
 	return nil
 }
 
+// Installed reports whether the machine has the programs.
+func (c Commands) Installed() bool {
+	_, err := exec.LookPath(c.name() + "-save")
+	return err == nil
+}
+
 func (c Commands) name() string {
 	if c.Variant == "" {
 		return "iptables"

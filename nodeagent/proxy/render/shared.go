@@ -59,7 +59,7 @@ func nodePortJumps(facts Facts, comment string) []iptables.Rule {
 	if facts.SomeNodePortAddresses {
 		var rules []iptables.Rule
 		for _, ip := range facts.NodePortAddresses {
-			if facts.Family.Of(ip) && !(ip.IsLoopback() && facts.noLoopback()) {
+			if facts.Family.Of(ip) && (!ip.IsLoopback() || !facts.noLoopback()) {
 				rules = append(rules, match{}.to(host(ip)).jump(NodePorts, comment))
 			}
 		}

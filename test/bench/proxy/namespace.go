@@ -114,7 +114,7 @@ func within[T any](n *namespace, f func() (T, error)) (T, error) {
 			o.err = err
 			return
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		if o.err = netns.Set(ns); o.err == nil {
 			o.value, o.err = f()
 		}
