@@ -10,6 +10,10 @@ import (
 // them. Nothing of a node is outside of its namespaces, its cgroups and its folder, so
 // nobody in it has to help.
 func (d *downer) cleanSeveral(ctx context.Context) error {
+	// What bears our mark is found even if somebody unmounted the pins of its node.
+	if _, err := d.endLeftovers(ctx, d.programs.executables()); err != nil {
+		return err
+	}
 	m := newMachine(d.layout, d.settings)
 	names, err := m.Present()
 	if err != nil {

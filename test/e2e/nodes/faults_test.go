@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -20,14 +21,40 @@ func onNode(t *testing.T, pods []corev1.Pod, node string) corev1.Pod {
 	return pods[i]
 }
 
+// mover is one Pod that would rather be on NODE, and leaves it soon when it is silent.
+const mover = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: mover}
+spec:
+  selector: {matchLabels: {app: mover}}
+  template:
+    metadata: {labels: {app: mover}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [NODE]}]}
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      containers:
+      - {name: web, image: IMAGE, args: [http, ":8080"]}
+`
+
 // TestNodesAreCutOffAndHealed cuts one node off from the API server and, at the same
 // time, lets another lose first what it should receive from nodes, and then everything.
-// Containers do not notice.
+// Containers do not notice, but for the Pods that moved away meanwhile.
 func TestNodesAreCutOffAndHealed(t *testing.T) {
 	s := newSpace(t)
 	s.apply(servers)
 	pods := s.readyPods("web", nodeCount)
 	asker, silent, deaf := nodeNames[0], nodeNames[1], nodeNames[2]
+	s.apply(strings.ReplaceAll(mover, "NODE", silent))
+	if first := s.readyPods("mover", 1)[0]; first.Spec.NodeName != silent {
+		t.Fatalf("the Pod that is to move is on node %s", first.Spec.NodeName)
+	}
 	url := func(node string) string { return "http://" + onNode(t, pods, node).Status.PodIP + ":8080/" }
 	from := onNode(t, pods, asker).Name
 	reaches := func(node string) error {
@@ -64,8 +91,24 @@ func TestNodesAreCutOffAndHealed(t *testing.T) {
 		t.Errorf("the list does not tell of the cuts:\n%s", out)
 	}
 
+	eventually(t, soon, "the Pod that may move runs on the only node that is left", func() error {
+		pods, err := s.pods("mover")
+		if err != nil {
+			return err
+		}
+		for i := range pods {
+			if pods[i].Spec.NodeName == asker && isReady(&pods[i]) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d Pods, none of them there", len(pods))
+	})
+
 	keelson(t, "heal", silent)
 	keelson(t, "heal", deaf)
+	if moved := s.readyPods("mover", 1)[0]; moved.Spec.NodeName != asker {
+		t.Errorf("the Pod that moved is on node %s now", moved.Spec.NodeName)
+	}
 	awaitNode(t, silent, corev1.ConditionTrue)
 	awaitNode(t, deaf, corev1.ConditionTrue)
 	for _, node := range nodeNames {

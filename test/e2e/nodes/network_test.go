@@ -47,6 +47,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec:
+  type: NodePort
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
 `
@@ -166,6 +167,27 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 			_, err := askFrom(t.Context(), client, service)
 			return err
 		})
+	}
+}
+
+// TestNodePortAnswersOnEveryNode asks from this machine, which is outside of the
+// cluster, and on loopback of each node.
+func TestNodePortAnswersOnEveryNode(t *testing.T) {
+	s := newSpace(t)
+	s.apply(servers)
+	s.readyPods("web", nodeCount)
+	port := s.run("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+	outside := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, node := range nodeNames {
+		for url, client := range map[string]*http.Client{
+			"http://" + addressOf(t, node) + ":" + port + "/": outside,
+			"http://127.0.0.1:" + port + "/":                  cluster.NodeClient(node),
+		} {
+			eventually(t, soon, "node "+node+" answers at "+url, func() error {
+				_, err := askFrom(t.Context(), client, url)
+				return err
+			})
+		}
 	}
 }
 
