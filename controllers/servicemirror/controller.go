@@ -5,8 +5,8 @@
 // Keelson's Service.
 //
 // It never touches a built-in Service that it has not made (they bear a label), and
-// mirrors nothing that nobody names. It keeps no state: after a crash the references and
-// the mirrors are read again, and what is missing or no longer named is put right. It
+// mirrors nothing that nobody has named. It keeps no state: after a crash the references and
+// the mirrors are read again, and what is missing or leads elsewhere is put right. It
 // helps where the API server runs on a machine that routes cluster addresses, which is
 // standalone mode.
 package servicemirror
@@ -114,30 +114,34 @@ type Reconciler struct {
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	want, err := r.wanted(ctx, req.NamespacedName)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
 	have := &corev1.Service{}
 	if err := r.client.Get(ctx, req.NamespacedName, have); apierrors.IsNotFound(err) {
 		have = nil
 	} else if err != nil {
 		return ctrl.Result{}, fmt.Errorf("read the mirror: %w", err)
 	}
+	want, err := r.wanted(ctx, req.NamespacedName, have != nil)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	return ctrl.Result{}, r.apply(ctx, have, want)
 }
 
-// wanted is the mirror that there should be, nil for none.
-func (r *Reconciler) wanted(ctx context.Context, name types.NamespacedName) (*corev1.Service, error) {
+// wanted is the mirror that there should be, nil for none. One that is there stays as
+// long as its Service: what names a Service is often replaced, and the API server calls
+// the new one at once.
+func (r *Reconciler) wanted(ctx context.Context, name types.NamespacedName, mirrored bool) (*corev1.Service, error) {
 	service := &keelsonv1.Service{}
 	if err := r.client.Get(ctx, name, service); apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // no Service, no mirror
 	} else if err != nil {
 		return nil, fmt.Errorf("read the Service: %w", err)
 	}
-	named, err := r.isNamed(ctx, name)
-	if err != nil || !named {
-		return nil, err
+	if !mirrored {
+		named, err := r.isNamed(ctx, name)
+		if err != nil || !named {
+			return nil, err
+		}
 	}
 	return renderMirror(service), nil
 }
@@ -171,9 +175,9 @@ func (r *Reconciler) apply(ctx context.Context, have, want *corev1.Service) erro
 	case want == nil:
 		err := r.client.Delete(ctx, have, &client.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &have.UID}})
 		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete the mirror that nobody names any more: %w", err)
+			return fmt.Errorf("delete the mirror of a Service that is gone: %w", err)
 		}
-		logger.V(2).Info("Deleted a mirror that nobody names any more")
+		logger.V(2).Info("Deleted the mirror of a Service that is gone or has no address")
 		return nil
 	case have == nil:
 		err := r.client.Create(ctx, want)

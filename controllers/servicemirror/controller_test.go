@@ -107,7 +107,7 @@ func TestMirrorFollows(t *testing.T) {
 		"a headless one is not":                             {service: service("None"), webhook: true},
 		"one that is not there is not":                      {webhook: true},
 		"a new address is followed":                         {service: service("10.254.0.8"), have: mirror("10.254.0.7"), webhook: true, wantName: "10.254.0.8"},
-		"a mirror that nobody names any more goes":          {service: service("10.254.0.7"), have: mirror("10.254.0.7")},
+		"a mirror that nobody names any more stays":         {service: service("10.254.0.7"), have: mirror("10.254.0.7"), wantName: "10.254.0.7"},
 		"the mirror of a Service that is gone goes":         {have: mirror("10.254.0.7"), webhook: true},
 		"a built-in Service of somebody else is left alone": {service: service("10.254.0.7"), have: foreign, webhook: true, wantName: "theirs.example.org"},
 	} {

@@ -64,7 +64,16 @@ func TestMirrorFollowsItsReferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	leadsTo("10.254.0.10")
+	// What names a Service is often replaced: the mirror stays for the next one.
 	if err := testEnv.Client.Delete(t.Context(), registration); err != nil {
+		t.Fatal(err)
+	}
+	service.Spec.ClusterIP = "10.254.0.11"
+	if err := testEnv.Client.Update(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	leadsTo("10.254.0.11")
+	if err := testEnv.Client.Delete(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
 	leadsTo("")
