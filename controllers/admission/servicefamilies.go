@@ -228,8 +228,9 @@ func (p servicePolicy) hasFamily(family corev1.IPFamily) bool {
 	return p.addresses.Family(family == corev1.IPv4Protocol).IsValid()
 }
 
+// defaultFamily is that of the first range; IPv4 where none is configured.
 func (p servicePolicy) defaultFamily() corev1.IPFamily {
-	if p.addresses[0].Is4() {
+	if len(p.addresses) == 0 || p.addresses[0].Is4() {
 		return corev1.IPv4Protocol
 	}
 	return corev1.IPv6Protocol
