@@ -18,7 +18,8 @@ func TestWithoutDenial(t *testing.T) {
 		err  error
 		want string
 	}{
-		"a quota speaks as upstream's does":     {forbidden(quotaDenial), `pods "web-1" is forbidden: exceeded quota: q`},
+		"a quota speaks as upstream's does":     {forbidden(`admission webhook "quota.keelson.dev" denied the request: `), `pods "web-1" is forbidden: exceeded quota: q`},
+		"so does a webhook of users":            {forbidden(`admission webhook "system-hooks.keelson.dev" denied the request: `), `pods "web-1" is forbidden: exceeded quota: q`},
 		"another webhook is named":              {forbidden(`admission webhook "policy.example.com" denied the request: `), `admission webhook "policy.example.com" denied the request: pods "web-1" is forbidden: exceeded quota: q`},
 		"an error of the network is left alone": {errors.New("connection refused"), "connection refused"},
 	} {
