@@ -9,10 +9,11 @@ import (
 	"github.com/keelson-dev/keelson/cluster/internal/files"
 )
 
-// nodeConfig are the first settings of a node. The disk is the owner's, and may be fuller
+// nodeConfig are the first settings of all nodes. The disk is the owner's, and may be fuller
 // than a node's: neither are images removed for space, nor Pods ended for it.
-const nodeConfig = `# Settings of this cluster's node. A change counts when keelson-node starts again:
-# 'keelson down --keep-data', then 'keelson up'. 'keelson-node --help' tells of them.
+const nodeConfig = `# Settings of this cluster's nodes. A change counts when keelson-node starts again: with
+# several nodes after 'keelson node restart NAME', else after 'keelson down --keep-data'
+# and 'keelson up'. 'keelson-node --help' tells of them.
 apiVersion: config.keelson.dev/v1alpha1
 kind: NodeConfiguration
 imageGCHighThreshold: 100

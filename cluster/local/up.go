@@ -260,6 +260,25 @@ func (u *upper) finish(took time.Duration) {
 	u.say("and end everything with")
 	u.say("  %s down%s", u.programs.Keelson, u.dirFlags())
 	u.say("Logs are in %s.", u.layout.logDir())
+	u.remindOfNodes()
+}
+
+// remindOfNodes tells which nodes are not as a new cluster's are.
+func (u *upper) remindOfNodes() {
+	s, _, err := readSettings(u.layout.settingsFile())
+	if err != nil {
+		return // the cluster runs; status tells what is wrong with its settings
+	}
+	for _, n := range s.Nodes {
+		switch {
+		case n.Deleting:
+			u.say("Node %s is being deleted; finish it with '%s node delete %s%s'", n.Name, u.programs.Keelson, n.Name, u.dirFlags())
+		case n.Stopped:
+			u.say("Node %s is switched off; start it with '%s node start %s%s'", n.Name, u.programs.Keelson, n.Name, u.dirFlags())
+		case n.Cut.From != "":
+			u.say("Node %s is %s; take it back with '%s node heal %s%s'", n.Name, n.Cut, u.programs.Keelson, n.Name, u.dirFlags())
+		}
+	}
 }
 
 // dirFlags name this cluster to another command, wherever that is typed.

@@ -73,7 +73,9 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 	if out, err := c.try("node", "start", two); err == nil || !strings.Contains(out, "run 'keelson up' first") {
 		t.Errorf("a command without a supervisor: %v\n%s", err, out)
 	}
-	c.keelson("up")
+	if out := c.keelson("up"); !strings.Contains(out, "Node "+two+" is switched off; start it with") {
+		t.Errorf("up does not remind of the node that is off:\n%s", out)
+	}
 	if now := processesOf(t, "keelson-dns"); !slices.Equal(now, containers) {
 		t.Errorf("the containers' processes were %v and are %v", containers, now)
 	}
