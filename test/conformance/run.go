@@ -29,10 +29,12 @@ type runOptions struct {
 	failing     bool
 	kubeconfig  string
 	reports     string
+	nodes       int
 }
 
 func (o *runOptions) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.processes, "procs", 10, "how many tests to run at once")
+	flags.IntVar(&o.nodes, "nodes", 1, "how many nodes the cluster has; 1 is the machine itself")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "kubeconfig", "which of the kubeconfigs in the cluster's data directory to use")
 	flags.StringVar(&o.reports, "reports", "", "folder for reports and logs; by default a new one in bin/conformance/reports")
 }
@@ -203,7 +205,7 @@ func with(ctx context.Context, args []string) (int, error) {
 		return 1, err
 	}
 	return machine.Main(func() int {
-		cluster, err := startTarget(ctx, p, root)
+		cluster, err := startTarget(ctx, p, root, o.nodes)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "conformance:", err)
 			return 1
@@ -231,7 +233,7 @@ func runParts(ctx context.Context, o runOptions, root string, p parts, list []pa
 	if o.reports, err = filepath.EvalSymlinks(o.reports); err != nil {
 		return nil, err
 	}
-	cluster, err := startTarget(ctx, p, root)
+	cluster, err := startTarget(ctx, p, root, o.nodes)
 	if err != nil {
 		return nil, err
 	}

@@ -21,14 +21,14 @@ const registryConfigs = "/etc/containerd/certs.d"
 // etcLayers holds what this machine's /etc differs in from the real one.
 const etcLayers = "/run/conformance-etc"
 
-// startTarget starts a cluster whose node finds the suite's images. It must run on a
+// startTarget starts a cluster whose nodes find the suite's images. It must run on a
 // throw-away machine: it changes /etc.
-func startTarget(ctx context.Context, p parts, root string) (*envcluster.Cluster, error) {
-	cluster, err := envcluster.New(root)
+func startTarget(ctx context.Context, p parts, root string, nodes int) (*envcluster.Cluster, error) {
+	cluster, err := newTarget(root, nodes)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(loadImages(ctx, p.conformance, cluster.Registry), mirror(cluster.Registry.Host)); err != nil {
+	if err := loadImages(ctx, p.conformance, cluster.Registry); err != nil {
 		cluster.Close()
 		return nil, err
 	}
@@ -41,6 +41,23 @@ func startTarget(ctx context.Context, p parts, root string) (*envcluster.Cluster
 		return nil, errors.Join(err, cluster.Down())
 	}
 	return cluster, nil
+}
+
+// newTarget prepares a cluster in which the test registry answers for that of the
+// suite's images.
+func newTarget(root string, nodes int) (*envcluster.Cluster, error) {
+	if nodes > 1 {
+		cluster, err := envcluster.NewNodes(root, nodes)
+		if err != nil {
+			return nil, err
+		}
+		return cluster, cluster.Mirror(imagesRegistry)
+	}
+	cluster, err := envcluster.New(root)
+	if err != nil {
+		return nil, err
+	}
+	return cluster, mirror(cluster.Registry.Host)
 }
 
 // mirror makes a registry on this machine answer for that of the suite's images.

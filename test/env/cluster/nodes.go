@@ -23,17 +23,22 @@ func NewNodes(root string, count int) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	registries := filepath.Join(c.DataDir, "registries")
-	folder := filepath.Join(registries, c.Registry.Host)
+	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--registry-config-dir", c.registries()}
+	return c, c.Mirror(c.Registry.Host)
+}
+
+// registries is the folder of registry configurations of several nodes.
+func (c *Cluster) registries() string { return filepath.Join(c.DataDir, "registries") }
+
+// Mirror makes the cluster's registry answer for the one of that name on all nodes of a
+// cluster that NewNodes prepared.
+func (c *Cluster) Mirror(registry string) error {
+	folder := filepath.Join(c.registries(), registry)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	hosts := fmt.Sprintf("server = %q\n", "http://"+c.Registry.Host)
-	if err := os.WriteFile(filepath.Join(folder, "hosts.toml"), []byte(hosts), 0o644); err != nil {
-		return nil, err
-	}
-	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--registry-config-dir", registries}
-	return c, nil
+	return os.WriteFile(filepath.Join(folder, "hosts.toml"), []byte(hosts), 0o644)
 }
 
 // InNode runs f on a thread that is in the namespaces of a node; sockets that f opens
