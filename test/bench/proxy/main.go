@@ -38,6 +38,7 @@ type options struct {
 	folder             string
 	timeout            time.Duration
 	traffic            time.Duration
+	rounds             int
 }
 
 func main() {
@@ -62,8 +63,12 @@ func parse() (options, error) {
 	sides := flag.String("sides", "keelson,stock", "whom to measure")
 	flag.StringVar(&o.folder, "bin", "bin", "folder with keelson-node, k8s/ and stock/ (`make build k8s stock`)")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "end one measurement after this time")
-	flag.DurationVar(&o.traffic, "traffic", 8*time.Second, "how long to send requests")
+	flag.DurationVar(&o.traffic, "traffic", 2*time.Second, "how long to send requests in one round")
+	flag.IntVar(&o.rounds, "rounds", 7, "rounds of requests; the median counts")
 	flag.Parse()
+	if o.rounds < 1 || o.changes < 1 {
+		return o, errors.New("--rounds and --changes: at least 1")
+	}
 	if o.endpoints < 1 || o.endpoints > 100 {
 		return o, fmt.Errorf("--endpoints: %d is not between 1 and 100", o.endpoints)
 	}
@@ -87,7 +92,6 @@ func parse() (options, error) {
 type result struct {
 	full     time.Duration
 	p50, p99 time.Duration
-	traffic  traffic
 	// rules are those of both tables, rss in MiB.
 	rules int
 	rss   float64
@@ -95,28 +99,71 @@ type result struct {
 
 func run(ctx context.Context, o options) error {
 	fmt.Printf("%d endpoints per Service, %s, load average at the start %s\n", o.endpoints, backend(), load())
-	fmt.Printf("%8s %8s %10s %10s %10s %10s %10s %8s %8s %8s %6s\n", "services", "side", "full", "p50", "p99", "req/s", "req p99", "failed", "rules", "RSS MiB", "load")
+	fmt.Printf("%8s %8s %10s %10s %10s %8s %8s %6s\n", "services", "side", "full", "p50", "p99", "rules", "RSS MiB", "load")
 	for _, count := range o.services {
-		results := map[string]result{}
-		for _, name := range o.sides {
-			r, err := measure(ctx, o, name, count)
-			if err != nil {
-				return fmt.Errorf("%s with %d Services: %w", name, count, err)
-			}
-			results[name] = r
-			fmt.Printf("%8d %8s %10s %10s %10s %10.0f %10s %8d %8d %8.0f %6s\n", count, name,
-				r.full.Round(time.Millisecond), r.p50.Round(time.Millisecond), r.p99.Round(time.Millisecond),
-				r.traffic.perSecond, r.traffic.p99.Round(10*time.Microsecond), r.traffic.failed, r.rules, r.rss, load())
-		}
-		ours, theirs := results[keelson], results[stock]
-		if ours.full > 0 && theirs.full > 0 {
-			ratio := func(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }
-			fmt.Printf("%8d    ratio %10.2f %10.2f %10.2f %10.2f %10.2f %8s %8.2f %8.2f\n", count, ratio(ours.full, theirs.full),
-				ratio(ours.p50, theirs.p50), ratio(ours.p99, theirs.p99), ours.traffic.perSecond/theirs.traffic.perSecond,
-				ratio(ours.traffic.p99, theirs.traffic.p99), "", float64(ours.rules)/float64(theirs.rules), ours.rss/theirs.rss)
+		if err := compare(ctx, o, count); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// compare measures each side by itself, and then sends requests through the rules that
+// they have left, in turns.
+func compare(ctx context.Context, o options, count int) (err error) {
+	results, nodes := map[string]result{}, map[string]*namespace{}
+	defer func() {
+		for _, n := range nodes {
+			err = errors.Join(err, n.remove())
+		}
+	}()
+	for i, name := range o.sides {
+		if nodes[name], err = newNamespace(ctx, i); err != nil {
+			delete(nodes, name)
+			return err
+		}
+		r, err := measure(ctx, o, name, count, nodes[name])
+		if err != nil {
+			return fmt.Errorf("%s with %d Services: %w", name, count, err)
+		}
+		results[name] = r
+		fmt.Printf("%8d %8s %10s %10s %10s %8d %8.0f %6s\n", count, name, r.full.Round(time.Millisecond),
+			r.p50.Round(time.Millisecond), r.p99.Round(time.Millisecond), r.rules, r.rss, load())
+	}
+	ratio := func(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }
+	ours, theirs := results[keelson], results[stock]
+	both := ours.full > 0 && theirs.full > 0
+	if both {
+		fmt.Printf("%8d    ratio %10.2f %10.2f %10.2f %8.2f %8.2f\n", count, ratio(ours.full, theirs.full),
+			ratio(ours.p50, theirs.p50), ratio(ours.p99, theirs.p99), float64(ours.rules)/float64(theirs.rules), ours.rss/theirs.rss)
+	}
+	rounds := map[string][]traffic{}
+	for range o.rounds {
+		for _, name := range o.sides {
+			rounds[name] = append(rounds[name], nodes[name].sendRequests(ctx, count, o.traffic))
+		}
+	}
+	for _, name := range o.sides {
+		t := median(rounds[name])
+		fmt.Printf("%8d %8s requests/s %.0f, p99 %s, failed %d\n", count, name, t.perSecond, t.p99.Round(10*time.Microsecond), t.failed)
+	}
+	if both {
+		a, b := median(rounds[keelson]), median(rounds[stock])
+		fmt.Printf("%8d    ratio requests/s %.2f, p99 %.2f, load %s\n", count, a.perSecond/b.perSecond, ratio(a.p99, b.p99), load())
+	}
+	return nil
+}
+
+// median takes that of each figure, and the sum of the failures.
+func median(rounds []traffic) traffic {
+	var rates []float64
+	var times []time.Duration
+	failed := 0
+	for _, t := range rounds {
+		rates, times, failed = append(rates, t.perSecond), append(times, t.p99), failed+t.failed
+	}
+	slices.Sort(rates)
+	return traffic{perSecond: rates[len(rates)/2], p99: percentile(times, 0.5), failed: failed}
 }
 
 func load() string {
@@ -137,8 +184,8 @@ func percentile(values []time.Duration, part float64) time.Duration {
 	return values[min(len(values)-1, int(part*float64(len(values))))]
 }
 
-// measure runs one side from an empty API server.
-func measure(ctx context.Context, o options, name string, count int) (r result, err error) {
+// measure runs one side from an empty API server, and leaves its rules.
+func measure(ctx context.Context, o options, name string, count int, n *namespace) (r result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "keelson-proxy-")
@@ -146,12 +193,7 @@ func measure(ctx context.Context, o options, name string, count int) (r result, 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := newNamespace(ctx)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, n.remove()) }()
-	s, err := newSide(name, o.folder, dir)
+	s, err := newSide(name, o.folder, dir, n)
 	if err != nil {
 		return r, err
 	}
@@ -160,18 +202,17 @@ func measure(ctx context.Context, o options, name string, count int) (r result, 
 		return r, err
 	}
 	start := time.Now()
-	if err := s.startProxy(ctx, n); err != nil {
+	if err := s.startProxy(ctx); err != nil {
 		return r, err
 	}
-	if r.full, err = s.untilAllWork(ctx, n, count, start); err != nil {
+	if r.full, err = s.untilAllWork(ctx, count, start); err != nil {
 		return r, errors.Join(err, s.logTail())
 	}
-	changes, err := s.changeEndpoints(ctx, n, count, o.changes)
+	changes, err := s.changeEndpoints(ctx, count, o.changes)
 	if err != nil {
 		return r, errors.Join(err, s.logTail())
 	}
 	r.p50, r.p99 = percentile(changes, 0.5), percentile(changes, 0.99)
-	r.traffic = n.sendRequests(ctx, count, o.traffic)
 	if r.rules, err = n.countRules(ctx); err != nil {
 		return r, err
 	}

@@ -23,8 +23,8 @@ const (
 )
 
 // untilAllWork returns the time from start until every probe was answered.
-func (s *side) untilAllWork(ctx context.Context, n *namespace, services int, start time.Time) (time.Duration, error) {
-	client := n.client(probePatience)
+func (s *side) untilAllWork(ctx context.Context, services int, start time.Time) (time.Duration, error) {
+	client := s.node.client(probePatience)
 	for probe := range probes {
 		if err := s.until(ctx, client, probeService(probe, services), listener(probe, 0)); err != nil {
 			return 0, err
@@ -51,8 +51,8 @@ func (s *side) until(ctx context.Context, client *http.Client, service int, want
 
 // changeEndpoints moves probes to their other endpoint and back, one at a time, and
 // returns how long each took.
-func (s *side) changeEndpoints(ctx context.Context, n *namespace, services, changes int) ([]time.Duration, error) {
-	client := n.client(probePatience)
+func (s *side) changeEndpoints(ctx context.Context, services, changes int) ([]time.Duration, error) {
+	client := s.node.client(probePatience)
 	took := make([]time.Duration, 0, changes)
 	for i := range changes {
 		select {

@@ -18,31 +18,32 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-const (
-	// serverIP is this end of the pair of interfaces, nodeIP the one in the namespace.
-	serverIP, nodeIP = "198.18.77.1", "198.18.77.2"
-)
-
 // namespace is a network namespace that stands for a node. All endpoints that are asked
 // live in it; what is not translated goes nowhere.
 type namespace struct {
 	name, link string
-	listener   net.Listener
-	served     sync.WaitGroup
+	// serverIP is this end of the pair of interfaces, nodeIP the one in the namespace.
+	serverIP, nodeIP string
+	listener         net.Listener
+	served           sync.WaitGroup
 }
 
-func newNamespace(ctx context.Context) (*namespace, error) {
-	id := fmt.Sprint(os.Getpid())
-	n := &namespace{name: "kbench" + id, link: "kbe" + id}
+// newNamespace makes one; index tells those apart that exist at the same time.
+func newNamespace(ctx context.Context, index int) (*namespace, error) {
+	id := fmt.Sprintf("%d-%d", os.Getpid(), index)
+	n := &namespace{
+		name: "kbench" + id, link: "kbe" + id,
+		serverIP: fmt.Sprintf("198.18.77.%d", 4*index+1), nodeIP: fmt.Sprintf("198.18.77.%d", 4*index+2),
+	}
 	commands := []string{
 		"netns add " + n.name,
 		"link add " + n.link + " type veth peer name eth0 netns " + n.name,
-		"addr add " + serverIP + "/30 dev " + n.link,
+		"addr add " + n.serverIP + "/30 dev " + n.link,
 		"link set " + n.link + " up",
 		"-n " + n.name + " link set lo up",
-		"-n " + n.name + " addr add " + nodeIP + "/30 dev eth0",
+		"-n " + n.name + " addr add " + n.nodeIP + "/30 dev eth0",
 		"-n " + n.name + " link set eth0 up",
-		"-n " + n.name + " route add default dev lo src " + nodeIP,
+		"-n " + n.name + " route add default dev lo src " + n.nodeIP,
 	}
 	for probe := range probes {
 		for which := range 2 {

@@ -36,6 +36,7 @@ const (
 // side is an API server and the proxy of one of the two.
 type side struct {
 	name, folder, dir string
+	node              *namespace
 	server            *envtest.Environment
 	client            dynamic.Interface
 	command           *exec.Cmd
@@ -43,8 +44,8 @@ type side struct {
 	log               string
 }
 
-func newSide(name, folder, dir string) (*side, error) {
-	s := &side{name: name, folder: folder, dir: dir, ended: make(chan struct{}), log: filepath.Join(dir, "proxy.log")}
+func newSide(name, folder, dir string, n *namespace) (*side, error) {
+	s := &side{name: name, folder: folder, dir: dir, node: n, ended: make(chan struct{}), log: filepath.Join(dir, "proxy.log")}
 	s.server = &envtest.Environment{BinaryAssetsDirectory: filepath.Join(folder, "k8s"), ControlPlaneStartTimeout: time.Minute}
 	s.server.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", serviceCIDR).Set("bind-address", "0.0.0.0")
 	if name == keelson {
@@ -71,7 +72,7 @@ func (s *side) kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
 func (s *side) writeKubeconfig(config *rest.Config) error {
 	port := s.server.ControlPlane.GetAPIServer().SecureServing.Port
 	c := clientcmdapi.NewConfig()
-	c.Clusters["bench"] = &clientcmdapi.Cluster{Server: "https://" + net.JoinHostPort(serverIP, port), InsecureSkipTLSVerify: true}
+	c.Clusters["bench"] = &clientcmdapi.Cluster{Server: "https://" + net.JoinHostPort(s.node.serverIP, port), InsecureSkipTLSVerify: true}
 	c.AuthInfos["bench"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
 	c.Contexts["bench"] = &clientcmdapi.Context{Cluster: "bench", AuthInfo: "bench"}
 	c.CurrentContext = "bench"
@@ -109,7 +110,7 @@ func (s *side) fill(ctx context.Context, services, endpoints int) error {
 	if err != nil {
 		return err
 	}
-	node.Object["status"] = map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": nodeIP}}}
+	node.Object["status"] = map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": s.node.nodeIP}}}
 	if _, err := nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
@@ -145,9 +146,9 @@ func (s *side) setEndpoint(ctx context.Context, i int, ip netip.Addr) error {
 
 // startProxy starts the process in the namespace, with its defaults but for what has to
 // do with where it runs.
-func (s *side) startProxy(ctx context.Context, n *namespace) error {
+func (s *side) startProxy(ctx context.Context) error {
 	program, args := filepath.Join(s.folder, "keelson-node"), []string{
-		"--agent=false", "--kubeconfig", s.kubeconfig(), "--node-name", nodeName, "--node-ip", nodeIP,
+		"--agent=false", "--kubeconfig", s.kubeconfig(), "--node-name", nodeName, "--node-ip", s.node.nodeIP,
 		"--cluster-cidr", clusterCIDR, "--service-cidr", serviceCIDR, "--health-address=",
 		"--root-dir", filepath.Join(s.dir, "root"), "--run-dir", filepath.Join(s.dir, "run"), "--log-dir", filepath.Join(s.dir, "log"),
 	}
@@ -162,7 +163,7 @@ func (s *side) startProxy(ctx context.Context, n *namespace) error {
 		return err
 	}
 	defer file.Close()
-	s.command = n.command(context.WithoutCancel(ctx), program, args...)
+	s.command = s.node.command(context.WithoutCancel(ctx), program, args...)
 	s.command.Stdout, s.command.Stderr = file, file
 	if err := s.command.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", program, err)
