@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -257,6 +258,10 @@ type condition struct {
 	synced         bool
 }
 
+// routes says why Pods of other nodes cannot be reached; without a Pod network here, none
+// can.
+func (c *condition) routes() string { return cmp.Or(c.routeProblem, c.networkProblem) }
+
 // set changes the condition and says whether it is different now.
 func (c *condition) set(change func(*condition)) bool {
 	c.mu.Lock()
@@ -277,7 +282,7 @@ func (a *agent) facts() node.Facts {
 		Machine: a.settings.machine, IPs: a.settings.hostIPs(), MaxPods: a.options.MaxPods,
 		Reserved: a.settings.reserved, Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
 	}
-	f.KeepsRoutes, f.RouteProblem = a.peers != nil, c.routeProblem
+	f.KeepsRoutes, f.RouteProblem = a.peers != nil, c.routes()
 	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
 		if p != "" {
 			f.Problems = append(f.Problems, p)

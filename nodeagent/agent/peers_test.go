@@ -117,6 +117,9 @@ func TestRoutesThatCannotBeSet(t *testing.T) {
 	a.condition.networkProblem = "no Pod range yet"
 	a.reporter = node.NewReporter(nil, clock.RealClock{}, "n", func() node.Facts { return node.Facts{} })
 
+	if got := a.condition.routes(); got != "no Pod range yet" {
+		t.Errorf("before the network is there the Node says %q", got)
+	}
 	if err := a.configureNetwork(t.Context(), "10.244.0.0/24"); err != nil || len(network.calls) > 0 {
 		t.Errorf("before all nodes are known: %v, told %v; want none taken away", err, network.calls)
 	}
@@ -128,8 +131,8 @@ func TestRoutesThatCannotBeSet(t *testing.T) {
 		t.Errorf("condition: network %q, route %q; want Pods to run here all the same", c.networkProblem, c.routeProblem)
 	}
 	network.err = nil
-	if err := a.configureNetwork(t.Context(), "10.244.0.0/24"); err != nil || a.condition.routeProblem != "" {
-		t.Errorf("got %v, route problem %q; want it solved", err, a.condition.routeProblem)
+	if err := a.configureNetwork(t.Context(), "10.244.0.0/24"); err != nil || a.condition.routes() != "" {
+		t.Errorf("got %v, route problem %q; want it solved", err, a.condition.routes())
 	}
 	if err := a.configureNetwork(t.Context(), "10.244.0.0"); err == nil || !strings.Contains(a.condition.networkProblem, "spec.podCIDRs of the Node") {
 		t.Errorf("a bad range: %v, problem %q", err, a.condition.networkProblem)

@@ -326,7 +326,7 @@ func (l *lan) wantLargestPacket(from PodNetwork, to netip.Addr) {
 		server, err = net.ListenPacket("udp", at(to, 9))
 		return err
 	}))
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	err := l.k.in(from.NetNSPath, func() error {
 		conn, err := net.Dial("udp", at(to, 9))
 		if err != nil {

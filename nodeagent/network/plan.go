@@ -124,42 +124,39 @@ func checkPodCIDR(cfg Config, p netip.Prefix) error {
 // out of it, as a private network's 10.0.0.0/8 usually allows.
 func checkConflicts(cfg Config, s hostSnapshot) error {
 	var errs []error
-	type fieldRange struct {
-		field string
-		cidr  netip.Prefix
+	check := func(field string, list ranges.List) {
+		for _, p := range list {
+			for _, what := range s.usesOf(p, cfg.BridgeName) {
+				errs = append(errs, fmt.Errorf("%s %s overlaps %s: choose a range that this machine does not use", field, p, what))
+			}
+		}
 	}
-	var all []fieldRange
-	for _, p := range cfg.ClusterCIDRs {
-		all = append(all, fieldRange{"clusterCIDR", p})
-	}
-	for _, p := range cfg.ServiceCIDRs {
-		all = append(all, fieldRange{"serviceCIDR", p})
-	}
+	check("clusterCIDR", cfg.ClusterCIDRs)
+	check("serviceCIDR", cfg.ServiceCIDRs)
+	return errors.Join(errs...)
+}
+
+// usesOf describes what of a range the host uses for something else.
+func (s hostSnapshot) usesOf(p netip.Prefix, bridge string) []string {
 	ours := func(index int) bool {
 		name := s.link(index).Name
-		return name == cfg.BridgeName || name == overlay.Interface || isPodLink(name)
+		return name == bridge || name == overlay.Interface || isPodLink(name)
 	}
-	for _, rng := range all {
-		var at []string
-		for _, a := range s.addrs {
-			if !ours(a.Link) && rng.cidr.Overlaps(a.Prefix) {
-				at = append(at, fmt.Sprintf("the address %s of interface %s", a.Prefix, s.link(a.Link).Name))
-			}
-		}
-		for _, r := range s.routes {
-			if r.Protocol == routeProtocol || ours(r.Link) || r.Dst.Bits() == 0 || !rng.cidr.Overlaps(r.Dst) {
-				continue
-			}
-			if r.Dst.Bits() < rng.cidr.Bits() && (r.Via.IsValid() || r.Unreachable) {
-				continue
-			}
-			at = append(at, fmt.Sprintf("the route to %s on interface %q", r.Dst, s.link(r.Link).Name))
-		}
-		for _, what := range at {
-			errs = append(errs, fmt.Errorf("%s %s overlaps %s: choose a range that this machine does not use", rng.field, rng.cidr, what))
+	var uses []string
+	for _, a := range s.addrs {
+		if !ours(a.Link) && p.Overlaps(a.Prefix) {
+			uses = append(uses, fmt.Sprintf("the address %s of interface %s", a.Prefix, s.link(a.Link).Name))
 		}
 	}
-	return errors.Join(errs...)
+	for _, r := range s.routes {
+		if r.Protocol == routeProtocol || ours(r.Link) || r.Dst.Bits() == 0 || !p.Overlaps(r.Dst) {
+			continue
+		}
+		if carvedOut := r.Dst.Bits() < p.Bits() && (r.Via.IsValid() || r.Unreachable); !carvedOut {
+			uses = append(uses, fmt.Sprintf("the route to %s on interface %q", r.Dst, s.link(r.Link).Name))
+		}
+	}
+	return uses
 }
 
 // chooseMTU returns the configured MTU if it fits, or what fits: what the interface
