@@ -542,3 +542,29 @@ func TestTunnelsThatAreInTheWay(t *testing.T) {
 		return errors.Join(err, k.DeleteLink("flannel.1"))
 	})
 }
+
+func TestARestartKeepsTheTunnelAndTheWayOut(t *testing.T) {
+	l := newLAN(t, overlay.VXLAN, lanDual, "a", "b")
+	a := l.nodes[0]
+	look := func() (index int, acceptRA string) {
+		l.on(a, func() error {
+			tunnel, err := netlinkx.New().Link(overlay.Interface)
+			if err != nil {
+				return err
+			}
+			index = tunnel.Index
+			acceptRA, err = netlinkx.New().Sysctl("net/ipv6/conf/lan0/accept_ra")
+			return err
+		})
+		return index, acceptRA
+	}
+	before, acceptRA := look()
+	if acceptRA != "2" { // 1 is the kernel's default, which a router takes for 0
+		t.Errorf("accept_ra of the interface that leads out is %s, want 2", acceptRA)
+	}
+	l.start(a)
+	l.tell(a, false)
+	if after, _ := look(); after != before {
+		t.Errorf("the tunnel was interface %d and is %d: it was made anew", before, after)
+	}
+}
