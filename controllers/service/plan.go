@@ -181,7 +181,7 @@ func (p *plan) planPorts(self holder, l *ledger, r ranges) {
 		}
 	}
 	if wantsHealth && spec.HealthCheckNodePort == 0 {
-		spec.HealthCheckNodePort = given.pick(p)
+		spec.HealthCheckNodePort = given.pick(p, corev1.ProtocolTCP)
 	}
 	p.losers = slices.Compact(p.losers)
 }
@@ -233,23 +233,23 @@ func (g *portGrants) pickFor(p *plan, port *corev1.ServicePort) int32 {
 		g.mine[twin] = true
 		return twin.number
 	}
-	number := g.pick(p)
+	number := g.pick(p, protocolOf(port.Protocol))
 	if number != 0 {
 		g.byPort[port.Port] = number
-		g.mine[nodePort{protocolOf(port.Protocol), number}] = true
 	}
 	return number
 }
 
-// pick returns a number that nobody uses with any protocol, or 0 and a shortage.
-func (g *portGrants) pick(p *plan) int32 {
+// pick takes a number that nobody uses with any protocol, or returns 0 and a shortage.
+// Only protocol is taken: another port of the Service may share the number.
+func (g *portGrants) pick(p *plan, protocol corev1.Protocol) int32 {
 	number, ok := pickPort(g)
 	if !ok {
 		p.note(ReasonPortRangeFull, actionPort, "Port range %s is full; delete Services or widen --node-port-range", g.ranges.ports)
 		p.shortage = errors.Join(p.shortage, fmt.Errorf("no node port is free in %s", g.ranges.ports))
 		return 0
 	}
-	g.mine[nodePort{corev1.ProtocolTCP, number}] = true
+	g.mine[nodePort{protocol, number}] = true
 	return number
 }
 

@@ -166,6 +166,15 @@ func TestMakePlanPorts(t *testing.T) {
 			service: udp(nodePortService("a"), 80).Obj(),
 			want:    outcome{NodePorts: []int32{30031, 30031}},
 		},
+		"so it does when UDP comes first, where no second number is free": {
+			service: udp(svc("a").Type(corev1.ServiceTypeNodePort).ClusterIP("10.254.0.50"), 80).Port("http", 80, 80).Obj(),
+			ports:   "30000-30000",
+			want:    outcome{NodePorts: []int32{30000, 30000}},
+		},
+		"the health check port is not the number of a UDP port": {
+			service: local(udp(svc("a").Type(corev1.ServiceTypeLoadBalancer).ClusterIP("10.254.0.50"), 80).Obj()),
+			want:    outcome{NodePorts: []int32{30031}, HealthCheck: 30032},
+		},
 		"a number that it has stays": {
 			service: nodePortService("a").NodePort(30007).Port("https", 443, 443).Obj(),
 			want:    outcome{NodePorts: []int32{30007, 30031}},
