@@ -522,15 +522,18 @@ func TestTunnelsThatAreInTheWay(t *testing.T) {
 	a := l.nodes[0]
 	l.on(a, func() error {
 		k := netlinkx.New()
-		must(t, k.DeleteLink(overlay.Interface))
+		if _, err := k.Link(overlay.Interface); !errors.Is(err, netlinkx.ErrNotFound) {
+			t.Errorf("a node without others has a tunnel: %v", err)
+		}
+		others := []overlay.Node{{Name: "b", IPs: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Ranges: ranges.MustParse("10.244.9.0/24")}}
 		other := netlinkx.VXLAN{Name: "other0", ID: 75, Port: overlay.DefaultPort, Local: a.ips[0], MAC: "02:00:00:00:00:01", MTU: 1400}
 		must(t, k.AddVXLAN(other))
-		if _, err := a.net.SetPeers(t.Context(), nil, true); err == nil || !strings.Contains(err.Error(), "--overlay-port") {
+		if _, err := a.net.SetPeers(t.Context(), others, true); err == nil || !strings.Contains(err.Error(), "--overlay-port") {
 			t.Errorf("a tunnel with our number and port: %v, want to be told of another port", err)
 		}
 		must(t, k.DeleteLink("other0"))
 		must(t, k.AddBridge(netlinkx.Bridge{Name: overlay.Interface, MTU: 1500}))
-		if _, err := a.net.SetPeers(t.Context(), nil, true); err == nil || !strings.Contains(err.Error(), "kls-vxlan is a bridge") {
+		if _, err := a.net.SetPeers(t.Context(), others, true); err == nil || !strings.Contains(err.Error(), "kls-vxlan is a bridge") {
 			t.Errorf("a bridge with our name: %v, want to be told", err)
 		}
 		must(t, k.DeleteLink(overlay.Interface))
@@ -538,7 +541,7 @@ func TestTunnelsThatAreInTheWay(t *testing.T) {
 		// flannel's port, and a number of its own: both work side by side.
 		flannel := netlinkx.VXLAN{Name: "flannel.1", ID: 1, Port: 8472, Local: a.ips[0], MAC: "02:00:00:00:00:02", MTU: 1450}
 		must(t, k.AddVXLAN(flannel))
-		_, err := a.net.SetPeers(t.Context(), nil, true)
+		_, err := a.net.SetPeers(t.Context(), others, true)
 		return errors.Join(err, k.DeleteLink("flannel.1"))
 	})
 }

@@ -140,6 +140,32 @@ func TestOnlyTheDifferenceReachesTheKernel(t *testing.T) {
 	}
 }
 
+func TestTheLastNodeNeedsNoTunnel(t *testing.T) {
+	m := newDualMachine(t, overlay.VXLAN)
+	n := m.startDual()
+	alone := m.kernel.State()
+	for _, nodes := range [][]overlay.Node{nil, {peerB}, {peerB, peerC}, nil} {
+		if err := setPeers(nodes...)(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls := m.calls(func() error { return setPeers()(t.Context(), n) }); len(calls) > 0 {
+		t.Errorf("nothing changed, and the kernel was asked %q", calls)
+	}
+	if _, err := n.SetPeers(t.Context(), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(alone, m.kernel.State()); diff != "" {
+		t.Errorf("the last node (-before others came +after they went):\n%s", diff)
+	}
+	if err := setPeers(peerB)(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.kernel.VXLAN(overlay.Interface); err != nil {
+		t.Errorf("another node came back: %v", err)
+	}
+}
+
 func TestPodsOfTwoFamilies(t *testing.T) {
 	m := newDualMachine(t, overlay.None)
 	n := m.startDual()

@@ -88,7 +88,7 @@ type Overlay struct {
 
 // written is what the last Sync left in the kernel.
 type written struct {
-	self    string // what the interface was made from
+	self    string // what the interface was made from; empty without one
 	device  device
 	entries entries
 }
@@ -129,6 +129,9 @@ func (o *Overlay) Sync(ctx context.Context, self Node, mtu int, nodes []Node) ([
 }
 
 func (o *Overlay) sync(ctx context.Context, self Node, mtu int, nodes []Node) ([]Problem, error) {
+	if alone, problems := o.isAlone(self, nodes); alone {
+		return problems, o.settleAlone()
+	}
 	identity := fmt.Sprint(self.IPs, self.Ranges, mtu)
 	var have entries
 	if o.last != nil && o.last.self == identity {
@@ -153,6 +156,29 @@ func (o *Overlay) sync(ctx context.Context, self Node, mtu int, nodes []Node) ([
 		klog.FromContext(ctx).V(2).Info("Changed the ways to other nodes", "mode", o.cfg.Mode, "set", len(set), "removed", len(gone), "routes", len(want))
 	}
 	return problems, nil
+}
+
+// isAlone says that no tunnel is needed: there is no other node, and none was there
+// since the last look at the kernel.
+func (o *Overlay) isAlone(self Node, nodes []Node) (bool, []Problem) {
+	if o.cfg.Mode != VXLAN || o.last != nil && o.last.self != "" {
+		return false, nil
+	}
+	want, problems := computeEntries(o.cfg, self, device{}, nodes)
+	return len(want) == 0, problems
+}
+
+// settleAlone leaves nothing of an overlay: a cluster of one node works on kernels
+// without VXLAN.
+func (o *Overlay) settleAlone() error {
+	if o.last != nil {
+		return nil
+	}
+	if err := o.Remove(); err != nil {
+		return err
+	}
+	o.last = &written{}
+	return nil
 }
 
 // prepare makes the interface, or finds the one that packets leave by.
