@@ -43,7 +43,7 @@ func serve(t *testing.T, body string) (http.Handler, *string) {
 		t.Fatal(err)
 	}
 	h, err := New(Options{Upstream: upstream.New(base, http.DefaultTransport), Codec: codec.New(translate.New(table.Keelson())), Added: added(),
-		Next:      http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+		Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,9 +7,9 @@ import (
 
 func TestNodePortAddressesAreChecked(t *testing.T) {
 	for want, addresses := range map[string][]string{
-		"":                                {"192.0.2.0/24", "2001:db8::/64"},
+		"":                                 {"192.0.2.0/24", "2001:db8::/64"},
 		`"primary" must be the only entry`: {"primary", "192.0.2.0/24"},
-		`"192.0.2.1" is neither`:          {"192.0.2.1"},
+		`"192.0.2.1" is neither`:           {"192.0.2.1"},
 	} {
 		o := NewOptions()
 		o.Kubeconfig, o.NodePortAddresses = "/kubeconfig", addresses

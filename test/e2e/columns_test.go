@@ -22,7 +22,7 @@ func TestColumnsAreThoseAUserKnows(t *testing.T) {
 		"Pods": {[]string{"get", "kpo"}, []string{
 			`^NAME +READY +STATUS +RESTARTS +AGE$`, `^web-[a-z0-9]{5} +1/1 +Running +0 +\d+s$`}},
 		"Pods, wide": {[]string{"get", "kpo", "-o", "wide"}, []string{
-			`^NAME +READY +STATUS +RESTARTS +AGE +IP +NODE +NOMINATED NODE +READINESS GATES$`, `^web-\w+ +1/1 +Running +0 +\w+ +10\.244\.\d+\.\d+ +\S+`}},
+			`^NAME +READY +STATUS +RESTARTS +AGE +IP +NODE +NOMINATED NODE +READINESS GATES +LAST RESTART$`, `^web-\w+ +1/1 +Running +0 +\w+ +10\.244\.\d+\.\d+ +\S+`}},
 		"controllers": {[]string{"get", "krc", "-o", "wide"}, []string{
 			`^NAME +DESIRED +CURRENT +READY +AGE +CONTAINERS +IMAGES +SELECTOR$`, `^web +1 +1 +1 +\w+ +main +\S+testserver:v1 +app=web$`}},
 		"Services": {[]string{"get", "ksvc", "-o", "wide"}, []string{
