@@ -19,6 +19,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/garbagecollector"
 	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 	"github.com/keelson-dev/keelson/controllers/job"
+	"github.com/keelson-dev/keelson/controllers/loadbalancer"
 	"github.com/keelson-dev/keelson/controllers/namespace"
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
@@ -36,6 +37,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/tainteviction"
 	"github.com/keelson-dev/keelson/controllers/tokens"
 	"github.com/keelson-dev/keelson/controllers/ttlafterfinished"
+	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
@@ -95,6 +97,13 @@ func ownControllers() []controller {
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,
 				KubernetesServiceEndpoints: o.KubernetesServiceEndpoints,
 			})
+		}},
+		{name: loadbalancer.Name, add: func(mgr ctrl.Manager, o Options) error {
+			pool, err := addrpool.Parse(o.LoadBalancerPool)
+			if err != nil {
+				return err
+			}
+			return loadbalancer.Add(mgr, loadbalancer.Options{Pool: pool})
 		}},
 		{name: "scheduler", add: func(mgr ctrl.Manager, o Options) error {
 			return scheduler.Add(mgr, scheduler.Options{SchedulerName: o.SchedulerName, ConfigFile: o.SchedulerConfig})

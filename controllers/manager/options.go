@@ -18,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 	"github.com/keelson-dev/keelson/controllers/node"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
+	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
@@ -58,6 +59,9 @@ type Options struct {
 	NodeCIDRMaskSizeIPv6 int `json:"nodeCIDRMaskSizeIPv6,omitempty"`
 	// NodePortRange is "first-last", both included.
 	NodePortRange string `json:"nodePortRange,omitempty"`
+	// LoadBalancerPool are the ranges and prefixes of addresses of Services of type
+	// LoadBalancer; empty means that those get none.
+	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 	// KubernetesServiceEndpoints are the addresses (ip:port) at which Pods reach the
 	// API server; empty means that no "kubernetes" Service is kept.
 	KubernetesServiceEndpoints []string `json:"kubernetesServiceEndpoints,omitempty"`
@@ -214,6 +218,7 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.IntVar(&o.NodeCIDRMaskSizeIPv4, "node-cidr-mask-size-ipv4", o.NodeCIDRMaskSizeIPv4, "Prefix length of the IPv4 Pod range of one Node. 0: 24.")
 	fs.IntVar(&o.NodeCIDRMaskSizeIPv6, "node-cidr-mask-size-ipv6", o.NodeCIDRMaskSizeIPv6, "Prefix length of the IPv6 Pod range of one Node. 0: 64.")
 	fs.StringVar(&o.NodePortRange, "node-port-range", o.NodePortRange, "Ports for NodePort Services, first-last.")
+	fs.StringSliceVar(&o.LoadBalancerPool, "load-balancer-pool", o.LoadBalancerPool, "Addresses for Services of type LoadBalancer: ranges such as 198.51.100.10-198.51.100.50 and prefixes such as fd00:5::/112, which belong to nobody else. The nodes announce them if they have the same flag. Empty: such Services get no address.")
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
@@ -357,10 +362,19 @@ func (o *Options) validateRanges() error {
 	if pods != nil {
 		errs = append(errs, o.validateMaskSizes(pods))
 	}
+	errs = append(errs, o.validatePool(services, pods))
 	if _, err := svcranges.ParseNodePortRange(o.NodePortRange); err != nil {
 		errs = append(errs, fmt.Errorf("--node-port-range: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+func (o *Options) validatePool(services, pods ranges.List) error {
+	pool, err := addrpool.Parse(o.LoadBalancerPool)
+	if err := errors.Join(err, pool.CheckApart("--service-cidr", services), pool.CheckApart("--cluster-cidr", pods)); err != nil {
+		return fmt.Errorf("--load-balancer-pool: %w", err)
+	}
+	return nil
 }
 
 // validateMaskSizes follows upstream: --node-cidr-mask-size is for clusters of one

@@ -29,6 +29,19 @@ const (
 	// NodeLeaseNamespace holds one Lease per Node, renewed by its agent.
 	NodeLeaseNamespace = "keelson-node-lease"
 
+	// LoadBalancerLeasePrefix followed by an address, whose colons are dashes, names the
+	// Lease in NodeLeaseNamespace of the node that announces that address of a load
+	// balancer.
+	LoadBalancerLeasePrefix = "load-balancer."
+
+	// LoadBalancerClass is the spec.loadBalancerClass of Services that get their address
+	// from Keelson's pool; those that name no class get it, too.
+	LoadBalancerClass = "keelson.dev/pool"
+
+	// LoadBalancerIPsAnnotation wishes for addresses of a load balancer, one of each
+	// family at most, separated by a comma.
+	LoadBalancerIPsAnnotation = "keelson.dev/load-balancer-ips"
+
 	// NodesGroup is the group of every node agent's identity.
 	NodesGroup = "keelson:nodes"
 
