@@ -101,6 +101,7 @@ func (p plan) apiServerArgs() []string {
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + p.store.LeafFile(certFrontProxy), "--proxy-client-key-file=" + p.store.LeafFile(certFrontProxy),
 		"--anonymous-auth=false",
+		"--enable-bootstrap-token-auth", // keelson token, keelson join
 		"--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
 		"--service-account-signing-key-file=" + signingKey, "--service-account-key-file=" + verifyKey,

@@ -69,7 +69,7 @@ func leaves(s Settings) ([]pki.Leaf, error) {
 		"localhost", s.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain,
 	}
 	list := []pki.Leaf{
-		{Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses, DNSNames: names},
+		{Name: certAPIServer, Authority: clusterCA, User: "kube-apiserver", Usage: pki.Server, Addresses: addresses, DNSNames: names, Chain: true},
 		{Name: certGateway, Authority: clusterCA, User: "keelson-gateway", Usage: pki.Server, Addresses: addresses, DNSNames: names},
 		{Name: certAPIServerEtcd, Authority: etcdCA, User: "kube-apiserver", Usage: pki.Client},
 		// By it an aggregated API server knows that a request comes from the API server,

@@ -41,6 +41,13 @@ func (p *probes) installManifests(ctx context.Context) error {
 			return err
 		}
 	}
+	forNodes, err := joinConfigMap(p.joining)
+	if err != nil {
+		return err
+	}
+	if err := apply(ctx, c, forNodes); err != nil {
+		return err
+	}
 	// The manager is no Pod here, so no Service leads to it.
 	registrations, err := webhook.ForURL(p.webhookURL)
 	if err != nil {

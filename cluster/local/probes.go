@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/cluster/join"
 	"github.com/keelson-dev/keelson/cluster/pki"
 )
 
@@ -25,6 +26,8 @@ type probes struct {
 	admin *rest.Config
 	// webhookURL is where the API server asks the manager for admission.
 	webhookURL string
+	// joining is what machines that join have to know.
+	joining join.ClusterConfig
 
 	mu     sync.Mutex
 	client client.Client
@@ -36,6 +39,7 @@ func newProbes(store *pki.Store, s Settings) *probes {
 	return &probes{
 		plain:      &http.Client{},
 		webhookURL: s.webhookURL(),
+		joining:    s.joinConfig(),
 		admin: &rest.Config{
 			Host:      "https://" + s.apiServerAddress(),
 			UserAgent: "keelson-up",

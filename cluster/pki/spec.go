@@ -61,6 +61,9 @@ type Leaf struct {
 	// DNSNames and Addresses that a server answers under.
 	DNSNames  []string
 	Addresses []netip.Addr
+	// Chain puts the authority's certificate behind it, so that servers show both: a
+	// machine that joins knows the authority's public key alone.
+	Chain bool
 }
 
 // reasonToIssue says why the certificate must be issued (again), or "" when the

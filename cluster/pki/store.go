@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -203,6 +204,9 @@ func (s *Store) ensureLeaf(want Leaf, ca *signer) (reason string, err error) {
 	if reason == "" {
 		reason = reasonToIssue(have, want, ca.cert, s.clock.Now())
 	}
+	if reason == "" && want.Chain && !bytes.Contains(data, encodeCertificate(ca.cert.Raw)) {
+		reason = "its authority is not with it"
+	}
 	if reason == "" {
 		return "", nil
 	}
@@ -232,8 +236,15 @@ func (s *Store) issue(want Leaf, ca *signer) error {
 	if err != nil {
 		return err
 	}
-	both := append(pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: der}), keyPEM...)
-	return files.Replace(s.LeafFile(want.Name), both, 0o600)
+	content := encodeCertificate(der)
+	if want.Chain {
+		content = append(content, encodeCertificate(ca.cert.Raw)...)
+	}
+	return files.Replace(s.LeafFile(want.Name), append(content, keyPEM...), 0o600)
+}
+
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: der})
 }
 
 func (s *Store) template(subject pkix.Name, lifetime time.Duration) (*x509.Certificate, error) {

@@ -235,3 +235,33 @@ func TestCertificatesWorkOverTLS(t *testing.T) {
 		t.Errorf("the server saw %q", got)
 	}
 }
+
+func TestAChainHoldsTheAuthorityBehindTheLeaf(t *testing.T) {
+	dir := t.TempDir()
+	store := NewStore(dir, testingclock.NewFakePassiveClock(start))
+	leaf := Leaf{Name: "server", Authority: "ca", User: "server", Usage: Server}
+	for _, step := range []struct {
+		chain  bool
+		reason string
+		blocks int
+	}{{false, "there is none yet", 1}, {true, "its authority is not with it", 2}, {true, "", 2}} {
+		leaf.Chain = step.chain
+		issued, err := store.Ensure([]string{"ca"}, nil, []Leaf{leaf})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reason := ""
+		for _, i := range issued {
+			if i.Name == leaf.Name {
+				reason = i.Reason
+			}
+		}
+		pair, err := tls.LoadX509KeyPair(store.LeafFile(leaf.Name), store.LeafFile(leaf.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reason != step.reason || len(pair.Certificate) != step.blocks {
+			t.Errorf("chain %t: issued because %q, with %d certificates; want %q and %d", step.chain, reason, len(pair.Certificate), step.reason, step.blocks)
+		}
+	}
+}
