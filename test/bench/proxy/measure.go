@@ -24,7 +24,7 @@ const (
 
 // untilAllWork returns the time from start until every probe was answered.
 func (s *side) untilAllWork(ctx context.Context, services int, start time.Time) (time.Duration, error) {
-	client := s.node.client(probePatience)
+	client := s.node.client(probePatience, prober)
 	for probe := range probes {
 		if err := s.until(ctx, client, probeService(probe, services), listener(probe, 0)); err != nil {
 			return 0, err
@@ -52,7 +52,7 @@ func (s *side) until(ctx context.Context, client *http.Client, service int, want
 // changeEndpoints moves probes to their other endpoint and back, one at a time, and
 // returns how long each took.
 func (s *side) changeEndpoints(ctx context.Context, services, changes int) ([]time.Duration, error) {
-	client := s.node.client(probePatience)
+	client := s.node.client(probePatience, prober)
 	took := make([]time.Duration, 0, changes)
 	for i := range changes {
 		select {
@@ -90,7 +90,7 @@ func (n *namespace) sendRequests(ctx context.Context, services int, howLong time
 	var group sync.WaitGroup
 	start := time.Now()
 	for c := range clients {
-		client := n.client(requestPatience)
+		client := n.client(requestPatience, n.nodeIP)
 		group.Go(func() {
 			var took []time.Duration
 			failures := 0

@@ -28,6 +28,9 @@ type namespace struct {
 	served           sync.WaitGroup
 }
 
+// prober is an address of every namespace.
+const prober = "198.18.78.1"
+
 // newNamespace makes one; index tells those apart that exist at the same time.
 func newNamespace(ctx context.Context, index int) (*namespace, error) {
 	id := fmt.Sprintf("%d-%d", os.Getpid(), index)
@@ -45,6 +48,7 @@ func newNamespace(ctx context.Context, index int) (*namespace, error) {
 		"-n " + n.name + " link set eth0 up",
 		"-n " + n.name + " route add default dev lo src " + n.nodeIP,
 	}
+	commands = append(commands, "-n "+n.name+" addr add "+prober+"/32 dev lo")
 	for probe := range probes {
 		for which := range 2 {
 			commands = append(commands, fmt.Sprintf("-n %s addr add %s/32 dev lo", n.name, listener(probe, which)))
@@ -126,7 +130,10 @@ func within[T any](n *namespace, f func() (T, error)) (T, error) {
 
 // client returns an HTTP client whose every request has a connection of its own, opened
 // in the namespace.
-func (n *namespace) client(patience time.Duration) *http.Client {
+// The address it comes from is prober for attempts that may fail: the kernel would keep
+// what became of them, and give it to later connections with the same ports.
+func (n *namespace) client(patience time.Duration, from string) *http.Client {
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	dial := make(chan func(), 1)
 	go func() {
 		_, _ = within(n, func() (struct{}, error) {
@@ -141,7 +148,7 @@ func (n *namespace) client(patience time.Duration) *http.Client {
 			done := make(chan struct{})
 			dial <- func() {
 				// The transport does not end the attempt with the request.
-				conn, err = (&net.Dialer{Timeout: patience}).DialContext(ctx, network, address)
+				conn, err = dialer.DialContext(ctx, network, address)
 				close(done)
 			}
 			<-done
