@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -66,7 +65,9 @@ func For(c client.Client, live client.Reader, recorder events.EventRecorder) Con
 	return Control{Client: c, Live: live, Recorder: recorder, Admit: admitter(c, live)}
 }
 
-// Create stores pod, as rendered by Render, and says so in an event on its owner.
+// Create stores pod, as rendered by Render, and says so in an event on its owner. Its
+// error is that of the API as it is, because conditions like ReplicaFailure show it to
+// users, and upstream adds nothing either.
 func (c Control) Create(ctx context.Context, owner Owner, pod *keelsonv1.Pod) error {
 	err := c.Admit(ctx, pod)
 	if err == nil {
@@ -77,14 +78,14 @@ func (c Control) Create(ctx context.Context, owner Owner, pod *keelsonv1.Pod) er
 		return ErrNamespaceTerminating
 	case err != nil:
 		recordCreateFailed(c.Recorder, owner.Object, err)
-		return fmt.Errorf("failed to create a Pod: %w", err)
+		return err
 	}
 	recordCreated(c.Recorder, owner.Object, pod)
 	return nil
 }
 
 // Delete deletes this very pod and says so in an event on owner; a Pod that is gone
-// already is no error.
+// already is no error. An error is worded as upstream's.
 func (c Control) Delete(ctx context.Context, owner Owner, pod *keelsonv1.Pod) error {
 	err := c.Client.Delete(ctx, pod, &client.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
 	switch {
@@ -92,7 +93,7 @@ func (c Control) Delete(ctx context.Context, owner Owner, pod *keelsonv1.Pod) er
 		return nil
 	case err != nil:
 		recordDeleteFailed(c.Recorder, owner.Object, pod, err)
-		return fmt.Errorf("failed to delete Pod %s: %w", klog.KObj(pod), err)
+		return fmt.Errorf("unable to delete pods: %w", err)
 	}
 	recordDeleted(c.Recorder, owner.Object, pod)
 	return nil
