@@ -55,7 +55,7 @@ func Tables() []Table {
 	return []Table{
 		podTable(), replicationControllerTable(), serviceTable(), endpointsTable(), nodeTable(), limitRangeTable(), resourceQuotaTable(),
 		replicaSetTable(), deploymentTable(), daemonSetTable(), statefulSetTable(), jobTable(), cronJobTable(),
-		horizontalPodAutoscalerTable(), podDisruptionBudgetTable(), endpointSliceTable(),
+		horizontalPodAutoscalerTable(), podDisruptionBudgetTable(), endpointSliceTable(), networkPolicyTable(),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
+	upstreamnetworkingv1 "k8s.io/api/networking/v1"
 	upstreampolicyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,6 +23,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/apis/support"
 )
@@ -221,6 +223,9 @@ func kinds(services servicePolicy, pods podPolicy) []kind {
 		),
 		of(upstreamdiscoveryv1.SchemeGroupVersion, discoveryv1.GroupVersion,
 			kind{name: "EndpointSlice", resource: "endpointslices", section: "endpoints", beside: []string{"addressType", "ports"}, review: reviewEndpointSlice},
+		),
+		of(upstreamnetworkingv1.SchemeGroupVersion, networkingv1.GroupVersion,
+			kind{name: "NetworkPolicy", resource: "networkpolicies", section: "spec", review: reviewNetworkPolicy},
 		),
 	)
 }

@@ -13,6 +13,7 @@ package admission
 // +kubebuilder:rbac:groups=autoscaling,namespace=keelson-system,resources=horizontalpodautoscalers,verbs=create
 // +kubebuilder:rbac:groups=policy,namespace=keelson-system,resources=poddisruptionbudgets,verbs=create
 // +kubebuilder:rbac:groups=discovery.k8s.io,namespace=keelson-system,resources=endpointslices,verbs=create
+// +kubebuilder:rbac:groups=networking.k8s.io,namespace=keelson-system,resources=networkpolicies,verbs=create
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=serviceaccounts,verbs=get;create
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",namespace=keelson-system,resources=secrets,verbs=get;list;watch;create;update;patch

@@ -19,6 +19,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
@@ -94,6 +95,7 @@ func kinds() []group {
 		{autoscalingv2.GroupVersion, []string{"horizontalpodautoscalers"}},
 		{policyv1.GroupVersion, []string{"poddisruptionbudgets"}},
 		{discoveryv1.GroupVersion, []string{"endpointslices"}},
+		{networkingv1.GroupVersion, []string{"networkpolicies"}},
 	}
 }
 

@@ -43,6 +43,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
@@ -124,7 +125,7 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		keelsonv1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme, policyv1.AddToScheme,
-		discoveryv1.AddToScheme,
+		discoveryv1.AddToScheme, networkingv1.AddToScheme,
 		schedulingv1.AddToScheme, nodev1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
 		storagev1.AddToScheme, certificatesv1.AddToScheme, authorizationv1.AddToScheme,
 	} {

@@ -6,6 +6,7 @@ import (
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
+	upstreamnetworkingv1 "k8s.io/api/networking/v1"
 	upstreampolicyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,6 +16,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
@@ -26,6 +28,7 @@ func Keelson() *Table {
 	autoscaling := group{upstreamautoscalingv2.SchemeGroupVersion, autoscalingv2.GroupVersion}
 	policy := group{upstreampolicyv1.SchemeGroupVersion, policyv1.GroupVersion}
 	discovery := group{upstreamdiscoveryv1.SchemeGroupVersion, discoveryv1.GroupVersion}
+	networking := group{upstreamnetworkingv1.SchemeGroupVersion, networkingv1.GroupVersion}
 	return New(
 		core.row("pods", newObject[corev1.Pod], newObject[corev1.PodList], Row{Kind: "Pod", Namespaced: true, Status: true, ReturnsDeleted: true}),
 		core.row("nodes", newObject[corev1.Node], newObject[corev1.NodeList], Row{Kind: "Node", Status: true}),
@@ -57,6 +60,8 @@ func Keelson() *Table {
 			Row{Kind: "PodDisruptionBudget", Namespaced: true, Status: true}),
 		discovery.row("endpointslices", newObject[upstreamdiscoveryv1.EndpointSlice], newObject[upstreamdiscoveryv1.EndpointSliceList],
 			Row{Kind: "EndpointSlice", Namespaced: true}),
+		networking.row("networkpolicies", newObject[upstreamnetworkingv1.NetworkPolicy], newObject[upstreamnetworkingv1.NetworkPolicyList],
+			Row{Kind: "NetworkPolicy", Namespaced: true}),
 	)
 }
 

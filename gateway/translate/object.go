@@ -229,7 +229,9 @@ func (t *Translator) appendArray(dst, value []byte, appendElement func(dst, valu
 }
 
 // hasNoStatus names the kinds whose status is there for its summary alone.
-func hasNoStatus(kind string) bool { return kind == "Endpoints" || kind == "EndpointSlice" }
+func hasNoStatus(kind string) bool {
+	return kind == "Endpoints" || kind == "EndpointSlice" || kind == "NetworkPolicy"
+}
 
 // appendStatusMember writes status without summary, and a Pod's with upstream's
 // generations and a class; a CronJob's active Jobs are references. Where upstream's kind

@@ -10,6 +10,8 @@ package agent
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=nodes/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=core.keelson.dev,resources=services,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.keelson.dev,resources=endpointslices,verbs=get;list;watch
+// +kubebuilder:rbac:groups=networking.keelson.dev,resources=networkpolicies,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch;update
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=keelson-node-lease,resources=leases,verbs=get;create;update;patch
 // +kubebuilder:rbac:groups=node.k8s.io,resources=runtimeclasses,verbs=get

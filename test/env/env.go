@@ -34,6 +34,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
 
@@ -144,6 +145,7 @@ func NewScheme() *runtime.Scheme {
 	utilruntime.Must(autoscalingv2.AddToScheme(scheme))
 	utilruntime.Must(policyv1.AddToScheme(scheme))
 	utilruntime.Must(discoveryv1.AddToScheme(scheme))
+	utilruntime.Must(networkingv1.AddToScheme(scheme))
 	return scheme
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // withoutSample are kinds that nobody acts on yet.
-var withoutSample = sets.New("NetworkPolicy")
+var withoutSample = sets.New[string]()
 
 // testSamples creates every sample, and asks kubectl to explain each kind: what is accepted
 // is described.
