@@ -25,7 +25,7 @@ func newCommand() *cobra.Command {
 	root.SetVersionTemplate("keelson {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Err: err} })
-	root.AddCommand(newUp(), newDown(), newStatus(), newNode(), newToken(), newConvert(), newGateway(), newKubectl(), newRollingUpdate(), newSupervise(), newVersion())
+	root.AddCommand(newUp(), newDown(), newStatus(), newNode(), newToken(), newJoin(), newLeave(), newSuperviseNode(), newConvert(), newGateway(), newKubectl(), newRollingUpdate(), newSupervise(), newVersion())
 	return root
 }
 
