@@ -36,6 +36,10 @@ type serviceProxy interface {
 type networkAdapter struct {
 	podNetwork
 	changed func(runtime.PodIdentity, []netip.Addr)
+	// protect returns when the Pod's traffic is under its policies, release takes note
+	// that its addresses are free; nil without policies.
+	protect func(context.Context, runtime.PodIdentity, []netip.Addr) error
+	release func(types.UID)
 }
 
 // Attach implements lifecycle.Network.
@@ -45,6 +49,11 @@ func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity, user
 		return lifecycle.Attachment{}, err
 	}
 	n.changed(id, got.IPs())
+	if n.protect != nil { // before anything runs in the Pod
+		if err := n.protect(ctx, id, got.IPs()); err != nil {
+			return lifecycle.Attachment{}, err
+		}
+	}
 	at := lifecycle.Attachment{NetNSPath: got.NetNSPath, IP: got.IPs()[0]}
 	if ips := got.IPs(); len(ips) > 1 {
 		at.SecondIP = ips[1]
@@ -55,5 +64,8 @@ func (n networkAdapter) Attach(ctx context.Context, id runtime.PodIdentity, user
 // Detach implements lifecycle.Network.
 func (n networkAdapter) Detach(ctx context.Context, uid types.UID) error {
 	n.changed(runtime.PodIdentity{UID: uid}, nil)
+	if n.release != nil { // before another Pod can get the addresses
+		n.release(uid)
+	}
 	return n.Teardown(ctx, uid)
 }

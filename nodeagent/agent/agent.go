@@ -18,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/objects"
 	"github.com/keelson-dev/keelson/nodeagent/podcerts"
 	"github.com/keelson-dev/keelson/nodeagent/podworker"
+	"github.com/keelson-dev/keelson/nodeagent/policy"
 	"github.com/keelson-dev/keelson/nodeagent/preload"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -64,7 +65,9 @@ type dependencies struct {
 	appArmor bool
 	// seLinux says that this machine labels processes.
 	seLinux bool
-	clock   clock.WithTickerAndDelayedExecution
+	// policies enforces NetworkPolicies; nil in tests.
+	policies *policy.Enforcer
+	clock    clock.WithTickerAndDelayedExecution
 }
 
 // podCgroups is *cgroups.Manager.
@@ -206,6 +209,9 @@ func (a *agent) work(ctx context.Context) error {
 	if a.peers != nil {
 		start(a.runPeers)
 	}
+	if a.policies != nil {
+		start(a.runPolicies)
+	}
 	events := a.runtime.Events(ctx) // from here on, so that no exit is missed
 	start(func(context.Context) { a.followRuntime(events) })
 	a.startStatic(ctx, start)
@@ -226,7 +232,7 @@ func (a *agent) work(ctx context.Context) error {
 
 func (a *agent) lifecycleOptions() lifecycle.Options {
 	return lifecycle.Options{
-		Runtime: a.runtime, Network: networkAdapter{a.network, a.ports.setIPs}, Images: noticingImages{a.preloadedFirst(a.images), a.collector.Pulled}, Status: a.writer,
+		Runtime: a.runtime, Network: a.networkAdapter(), Images: noticingImages{a.preloadedFirst(a.images), a.collector.Pulled}, Status: a.writer,
 		Cgroups: a.cgroups, Recorder: a.events, Services: a.services, Clock: a.clock,
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),

@@ -20,6 +20,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	"github.com/keelson-dev/keelson/nodeagent/downward"
 )
 
@@ -42,7 +43,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 	config.QPS = -1 // the API server's priority and fairness decides
 
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, discoveryv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses, addCertificates} {
+	for _, add := range []func(*runtime.Scheme) error{keelsonv1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, addCore, addLeases, addReviews, addRuntimeClasses, addCertificates} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -70,7 +71,7 @@ func newAPI(config *rest.Config, name string) (*api, error) {
 // addCore and its like register only what is used of the big built-in groups.
 func addCore(s *runtime.Scheme) error {
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{}, &corev1.ServiceAccount{},
-		&corev1.ConfigMap{}, &corev1.ConfigMapList{}, &corev1.Secret{}, &corev1.SecretList{})
+		&corev1.ConfigMap{}, &corev1.ConfigMapList{}, &corev1.Secret{}, &corev1.SecretList{}, &corev1.Namespace{}, &corev1.NamespaceList{})
 	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
 	return nil
 }
@@ -98,7 +99,7 @@ func addReviews(s *runtime.Scheme) error {
 
 func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{
-		keelsonv1.GroupVersion, discoveryv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		keelsonv1.GroupVersion, discoveryv1.GroupVersion, networkingv1.GroupVersion, corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion,
 		certificatesv1.SchemeGroupVersion,
 	})
@@ -106,7 +107,9 @@ func newMapper() meta.RESTMapper {
 		mapper.Add(keelsonv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	mapper.Add(discoveryv1.GroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
+	mapper.Add(networkingv1.GroupVersion.WithKind("NetworkPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(keelsonv1.GroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	for _, kind := range []string{"Event", "ConfigMap", "Secret", "ServiceAccount"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}

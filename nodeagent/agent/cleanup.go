@@ -38,7 +38,7 @@ func Cleanup(ctx context.Context, o Options) error {
 	}
 	var errs []error
 	if o.Agent {
-		errs = append(errs, cleanupAgent(ctx, &o))
+		errs = append(errs, cleanupAgent(ctx, &o), cleanupPolicies())
 	}
 	if o.Proxy {
 		if err := proxy.Cleanup(ctx); err != nil {
@@ -64,7 +64,7 @@ func cleanupAgent(ctx context.Context, o *Options) error {
 	a := &agent{options: o, settings: s, dependencies: dependencies{runtime: m.engine, network: m.network, cgroups: m.cgroups}}
 	a.manager = lifecycle.New(lifecycle.Options{
 		Runtime: m.engine, Cgroups: m.cgroups, Clock: clock.RealClock{},
-		Network: networkAdapter{m.network, func(runtime.PodIdentity, []netip.Addr) {}},
+		Network: networkAdapter{podNetwork: m.network, changed: func(runtime.PodIdentity, []netip.Addr) {}},
 		RootDir: o.RootDir, PodLogDir: a.podLogDir(), ContainerLogDir: a.containerLogDir(),
 		Users:   userns.NewManager(filepath.Join(o.RootDir, lifecycle.PodsFolder)),
 		Volumes: volumes.New(volumes.Options{PodsDir: filepath.Join(o.RootDir, lifecycle.PodsFolder), Mounter: volumes.Kernel{}}),

@@ -205,7 +205,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 		api: api, seLinux: seLinux, appArmor: appArmor, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: pulls, forgetImages: pulls.Prune, clock: clock.RealClock{},
 		imageVolumes: m.engine,
-		storage:      m.engine, registry: registry,
+		storage:      m.engine, registry: registry, policies: newPolicies(s.name, api),
 	}
 	if services != nil {
 		d.proxy = services
