@@ -44,6 +44,7 @@ func Cleanup(ctx context.Context, o Options) error {
 		if err := proxy.Cleanup(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("removing the rules of Services: %w", err))
 		}
+		errs = append(errs, dropAnnounced(&o))
 	}
 	return errors.Join(append(errs, mine.release())...)
 }

@@ -245,7 +245,7 @@ func (o *Options) validateNetwork() []error {
 	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
 	problems = append(problems, err)
 	services, err := ranges.Parse("--service-cidr", o.ServiceCIDR)
-	problems = append(problems, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods), o.validateOverlay(pods), o.validateProxy())
+	problems = append(problems, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods), o.validateOverlay(pods), o.validateProxy(), o.validatePool(services, pods))
 	for _, dns := range o.ClusterDNS {
 		if _, err := netip.ParseAddr(dns); err != nil {
 			problems = append(problems, fmt.Errorf("--cluster-dns: %q is not an IP address", dns))

@@ -23,6 +23,9 @@ type ProxyOptions struct {
 	NodePortAddresses []string `json:"nodePortAddresses,omitempty"`
 	// LocalhostNodePorts opens node ports on 127.0.0.0/8, too.
 	LocalhostNodePorts bool `json:"localhostNodePorts"`
+	// LoadBalancerPool are the addresses of load balancers that this node may announce,
+	// written as in the manager's setting of that name; empty means none.
+	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 }
 
 func newProxyOptions() ProxyOptions { return ProxyOptions{LocalhostNodePorts: true} }
@@ -31,6 +34,7 @@ func (o *ProxyOptions) addProxyFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "Give all traffic to cluster addresses of Services the node's address, also that of Pods.")
 	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", o.NodePortAddresses, "Ranges in which this machine's addresses are open for node ports, or 'primary' for the node's own. Empty: all addresses.")
 	fs.BoolVar(&o.LocalhostNodePorts, "iptables-localhost-nodeports", o.LocalhostNodePorts, "Open node ports on 127.0.0.0/8, too.")
+	fs.StringSliceVar(&o.LoadBalancerPool, "load-balancer-pool", o.LoadBalancerPool, "Addresses of Services of type LoadBalancer that this node may announce on the interface of its own address: those of the manager's flag. Empty: none.")
 }
 
 func (o *ProxyOptions) validateProxy() error {

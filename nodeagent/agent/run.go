@@ -23,6 +23,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/apidial"
 	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
@@ -75,6 +76,13 @@ func run(ctx context.Context, o Options, s settings) error {
 			return err
 		}
 		running.run("proxy", func() error { return services.Run(ctx) })
+		pool, err := addrpool.Parse(o.LoadBalancerPool)
+		if err != nil {
+			return fmt.Errorf("--load-balancer-pool: %w", err)
+		}
+		if pool != nil {
+			running.run("announce", func() error { return api.announce(ctx, pool, s) })
+		}
 	}
 	health := &health{}
 	if o.Agent {
