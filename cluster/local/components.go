@@ -2,6 +2,7 @@ package local
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keelson-dev/keelson/cluster/pki"
@@ -116,7 +117,7 @@ func (p plan) apiServerArgs() []string {
 func (p plan) managerArgs() []string {
 	ports := p.settings.Ports
 	signingKey, _ := p.store.SigningKeyFiles(serviceAccount)
-	return []string{
+	return append([]string{
 		"--kubeconfig=" + p.layout.kubeconfig(certManager),
 		"--mode=standalone",
 		"--service-cidr=" + p.settings.ServiceCIDR,
@@ -132,7 +133,15 @@ func (p plan) managerArgs() []string {
 		"--metrics-bind-address=" + onLoopback(ports.ManagerMetrics),
 		// There is one manager, and nobody to wait for after its death but its past self.
 		"--leader-elect-identity=keelson-up",
+	}, p.poolArgs()...)
+}
+
+// poolArgs are the same for the manager and for agents.
+func (p plan) poolArgs() []string {
+	if len(p.settings.LoadBalancerPool) == 0 {
+		return nil
 	}
+	return []string{"--load-balancer-pool=" + strings.Join(p.settings.LoadBalancerPool, ",")}
 }
 
 // gatewayArgs let it serve on the node's address, where Pods reach it, as the API
@@ -168,6 +177,7 @@ func (p plan) nodeArgs(at site) []string {
 		"--health-address=" + onLoopback(p.settings.Ports.NodeHealth),
 		"--image-dir=" + p.layout.imagesDir(),
 	}
+	args = append(args, p.poolArgs()...)
 	if at.cgroupRoot != "" {
 		args = append(args, "--cgroup-root="+at.cgroupRoot)
 	}

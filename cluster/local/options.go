@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
@@ -41,6 +42,9 @@ type Options struct {
 	KubernetesService string
 	// DNS runs a DNS server in the cluster; nil leaves it as it was, and is true at first.
 	DNS *bool
+	// LoadBalancerPool are the addresses of Services of type LoadBalancer; nil leaves them
+	// as they were, at first none.
+	LoadBalancerPool []string
 	// KeepData makes Down leave the data directory.
 	KeepData bool
 }
@@ -77,6 +81,7 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 		o.DNS = &on
 		return nil
 	})
+	fs.StringSliceVar(&o.LoadBalancerPool, "load-balancer-pool", o.LoadBalancerPool, "Addresses for Services of type LoadBalancer, which the nodes announce in their network and nobody else has: ranges such as 198.51.100.10-198.51.100.50 and prefixes such as fd00:5::/112. Default: what the cluster had before, at first none.")
 	o.AddTimeoutFlag(fs)
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
 }
@@ -132,5 +137,9 @@ func (o *Options) validateNetwork() []error {
 	errs = append(errs, err)
 	pods, err := ranges.Parse("--cluster-cidr", o.ClusterCIDR)
 	errs = append(errs, err, ranges.CheckPair("--service-cidr", services, "--cluster-cidr", pods))
+	pool, err := addrpool.Parse(o.LoadBalancerPool)
+	if err := errors.Join(err, pool.CheckApart("--service-cidr", services), pool.CheckApart("--cluster-cidr", pods)); err != nil {
+		errs = append(errs, fmt.Errorf("--load-balancer-pool: %w", err))
+	}
 	return errs
 }

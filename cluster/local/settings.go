@@ -10,12 +10,14 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/keelson-dev/keelson/cluster/internal/files"
+	"github.com/keelson-dev/keelson/internal/addrpool"
 )
 
 // Settings are what was decided when the cluster was started, kept in the data
@@ -36,6 +38,9 @@ type Settings struct {
 	KubernetesService string `json:"kubernetesService,omitempty"`
 	// RegistryConfigDir is the agents' --registry-config-dir; empty is their default.
 	RegistryConfigDir string `json:"registryConfigDir,omitempty"`
+
+	// LoadBalancerPool are the addresses of Services of type LoadBalancer.
+	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 
 	// Nodes are those of a cluster of several, each in namespaces of its own; without
 	// them the node is this machine. NodeName is what their names begin with then, and
@@ -130,6 +135,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if o.RegistryConfigDir != "" {
 		s.RegistryConfigDir = o.RegistryConfigDir
 	}
+	if o.LoadBalancerPool != nil {
+		s.LoadBalancerPool = o.LoadBalancerPool
+	}
 	s.RunDir, s.NoFsync = l.Run, o.NoFsync
 	if o.DNS != nil {
 		s.NoDNS = !*o.DNS
@@ -148,6 +156,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 		return decideSeveral(s, o, l, m)
 	}
 	if s.NodeIP, err = decideNodeIP(o, m); err != nil {
+		return Settings{}, err
+	}
+	if err := s.checkPool(); err != nil {
 		return Settings{}, err
 	}
 	s.Ports, err = decidePorts(s.Ports, s.NodeIP, m)
@@ -203,6 +214,9 @@ func sameWhileRunning(s Settings, o Options) error {
 	if o.DNS != nil && *o.DNS == s.NoDNS {
 		errs = append(errs, fmt.Errorf("--dns: the cluster runs with %t: %s", !s.NoDNS, how))
 	}
+	if o.LoadBalancerPool != nil && !slices.Equal(o.LoadBalancerPool, s.LoadBalancerPool) {
+		errs = append(errs, fmt.Errorf("--load-balancer-pool: the cluster runs with %s: %s", cmp.Or(strings.Join(s.LoadBalancerPool, ","), "none"), how))
+	}
 	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))
 	}
@@ -210,6 +224,24 @@ func sameWhileRunning(s Settings, o Options) error {
 		errs = append(errs, fmt.Errorf("--registry-config-dir: the cluster runs with %s: %s", cmp.Or(s.RegistryConfigDir, "the default"), how))
 	}
 	return errors.Join(errs...)
+}
+
+// checkPool refuses a pool that has an address of this machine or of a node.
+func (s Settings) checkPool() error {
+	pool, err := addrpool.Parse(s.LoadBalancerPool)
+	if err != nil {
+		return fmt.Errorf("--load-balancer-pool: %w", err)
+	}
+	used := []netip.Addr{s.NodeIP}
+	for _, n := range s.Nodes {
+		used = append(used, n.Address)
+	}
+	for _, addr := range used {
+		if pool.Contains(addr) {
+			return fmt.Errorf("--load-balancer-pool: %s is the address of a machine: leave it out", addr)
+		}
+	}
+	return nil
 }
 
 func decideNodeIP(o Options, m surroundings) (netip.Addr, error) {

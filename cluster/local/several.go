@@ -176,6 +176,9 @@ func decideSeveral(s Settings, o Options, l Layout, m surroundings) (Settings, e
 		}
 	}
 	s.NodeIP = nodes.Gateway(s.NodeNetwork)
+	if err := s.checkPool(); err != nil {
+		return Settings{}, err
+	}
 	// The bridge with that address need not be there yet: a port must be free on all.
 	s.Ports, err = decidePorts(s.Ports, netip.IPv4Unspecified(), m)
 	return s, err
