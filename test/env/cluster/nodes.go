@@ -23,7 +23,7 @@ func NewNodes(root string, count int) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--registry-config-dir", c.registries()}
+	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--load-balancer-pool", "198.19.0.200-198.19.0.220", "--registry-config-dir", c.registries()}
 	return c, c.Mirror(c.Registry.Host)
 }
 
