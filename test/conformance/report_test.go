@@ -113,6 +113,10 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 			options: runOptions{which: "parallel", focus: "a|b", skip: "c"},
 			want:    [][]string{{"--focus=a|b", "--skip=c"}},
 		},
+		"tests of another label": {
+			options: runOptions{which: "parallel", labels: "Feature:NetworkPolicy || Slow"},
+			want:    [][]string{{"--label-filter=(Feature:NetworkPolicy || Slow) && !Serial"}},
+		},
 		"no part of that name": {options: runOptions{which: "all"}},
 	}
 	for name, tc := range tests {

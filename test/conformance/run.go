@@ -20,9 +20,13 @@ import (
 	"github.com/keelson-dev/keelson/test/env/machine"
 )
 
+// conformanceLabel is the label of the tests that every cluster must pass.
+const conformanceLabel = "Conformance"
+
 // runOptions are the flags of run and check.
 type runOptions struct {
 	focus, skip string
+	labels      string
 	processes   int
 	timeout     time.Duration
 	which       string
@@ -46,6 +50,7 @@ func runAll(ctx context.Context, args []string) (int, error) {
 	o.addFlags(flags)
 	flags.StringVar(&o.focus, "focus", "", "regular expression; run only tests whose name matches")
 	flags.StringVar(&o.skip, "skip", "", "regular expression; leave out tests whose name matches")
+	flags.StringVar(&o.labels, "labels", conformanceLabel, "filter of labels in Ginkgo's language; the tests to choose from")
 	flags.DurationVar(&o.timeout, "timeout", 90*time.Minute, "end each of the two parts after this time")
 	flags.StringVar(&o.which, "parts", "parallel,serial", "which tests to run: parallel, those that stand others beside them; serial, the rest; or both")
 	flags.BoolVar(&o.failing, "failing", false, "run the tests that are listed as failing, and no others")
@@ -79,9 +84,13 @@ func runAll(ctx context.Context, args []string) (int, error) {
 // parts splits a run into the tests that stand others beside them, by Ginkgo's label,
 // and the rest.
 func (o runOptions) parts() []part {
+	labels := cmp.Or(o.labels, conformanceLabel)
+	if labels != conformanceLabel {
+		labels = "(" + labels + ")"
+	}
 	list := []part{
-		{name: "parallel", labels: "Conformance && !Serial", processes: o.processes},
-		{name: "serial", labels: "Conformance && Serial", processes: 1},
+		{name: "parallel", labels: labels + " && !Serial", processes: o.processes},
+		{name: "serial", labels: labels + " && Serial", processes: 1},
 	}
 	chosen := strings.Split(o.which, ",")
 	list = slices.DeleteFunc(list, func(p part) bool { return !slices.Contains(chosen, p.name) })
