@@ -99,9 +99,15 @@ func (s *scheduler) applyBinding(ctx context.Context, pod *keelsonv1.Pod, node s
 	if err != nil {
 		return fmt.Errorf("render the binding: %w", err)
 	}
-	target := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	// This package never reads Pods through the client: nothing has to wait for this.
-	if err := s.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.DisableReadYourWritesConsistency); err != nil {
+	// The answer is of no use but for its error: of metadata alone it costs the API server,
+	// and this process, the least.
+	target := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	target.SetGroupVersionKind(keelsonv1.GroupVersion.WithKind("Pod"))
+	// This package never reads Pods through the client: nothing has to wait for this. And
+	// the API server need not look for unknown fields, which would go unnoticed anyway.
+	err = s.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch),
+		client.DisableReadYourWritesConsistency, client.FieldValidation(metav1.FieldValidationIgnore))
+	if err != nil {
 		return fmt.Errorf("bind to node %s: %w", node, err)
 	}
 	return nil

@@ -7,7 +7,9 @@
 // The Pods exist before the scheduler starts; a side's time is from the first binding to
 // the last. kube-scheduler runs with its defaults, except that its client's own throttle
 // (50 requests a second) is off, as ours is. The figures are for reading beside each
-// other on an otherwise quiet computer; the load is printed with them.
+// other on an otherwise quiet computer; the load is printed with them, and the CPU time
+// that each program took for one Pod (the start of the scheduler included), which depends
+// less on what else runs.
 package main
 
 import (
@@ -15,9 +17,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -85,11 +89,22 @@ func parse() (options, error) {
 type result struct {
 	seconds float64
 	rate    float64
+	// cpu is what each program computed between the start of the scheduler and the last
+	// binding, in milliseconds for one Pod.
+	cpu map[string]float64
+}
+
+func (r result) cpuText() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(r.cpu)) {
+		parts = append(parts, fmt.Sprintf("%s %.2f", name, r.cpu[name]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func run(ctx context.Context, o options) error {
 	fmt.Printf("%d Pods (%s), load average at the start %s\n", o.pods, o.shape, load())
-	fmt.Printf("%8s %10s %12s %14s %s\n", "nodes", "side", "seconds", "Pods/second", "load")
+	fmt.Printf("%8s %10s %12s %14s %6s %s\n", "nodes", "side", "seconds", "Pods/second", "load", "CPU ms/Pod")
 	for _, nodes := range o.nodes {
 		rates := map[string]float64{}
 		for _, name := range o.sides {
@@ -98,7 +113,7 @@ func run(ctx context.Context, o options) error {
 				return fmt.Errorf("%s with %d Nodes: %w", name, nodes, err)
 			}
 			rates[name] = r.rate
-			fmt.Printf("%8d %10s %12.1f %14.1f %s\n", nodes, name, r.seconds, r.rate, load())
+			fmt.Printf("%8d %10s %12.1f %14.1f %6s %s\n", nodes, name, r.seconds, r.rate, load(), r.cpuText())
 		}
 		if rates["stock"] > 0 && rates["keelson"] > 0 {
 			fmt.Printf("%8d      ratio %.2f\n", nodes, rates["keelson"]/rates["stock"])
@@ -137,6 +152,10 @@ func measure(ctx context.Context, o options, name string, nodes int) (r result, 
 	if err != nil {
 		return r, err
 	}
+	before, err := readCPU()
+	if err != nil {
+		return r, err
+	}
 	if err := s.startScheduler(filepath.Join(dir, "scheduler.log")); err != nil {
 		return r, err
 	}
@@ -145,7 +164,11 @@ func measure(ctx context.Context, o options, name string, nodes int) (r result, 
 		if took <= 0 {
 			return r, errors.Join(errors.New("the watch ended before all Pods had a Node"), ctx.Err(), s.logTail())
 		}
-		return result{seconds: took.Seconds(), rate: float64(o.pods-1) / took.Seconds()}, nil
+		after, err := readCPU()
+		if err != nil {
+			return r, err
+		}
+		return result{seconds: took.Seconds(), rate: float64(o.pods-1) / took.Seconds(), cpu: after.perPod(before, o.pods)}, nil
 	case <-s.ended:
 		return r, errors.Join(errors.New("the scheduler has ended"), s.logTail())
 	case <-ctx.Done():

@@ -216,9 +216,15 @@ func TestTiesAreBrokenAtRandom(t *testing.T) {
 	}
 }
 
-func BenchmarkPlan1000Nodes(b *testing.B) {
+func BenchmarkPlan(b *testing.B) {
+	for _, count := range []int{1000, 5000} {
+		b.Run(fmt.Sprint(count, " Nodes"), func(b *testing.B) { benchmarkPlan(b, count) })
+	}
+}
+
+func benchmarkPlan(b *testing.B, count int) {
 	var nodes []*keelsonv1.Node
-	for i := range 1000 {
+	for i := range count {
 		nodes = append(nodes, schedulertest.MakeNode(fmt.Sprintf("n%04d", i)).Room("32", "128Gi", "110").Label("zone", fmt.Sprint(i%3)).Obj())
 	}
 	c := schedulertest.Cluster(nodes)

@@ -20,8 +20,11 @@ type Cache struct {
 	// index finds a Node's place in nodes.
 	index map[string]int
 	nodes []*NodeInfo
-	// dirty are the places that changed since the last Update.
-	dirty      map[int]struct{}
+	// dirty are the places that changed since the last Update, and isDirty says which those
+	// are. Not a map: one that was large once is slow to walk and to clear ever after, and
+	// every placement does both.
+	dirty      []int
+	isDirty    []bool
 	generation uint64
 	pods       map[types.UID]placedPod
 	// homeless holds, for a Node that has not been seen (yet, or any more), the Pods
@@ -48,7 +51,6 @@ type placedPod struct {
 func NewCache() *Cache {
 	return &Cache{
 		index:         map[string]int{},
-		dirty:         map[int]struct{}{},
 		pods:          map[types.UID]placedPod{},
 		homeless:      map[string]map[types.UID]struct{}{},
 		nominated:     map[string][]*PodInfo{},
@@ -62,7 +64,25 @@ func (c *Cache) set(i int, info *NodeInfo) {
 	c.generation++
 	info.generation = c.generation
 	c.nodes[i] = info
-	c.dirty[i] = struct{}{}
+	c.markDirty(i)
+}
+
+func (c *Cache) markDirty(i int) {
+	if missing := i + 1 - len(c.isDirty); missing > 0 {
+		c.isDirty = append(c.isDirty, make([]bool, missing)...)
+	}
+	if !c.isDirty[i] {
+		c.isDirty[i] = true
+		c.dirty = append(c.dirty, i)
+	}
+}
+
+// clean forgets what was dirty.
+func (c *Cache) clean() {
+	for _, i := range c.dirty {
+		c.isDirty[i] = false
+	}
+	c.dirty = c.dirty[:0]
 }
 
 // SetNode stores a new or changed Node.
@@ -99,11 +119,11 @@ func (c *Cache) RemoveNode(name string) {
 	if i != last {
 		c.nodes[i] = c.nodes[last]
 		c.index[c.nodes[i].Node.Name] = i
-		c.dirty[i] = struct{}{}
+		c.markDirty(i)
 	}
 	c.nodes[last] = nil
 	c.nodes = c.nodes[:last]
-	c.dirty[last] = struct{}{}
+	c.markDirty(last)
 }
 
 // Node returns a Node as it was last seen, or nil.

@@ -39,7 +39,7 @@ func NewSnapshot() *Snapshot {
 func (c *Cache) Update(s *Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.dirty {
+	for _, i := range c.dirty {
 		if i < len(s.nodes) && s.nodes[i] != nil {
 			s.drop(i)
 		}
@@ -48,12 +48,12 @@ func (c *Cache) Update(s *Snapshot) {
 		s.orderStale = true
 		s.nodes = resize(s.nodes, len(c.nodes))
 	}
-	for i := range c.dirty {
+	for _, i := range c.dirty {
 		if i < len(c.nodes) {
 			s.put(i, c.nodes[i])
 		}
 	}
-	clear(c.dirty)
+	c.clean()
 	if c.nominatedChanged {
 		s.nominated, c.nominatedChanged = maps.Clone(c.nominated), false
 	}
