@@ -96,9 +96,7 @@ func (l *holdingLock) hold(ctx context.Context, asked time.Time) error {
 }
 
 func (l *holdingLock) drop() error {
-	if l.told > 0 {
-		l.told = 0
-	}
+	l.told = 0
 	return l.machine.Drop(l.addr)
 }
 
