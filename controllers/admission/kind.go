@@ -207,7 +207,7 @@ func kinds(services servicePolicy, pods podPolicy) []kind {
 		of(upstreamappsv1.SchemeGroupVersion, appsv1.GroupVersion,
 			kind{name: "ReplicaSet", template: inSpec, resource: "replicasets", section: "spec", review: specReview(support.CheckReplicaSet, checkReplicaSetUpdate)},
 			kind{name: "Deployment", template: inSpec, resource: "deployments", section: "spec", review: specReview(support.CheckDeployment, checkDeploymentUpdate)},
-			kind{name: "DaemonSet", template: inSpec, resource: "daemonsets", section: "spec", review: specReview(support.CheckDaemonSet, checkDaemonSetUpdate)},
+			kind{name: "DaemonSet", template: inSpec, resource: "daemonsets", section: "spec", review: reviewDaemonSet},
 			kind{name: "StatefulSet", template: inSpec, resource: "statefulsets", section: "spec", review: specReview(support.CheckStatefulSet, checkStatefulSetUpdate)},
 			kind{name: "ControllerRevision", resource: "controllerrevisions", section: "data", review: reviewControllerRevision},
 		),

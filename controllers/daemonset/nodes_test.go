@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	upstreamappsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -94,7 +95,15 @@ func TestPodIsForOneNode(t *testing.T) {
 	}).Obj()
 	owner := podcontrol.Owner{Object: ds, Kind: kind}
 	before := ds.Spec.Template.DeepCopy()
+	ds.Annotations = map[string]string{upstreamappsv1.DeprecatedTemplateGeneration: "many"}
+	if value, labelled := renderPod(owner, &ds.Spec.Template, "hash", "n1").Labels["pod-template-generation"]; labelled {
+		t.Errorf("a generation that is no number became the label %q", value)
+	}
+	ds.Annotations = map[string]string{upstreamappsv1.DeprecatedTemplateGeneration: "7"}
 	pod := renderPod(owner, &ds.Spec.Template, "hash", "n1")
+	if got := pod.Labels["pod-template-generation"]; got != "7" {
+		t.Errorf("template generation %q, want 7", got)
+	}
 	if diff := cmp.Diff(before, &ds.Spec.Template); diff != "" {
 		t.Errorf("the template was changed (-before +after):\n%s", diff)
 	}

@@ -2,6 +2,7 @@ package daemonset
 
 import (
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +23,19 @@ func renderPod(owner podcontrol.Owner, template *corev1.PodTemplateSpec, hash, n
 		pod.Labels = map[string]string{}
 	}
 	pod.Labels[upstreamappsv1.DefaultDaemonSetUniqueLabelKey] = hash
+	if generation := owner.Object.GetAnnotations()[upstreamappsv1.DeprecatedTemplateGeneration]; isNumber(generation) {
+		pod.Labels[templateGenerationLabel] = generation
+	}
 	return pod
+}
+
+// templateGenerationLabel is what selectors of old look for; upstream has no exported
+// name for it outside its own tree. Which Pods are up to date is told by the hash alone.
+const templateGenerationLabel = "pod-template-generation"
+
+func isNumber(text string) bool {
+	_, err := strconv.ParseInt(text, 10, 64)
+	return err == nil
 }
 
 // onlyOn replaces what affinity requires of nodes by the name of one: the node was
