@@ -519,3 +519,27 @@ func TestFirstFailure(t *testing.T) {
 		})
 	}
 }
+
+func TestPoolIsApartFromMachines(t *testing.T) {
+	tests := map[string]struct {
+		pool, wantErr string
+	}{
+		"a pool beside the nodes":           {pool: "198.19.0.200-198.19.0.220"},
+		"the address of this machine":       {pool: "198.19.0.1-198.19.0.1", wantErr: "198.19.0.1 is the address of a machine"},
+		"a pool that nodes make way for":    {pool: "198.19.0.2-198.19.0.3"},
+		"a pool that leaves nodes no place": {pool: "198.19.0.2-198.19.0.254", wantErr: "leaves no address"},
+		"nonsense":                          {pool: "many", wantErr: "neither a range"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := Settings{
+				NodeIP: netip.MustParseAddr("198.19.0.1"), NodeNetwork: netip.MustParsePrefix("198.19.0.0/24"), LoadBalancerPool: []string{tt.pool},
+			}
+			s.addNode("a", netip.Addr{})
+			err := s.checkPool()
+			if tt.wantErr == "" && err != nil || tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)) {
+				t.Errorf("error %v, want %q", err, tt.wantErr)
+			}
+		})
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/keelson-dev/keelson/cluster/nodes"
 	"github.com/keelson-dev/keelson/cluster/pki"
 	"github.com/keelson-dev/keelson/cluster/supervisor"
+	"github.com/keelson-dev/keelson/internal/addrpool"
 )
 
 // NodeStop switches a node off as a power cut does; its Node object stays.
@@ -136,7 +137,7 @@ func (s *Settings) addNamed(name, address string) error {
 	}
 	if address == "" {
 		s.addNode(name, netip.Addr{})
-		return nil
+		return s.checkPool()
 	}
 	ip, err := netip.ParseAddr(address)
 	if err != nil || !slices.Contains(slices.Collect(nodes.Addresses(s.NodeNetwork)), ip) {
@@ -144,6 +145,9 @@ func (s *Settings) addNamed(name, address string) error {
 	}
 	if i := slices.IndexFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == ip }); i >= 0 {
 		return fmt.Errorf("--address: %s is that of node %s", ip, s.Nodes[i].Name)
+	}
+	if pool, _ := addrpool.Parse(s.LoadBalancerPool); pool.Contains(ip) {
+		return fmt.Errorf("--address: %s is in the pool of load balancers (--load-balancer-pool %s): choose another", ip, pool)
 	}
 	s.addNode(name, ip)
 	return nil

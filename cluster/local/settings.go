@@ -237,6 +237,9 @@ func (s Settings) checkPool() error {
 		used = append(used, n.Address)
 	}
 	for _, addr := range used {
+		if !addr.IsValid() {
+			return fmt.Errorf("--load-balancer-pool: %s leaves no address of %s for a node: make it smaller", pool, s.NodeNetwork)
+		}
 		if pool.Contains(addr) {
 			return fmt.Errorf("--load-balancer-pool: %s is the address of a machine: leave it out", addr)
 		}

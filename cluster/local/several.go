@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/keelson-dev/keelson/cluster/nodes"
+	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
@@ -130,8 +131,9 @@ func newSeveral(s Settings, o Options) Settings {
 // addNode appends a node; without an address it gets the lowest that is free.
 func (s *Settings) addNode(name string, address netip.Addr) {
 	if !address.IsValid() {
+		pool, _ := addrpool.Parse(s.LoadBalancerPool) // validated
 		for a := range nodes.Addresses(s.NodeNetwork) {
-			if !slices.ContainsFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == a }) {
+			if !pool.Contains(a) && !slices.ContainsFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == a }) {
 				address = a
 				break
 			}
