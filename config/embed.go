@@ -40,6 +40,8 @@ const (
 	HygieneRBAC Set = "rbac/hygiene"
 	// NodeRBAC is what node agents need.
 	NodeRBAC Set = "rbac/node"
+	// StandaloneRBAC is what node agents may do beyond that in standalone mode.
+	StandaloneRBAC Set = "rbac/standalone"
 	// GatewayRBAC is what gateways need, and what those may do whom they authorized.
 	GatewayRBAC Set = "rbac/gateway"
 	// Policy confines each node agent to its own objects.
@@ -53,7 +55,7 @@ const (
 // order in which they can be applied. Webhook registration is not among them: it
 // carries an address that only the installer knows.
 func Standalone() []Set {
-	return []Set{Namespaces, CRDs, ManagerRBAC, HygieneRBAC, NodeRBAC, GatewayRBAC, Policy}
+	return []Set{Namespaces, CRDs, ManagerRBAC, HygieneRBAC, NodeRBAC, StandaloneRBAC, GatewayRBAC, Policy}
 }
 
 // Guest returns the sets for a cluster that has a controller manager of its own.

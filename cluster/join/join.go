@@ -155,7 +155,7 @@ func (j *joiner) enroll(ctx context.Context) (settings, error) {
 // decide finds out what was not given, and refuses what cannot work.
 func (j *joiner) decide(ctx context.Context, b *bootstrapper) (settings, error) {
 	o := j.options
-	s := settings{Server: o.Server, NodeName: o.NodeName, RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir}
+	s := settings{Server: o.Server, NodeName: o.NodeName, RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir, NodeConfig: o.NodeConfig}
 	var err error
 	if s.Cluster, err = b.clusterConfig(ctx); err != nil {
 		return s, err

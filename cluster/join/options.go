@@ -31,6 +31,8 @@ type Options struct {
 	// RegistryConfigDir is the agent's folder of registry configurations; empty is its
 	// default.
 	RegistryConfigDir string
+	// NodeConfig is the agent's config file; empty is none.
+	NodeConfig string
 	// Replace takes a name that another node had.
 	Replace bool
 	// Timeout limits how long Join waits for the node to be ready.
@@ -57,6 +59,7 @@ func (o *Options) AddJoinFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ContainerdAddress, "containerd-address", o.ContainerdAddress, "Socket of containerd. Default: that of the distribution if it answers, else one that is started for the node.")
 	fs.StringVar(&o.CgroupRoot, "cgroup-root", o.CgroupRoot, "Cgroup above those of all Pods. Default: that of keelson-node.")
 	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml). Default: /etc/containerd/certs.d.")
+	fs.StringVar(&o.NodeConfig, "node-config", o.NodeConfig, "Config file of keelson-node, for what else is particular about this machine. Default: none.")
 	fs.BoolVar(&o.Replace, "replace", o.Replace, "Take the name of a node although another machine has it, or had it.")
 	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the node is ready.")
 }
@@ -97,6 +100,9 @@ func (o *Options) Validate() error {
 	}
 	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
 		errs = append(errs, fmt.Errorf("--registry-config-dir: %q is not an absolute path", o.RegistryConfigDir))
+	}
+	if o.NodeConfig != "" && !filepath.IsAbs(o.NodeConfig) {
+		errs = append(errs, fmt.Errorf("--node-config: %q is not an absolute path", o.NodeConfig))
 	}
 	if o.Timeout <= 0 {
 		errs = append(errs, errors.New("--timeout: must be more than 0"))

@@ -28,6 +28,7 @@ type settings struct {
 	OwnContainerd     bool          `json:"ownContainerd"`
 	CgroupRoot        string        `json:"cgroupRoot,omitempty"`
 	RegistryConfigDir string        `json:"registryConfigDir,omitempty"`
+	NodeConfig        string        `json:"nodeConfig,omitempty"`
 	Cluster           ClusterConfig `json:"cluster"`
 }
 

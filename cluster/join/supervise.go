@@ -87,10 +87,15 @@ func nodeArgs(l layout, s settings, p programs) []string {
 }
 
 func serverArgs(l layout, s settings) []string {
-	return []string{
+	args := []string{
 		"--server-address=" + s.NodeIP.String(), "--server-port=" + strconv.Itoa(serverPort),
 		"--client-ca-file=" + l.caFile(),
+		"--rotate-certificates", "--cert-dir=" + l.pkiDir(),
 	}
+	if s.NodeConfig != "" {
+		args = append(args, "--config="+s.NodeConfig)
+	}
+	return args
 }
 
 func components(l layout, s settings, p programs, ready func(context.Context) error) []supervisor.Component {

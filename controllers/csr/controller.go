@@ -54,6 +54,9 @@ type Options struct {
 	// Duration is the longest life of a certificate, and what a request gets that asks
 	// for none.
 	Duration time.Duration
+	// Nodes reads Nodes past the cache: a node asks as soon as its addresses are stored,
+	// and nothing would ask again. nil means the client.
+	Nodes client.Reader
 	// Clock tells the time; nil means the real one.
 	Clock clock.PassiveClock
 }
@@ -61,6 +64,7 @@ type Options struct {
 // Reconciler looks after one request at a time.
 type Reconciler struct {
 	client    client.Client
+	nodes     client.Reader
 	authority authority
 	duration  time.Duration
 	clock     clock.PassiveClock
@@ -71,6 +75,9 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if o.CertFile == "" && o.KeyFile == "" {
 		mgr.GetLogger().Info("No certificates are signed for nodes: --cluster-signing-cert-file is not set")
 		return nil
+	}
+	if o.Nodes == nil {
+		o.Nodes = mgr.GetAPIReader()
 	}
 	r, err := NewReconciler(mgr.GetClient(), o)
 	if err != nil {
@@ -93,9 +100,12 @@ func Add(mgr ctrl.Manager, o Options) error {
 
 // NewReconciler returns a Reconciler that works through c. It checks the authority's files.
 func NewReconciler(c client.Client, o Options) (*Reconciler, error) {
-	r := &Reconciler{client: c, authority: authority{certFile: o.CertFile, keyFile: o.KeyFile}, duration: o.Duration, clock: o.Clock}
+	r := &Reconciler{client: c, nodes: o.Nodes, authority: authority{certFile: o.CertFile, keyFile: o.KeyFile}, duration: o.Duration, clock: o.Clock}
 	if r.clock == nil {
 		r.clock = clock.RealClock{}
+	}
+	if r.nodes == nil {
+		r.nodes = c
 	}
 	if _, _, err := r.authority.load(); err != nil {
 		return nil, err
@@ -196,12 +206,23 @@ func (r *Reconciler) allowed(ctx context.Context, request *certificatesv1.Certif
 // ownAddresses tells whether every name that asked wants is one that its Node has.
 func (r *Reconciler) ownAddresses(ctx context.Context, asked *x509.CertificateRequest) (bool, error) {
 	node := &keelsonv1.Node{}
-	if err := r.client.Get(ctx, client.ObjectKey{Name: nodeName(asked)}, node); apierrors.IsNotFound(err) {
+	if err := r.nodes.Get(ctx, client.ObjectKey{Name: nodeName(asked)}, node); apierrors.IsNotFound(err) {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("read Node %s: %w", nodeName(asked), err)
 	}
-	return covers(node.Status.Addresses, asked), nil
+	if !covers(node.Status.Addresses, asked) {
+		return false, nil
+	}
+	// A node writes its own addresses: it must not pass for another, among which is the
+	// machine of the API server where that is a node.
+	var all keelsonv1.NodeList
+	if err := r.client.List(ctx, &all); err != nil {
+		return false, fmt.Errorf("list Nodes: %w", err)
+	}
+	return !slices.ContainsFunc(all.Items, func(other keelsonv1.Node) bool {
+		return other.Name != node.Name && sharesAddress(other.Status.Addresses, asked)
+	}), nil
 }
 
 // sign signs what was approved, or says why it never will.

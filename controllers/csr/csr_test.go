@@ -200,3 +200,21 @@ func TestSign(t *testing.T) {
 		t.Error("took a certificate that is no authority's")
 	}
 }
+
+func TestSharesAddress(t *testing.T) {
+	asked := &x509.CertificateRequest{DNSNames: []string{"attic"}, IPAddresses: []net.IP{net.ParseIP("192.0.2.7"), net.ParseIP("2001:db8::7")}}
+	for name, tc := range map[string]struct {
+		have corev1.NodeAddress
+		want bool
+	}{
+		"another address":          {corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.8"}, false},
+		"the address of IPv4":      {corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}, true},
+		"that of IPv6, at length":  {corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "2001:0db8::0007"}, true},
+		"the host name":            {corev1.NodeAddress{Type: corev1.NodeHostName, Address: "attic"}, true},
+		"a host name that differs": {corev1.NodeAddress{Type: corev1.NodeHostName, Address: "cellar"}, false},
+	} {
+		if got := sharesAddress([]corev1.NodeAddress{tc.have}, asked); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -133,3 +133,11 @@ func covers(addresses []corev1.NodeAddress, asked *x509.CertificateRequest) bool
 	}
 	return true
 }
+
+// sharesAddress tells whether addresses has any name or address in asked.
+func sharesAddress(addresses []corev1.NodeAddress, asked *x509.CertificateRequest) bool {
+	return slices.ContainsFunc(addresses, func(a corev1.NodeAddress) bool {
+		ip := net.ParseIP(a.Address)
+		return slices.Contains(asked.DNSNames, a.Address) || ip != nil && slices.ContainsFunc(asked.IPAddresses, ip.Equal)
+	})
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/policy"
 	"github.com/keelson-dev/keelson/nodeagent/preload"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
+	"github.com/keelson-dev/keelson/nodeagent/rotation"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
@@ -110,6 +111,8 @@ type agent struct {
 	}
 
 	condition condition
+	// rotation renews the node's own certificates; nil: somebody else does.
+	rotation *rotation.Rotation
 	// certificates are those that Pods mount.
 	certificates *podcerts.Manager
 	// serviceChange announces changes of Services; serviceAddressWait is how long a

@@ -88,6 +88,10 @@ type Options struct {
 	TLSCertFile       string `json:"tlsCertFile,omitempty"`
 	TLSPrivateKeyFile string `json:"tlsPrivateKeyFile,omitempty"`
 	ClientCAFile      string `json:"clientCAFile,omitempty"`
+	// RotateCertificates lets the agent renew the certificates in CertDir: its own, which
+	// must be there, and its server's.
+	RotateCertificates bool   `json:"rotateCertificates,omitempty"`
+	CertDir            string `json:"certDir,omitempty"`
 
 	// PodManifestPath is a folder of manifests of static Pods, or one such file, read every
 	// FileCheckFrequency even if nothing seems to change; ManifestURL is asked for more,
@@ -170,6 +174,8 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.TLSCertFile, "tls-cert-file", o.TLSCertFile, "Certificate to serve it with, and those above it. Default: one that the node signs itself, kept in the root folder.")
 	fs.StringVar(&o.TLSPrivateKeyFile, "tls-private-key-file", o.TLSPrivateKeyFile, "Key of --tls-cert-file.")
 	fs.StringVar(&o.ClientCAFile, "client-ca-file", o.ClientCAFile, "Authorities whose client certificates count there. Without it only tokens do.")
+	fs.BoolVar(&o.RotateCertificates, "rotate-certificates", o.RotateCertificates, "Renew the node's certificates in --cert-dir before they end: its own, which must be there, and its server's, which takes the place of --tls-cert-file.")
+	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder of the certificates that are renewed.")
 
 	fs = fss.FlagSet("network")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Address range of all Pods of the cluster; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
@@ -236,6 +242,12 @@ func (o *Options) validateServer() []error {
 	}
 	if (o.TLSCertFile == "") != (o.TLSPrivateKeyFile == "") {
 		problems = append(problems, errors.New("--tls-cert-file and --tls-private-key-file: give both, or none"))
+	}
+	if o.RotateCertificates && o.TLSCertFile != "" {
+		problems = append(problems, errors.New("--rotate-certificates and --tls-cert-file: give one of them; the certificate that is renewed is in --cert-dir"))
+	}
+	if o.RotateCertificates && !filepath.IsAbs(o.CertDir) {
+		problems = append(problems, fmt.Errorf("--cert-dir: %q is not an absolute path, which --rotate-certificates needs", o.CertDir))
 	}
 	return problems
 }

@@ -91,6 +91,12 @@ func run(ctx context.Context, o Options, s settings) error {
 			return err
 		}
 		health.ready = a.ready
+		if o.RotateCertificates {
+			if a.rotation, err = newRotation(ctx, &o, s, api); err != nil {
+				return err
+			}
+			running.run("certificates", func() error { return a.rotation.Run(ctx) })
+		}
 		running.run("agent", func() error { return a.run(ctx) })
 		if o.ServerPort != 0 {
 			running.run("server", func() error { return a.serveAPI(ctx, registry) })

@@ -37,6 +37,7 @@ func (a *agent) serveAPI(ctx context.Context, metrics prometheus.Gatherer) error
 		return fmt.Errorf("--server-address, --server-port: %w; is another node agent or a kubelet at work here?", err)
 	}
 	certificates, err := server.NewCertificates(server.CertificateOptions{
+		Renewed:  a.renewedCertificate(),
 		CertFile: o.TLSCertFile, KeyFile: o.TLSPrivateKeyFile, ClientCAFile: o.ClientCAFile,
 		Dir: pkiDir(o), NodeName: a.settings.name, Addresses: a.settings.ips, Clock: a.clock, Log: log,
 	})

@@ -25,7 +25,10 @@ type CertificateOptions struct {
 	// kept in Dir, for NodeName and Addresses.
 	CertFile, KeyFile string
 	Dir, NodeName     string
-	Addresses         []netip.Addr
+	// Renewed is a certificate that somebody else keeps fresh; while it returns nil, which
+	// it may, and where it is nil, the others count.
+	Renewed   func() *tls.Certificate
+	Addresses []netip.Addr
 	// ClientCAFile holds the authorities whose client certificates count; without it
 	// none do.
 	ClientCAFile string
@@ -38,11 +41,12 @@ type CertificateOptions struct {
 type Certificates struct {
 	serving *reloaded[*tls.Certificate]
 	clients *reloaded[*x509.CertPool]
+	renewed func() *tls.Certificate
 }
 
 // NewCertificates reads, and where needed makes, what o says.
 func NewCertificates(o CertificateOptions) (*Certificates, error) {
-	c := &Certificates{}
+	c := &Certificates{renewed: o.Renewed}
 	var err error
 	if o.CertFile != "" {
 		c.serving, err = newReloaded(o, []string{o.CertFile, o.KeyFile}, func() (*tls.Certificate, error) {
@@ -75,8 +79,18 @@ func (c *Certificates) Config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		ClientAuth:     tls.RequestClientCert,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.serving.get(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current(), nil },
 	}
+}
+
+// current is the certificate that clients are shown.
+func (c *Certificates) current() *tls.Certificate {
+	if c.renewed != nil {
+		if renewed := c.renewed(); renewed != nil {
+			return renewed
+		}
+	}
+	return c.serving.get()
 }
 
 // clientRoots returns the clients' authorities, nil when there are none.
