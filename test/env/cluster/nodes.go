@@ -27,6 +27,20 @@ func NewNodes(root string, count int) (*Cluster, error) {
 	return c, c.Mirror(c.Registry.Host)
 }
 
+// NewAt prepares a cluster of one node with the given address, and a registry on it, which
+// other machines reach.
+func NewAt(root, address string) (*Cluster, error) {
+	c, err := newCluster(root, address+":0")
+	if err != nil {
+		return nil, err
+	}
+	c.upFlags = []string{"--node-ip", address, "--registry-config-dir", c.Registries()}
+	return c, c.Mirror(c.Registry.Host)
+}
+
+// Registries is the folder of registry configurations for machines that join.
+func (c *Cluster) Registries() string { return c.registries() }
+
 // registries is the folder of registry configurations of several nodes.
 func (c *Cluster) registries() string { return filepath.Join(c.DataDir, "registries") }
 
