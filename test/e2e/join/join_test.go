@@ -54,7 +54,7 @@ func joinArguments(t *testing.T) []string {
 	if len(words) != 7 || words[0] != "keelson" || words[1] != "join" {
 		t.Fatalf("the printed command is %q", words)
 	}
-	return append(words[1:], "--node-name", secondName, "--cgroup-root", options.Cgroup(secondName), "--registry-config-dir", cluster.Registries(),
+	return append(words[1:], "--node-name", secondName, "--cgroup-root", "/keelson-"+secondName, "--registry-config-dir", cluster.Registries(),
 		"--node-config", filepath.Join(cluster.DataDir, "node.yaml")) // leaves the disk alone, which is this machine's
 }
 
