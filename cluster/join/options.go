@@ -82,6 +82,15 @@ func (o *Options) Validate() error {
 		errs = append(errs, fmt.Errorf("--token: %w", err))
 	}
 	errs = append(errs, checkHash(o.CAHash))
+	if o.Timeout <= 0 {
+		errs = append(errs, errors.New("--timeout: must be more than 0"))
+	}
+	errs = append(errs, o.validateNode()...)
+	return errors.Join(append(errs, o.validatePaths()...)...)
+}
+
+func (o *Options) validateNode() []error {
+	var errs []error
 	if o.NodeName != "" {
 		for _, reason := range validation.IsDNS1123Subdomain(o.NodeName) {
 			errs = append(errs, fmt.Errorf("--node-name: %q: %s", o.NodeName, reason))
@@ -92,22 +101,24 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IPv4 address of this machine, such as 192.0.2.10", o.NodeIP))
 		}
 	}
-	if o.ContainerdAddress != "" && !filepath.IsAbs(o.ContainerdAddress) {
-		errs = append(errs, fmt.Errorf("--containerd-address: %q is not an absolute path", o.ContainerdAddress))
+	return errs
+}
+
+func (o *Options) validatePaths() []error {
+	var errs []error
+	for _, given := range []struct{ flag, path string }{
+		{"--containerd-address", o.ContainerdAddress},
+		{"--registry-config-dir", o.RegistryConfigDir},
+		{"--node-config", o.NodeConfig},
+	} {
+		if given.path != "" && !filepath.IsAbs(given.path) {
+			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", given.flag, given.path))
+		}
 	}
 	if !filepath.IsAbs(o.RunDir) || len(o.RunDir) > maxRunDir {
 		errs = append(errs, fmt.Errorf("--run-dir: %q is not an absolute path of at most %d characters", o.RunDir, maxRunDir))
 	}
-	if o.RegistryConfigDir != "" && !filepath.IsAbs(o.RegistryConfigDir) {
-		errs = append(errs, fmt.Errorf("--registry-config-dir: %q is not an absolute path", o.RegistryConfigDir))
-	}
-	if o.NodeConfig != "" && !filepath.IsAbs(o.NodeConfig) {
-		errs = append(errs, fmt.Errorf("--node-config: %q is not an absolute path", o.NodeConfig))
-	}
-	if o.Timeout <= 0 {
-		errs = append(errs, errors.New("--timeout: must be more than 0"))
-	}
-	return errors.Join(errs...)
+	return errs
 }
 
 func checkServer(server string) error {

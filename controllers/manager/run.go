@@ -54,7 +54,7 @@ import (
 // the API server and for Keelson's kinds, so that the order of starting does not
 // matter.
 func Run(ctx context.Context, o Options) error {
-	if err := o.Validate(); err != nil {
+	if err := o.Validate(); err != nil { //nolint:contextcheck // it asks for the controllers' names and adds none
 		return err
 	}
 	logger := klog.FromContext(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -56,11 +57,13 @@ func (a *agent) networkAdapter() networkAdapter {
 func (a *agent) protect(ctx context.Context, id runtime.PodIdentity, ips []netip.Addr) error {
 	var shown keelsonv1.Pod
 	err := a.api.cache.Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.Name}, &shown)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the labels of Pod %s/%s: %w", id.Namespace, id.Name, err)
-	}
-	if err != nil || shown.UID != id.UID {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil // static, or deleted meanwhile
+	case err != nil:
+		return fmt.Errorf("reading the labels of Pod %s/%s: %w", id.Namespace, id.Name, err)
+	case shown.UID != id.UID:
+		return nil
 	}
 	pod, _ := policy.ToPod(&shown)
 	pod.IPs = ips

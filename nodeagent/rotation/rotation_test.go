@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -77,11 +78,11 @@ func (a *authority) clientset(asked chan<- *x509.CertificateRequest) *fake.Clien
 		n := count.Add(1)
 		// The fake's watches are of all objects, whatever they select: one at a time.
 		if n > 1 {
-			if err := c.Tracker().Delete(certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests"), "", "csr-"+string(rune('a'+n-1))); err != nil {
+			if err := c.Tracker().Delete(certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests"), "", "csr-"+string('a'+n-1)); err != nil {
 				return true, nil, err
 			}
 		}
-		request.Name, request.UID = "csr-"+string(rune('a'+n)), types.UID(rune('a'+n))
+		request.Name, request.UID = "csr-"+string('a'+n), types.UID('a'+n)
 		block, _ := pem.Decode(request.Spec.Request)
 		parsed, err := x509.ParseCertificateRequest(block.Bytes)
 		if err != nil {
@@ -142,7 +143,12 @@ func TestBothCertificatesAreRenewedAndKept(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("rotation ended with %v", err)
+		}
+	}()
 
 	until(t, "the client certificate is another", func() bool {
 		now, err := os.ReadFile(filepath.Join(dir, ClientPair+"-current.pem"))

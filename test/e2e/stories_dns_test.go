@@ -188,9 +188,12 @@ func TestNamesWhileADNSServerDies(t *testing.T) {
 	must(t, syscall.Kill(victims[0], syscall.SIGKILL))
 	var text strings.Builder
 	buffer := make([]byte, 4096)
-	for n, err := 0, error(nil); err == nil; {
-		n, err = out.Read(buffer)
+	for {
+		n, err := out.Read(buffer)
 		text.Write(buffer[:n])
+		if err != nil {
+			break
+		}
 	}
 	must(t, lookups.Wait())
 	var asked, failed int

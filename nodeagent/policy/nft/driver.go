@@ -107,7 +107,6 @@ type writer struct {
 	family model.Family
 	table  *nftables.Table
 	err    error
-	sets   map[string]*nftables.Set
 }
 
 func (w *writer) remove() error {

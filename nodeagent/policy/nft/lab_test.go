@@ -145,7 +145,7 @@ func (l *lab) serve(ns string, port string) {
 	if err := errors.Join(err, err2); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { listener.Close(); packets.Close() })
+	l.t.Cleanup(func() { _, _ = listener.Close(), packets.Close() })
 	go func() {
 		for {
 			conn, err := listener.Accept()

@@ -98,15 +98,15 @@ func (w *writer) set(key string, s model.Set) *nftables.Set {
 	return set
 }
 
-func (w *writer) create(set *nftables.Set, elements []nftables.SetElement) {
-	if err := w.conn.AddSet(set, elements); err != nil && w.err == nil {
+func (w *writer) create(set *nftables.Set) {
+	if err := w.conn.AddSet(set, nil); err != nil && w.err == nil {
 		w.err = fmt.Errorf("making the set %s: %w", set.Name, err)
 	}
 }
 
 func (w *writer) addSet(key string, s model.Set) {
 	set := w.set(key, s)
-	w.create(set, nil)
+	w.create(set)
 	w.inChunks(intervals(s.Ranges), func(part []nftables.SetElement) error { return w.conn.SetAddElements(set, part) })
 }
 
@@ -138,10 +138,10 @@ func last(p netip.Prefix) netip.Addr {
 // chain with a hook, so both directions must agree.
 func (w *writer) base() {
 	for _, m := range []string{ingressMap, egressMap} {
-		w.create(w.verdicts(m), nil)
+		w.create(w.verdicts(m))
 	}
-	w.create(w.isolated(), nil)
-	w.create(w.self(), nil)
+	w.create(w.isolated())
+	w.create(w.self())
 	hooked := func(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
 		return w.conn.AddChain(&nftables.Chain{
 			Name: name, Table: w.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: &priority,

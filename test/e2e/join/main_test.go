@@ -40,7 +40,7 @@ func runAll(m *testing.M) (code int) {
 	if err != nil {
 		return complain(err)
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	ctx := context.Background()
 	options.Dir, second.Data = filepath.Join(folder, "pins"), filepath.Join(folder, "disk")
 	machines = nodes.New(options)
