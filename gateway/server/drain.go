@@ -99,7 +99,7 @@ func (d *drain) endWatch(r *http.Request, response *http.Response) {
 	if !ok || info.Verb != "watch" || response.StatusCode != http.StatusOK {
 		return
 	}
-	body := &endingBody{ReadCloser: response.Body, whole: true, lines: strings.HasPrefix(response.Header.Get("Content-Type"), "application/json")}
+	body := &endingBody{ReadCloser: response.Body, draining: d.watches, whole: true, lines: strings.HasPrefix(response.Header.Get("Content-Type"), "application/json")}
 	body.stop = context.AfterFunc(d.watches, body.end) //nolint:contextcheck // the gateway's end, not the request's
 	response.Body = body
 }
@@ -107,12 +107,13 @@ func (d *drain) endWatch(r *http.Request, response *http.Response) {
 // endingBody is a stream of events that can be ended between two of them.
 type endingBody struct {
 	io.ReadCloser
-	stop  func() bool
-	lines bool // events end in a newline
+	// draining is done from the beginning of the drain on; end is called a little later.
+	draining context.Context
+	stop     func() bool
+	lines    bool // events end in a newline
 
 	mu    sync.Mutex
 	whole bool // what was read so far ends with an event
-	over  bool
 }
 
 // Read reads on to the end of the event, if the drain began in the middle of it.
@@ -128,7 +129,7 @@ func (b *endingBody) Read(p []byte) (int, error) {
 		b.whole = last == n
 	}
 	switch {
-	case !b.over:
+	case !b.over():
 		return n, err
 	case b.lines && last > 0:
 		b.whole = true
@@ -142,15 +143,16 @@ func (b *endingBody) Read(p []byte) (int, error) {
 func (b *endingBody) ended() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.over && (b.whole || !b.lines)
+	return b.over() && (b.whole || !b.lines)
 }
+
+func (b *endingBody) over() bool { return b.draining.Err() != nil }
 
 // end is called once, when the drain begins. In the middle of an event the reader
 // goes on to the end of it.
 func (b *endingBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.over = true
 	if b.whole || !b.lines {
 		b.ReadCloser.Close()
 	}
