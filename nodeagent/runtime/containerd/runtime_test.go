@@ -77,6 +77,18 @@ func TestContainerThatCannotStart(t *testing.T) {
 	}
 }
 
+// TestAContainerMadeWhileTheListIsRead: a comparison that began when the container was
+// being made finds it in the table, at its first count of changes, and not in the list.
+func TestAContainerMadeWhileTheListIsRead(t *testing.T) {
+	f := newFixture(t)
+	p := f.newPod()
+	id, err := f.CreateContainer(t.Context(), p.config("made", "true"))
+	f.must(err)
+	f.DropAsOfItsBeginning(id)
+	f.must(f.StartContainer(t.Context(), id))
+	p.waitExited(id)
+}
+
 func TestStop(t *testing.T) {
 	f := newFixture(t)
 	p := f.newPod()

@@ -116,6 +116,8 @@ func (r *Runtime) createObject(ctx context.Context, o *object, spec any, c conta
 	if _, err := r.client.ContainerService().Create(ctx, c); err != nil {
 		return r.explain("create container "+o.id, err)
 	}
+	// A list that was read before this line lacks it, and is not to be believed.
+	r.objects.change(o, func(*facts) {})
 	return nil
 }
 

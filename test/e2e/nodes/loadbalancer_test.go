@@ -57,10 +57,10 @@ func TestAddressOfALoadBalancerMoves(t *testing.T) {
 		return out
 	}
 	victim := holder()
-	t.Cleanup(func() {
+	defer func() {
 		keelson(t, "heal", victim)
 		s.readyPods("web", nodeCount)
-	})
+	}()
 	keelson(t, "cut", victim, "--from", "all")
 	cut := time.Now()
 	eventually(t, eventual, "the Service answers after its node was cut off", func() error {
