@@ -42,6 +42,16 @@ func joinConfigMap(c join.ClusterConfig) (*unstructured.Unstructured, error) {
 	}}, nil
 }
 
+// checkJoinable refuses to send other machines where they cannot get: with several nodes
+// on this machine the API server listens on the bridge between them.
+func (s Settings) checkJoinable() error {
+	if len(s.Nodes) == 0 {
+		return nil
+	}
+	return fmt.Errorf("--print-join-command: the cluster's nodes are on this machine, and its API server listens on %s, which no other machine reaches: "+
+		"'keelson node add' adds a node here; other machines can join a cluster that was started without --nodes", s.apiServerAddress())
+}
+
 // tokenAdmin is the administrator of the cluster in a data directory.
 type tokenAdmin struct {
 	client   client.Client
@@ -81,6 +91,9 @@ func TokenCreate(ctx context.Context, o Options, spec tokens.Spec, printJoin boo
 	}
 	command := spec.Token.String()
 	if printJoin {
+		if err := a.settings.checkJoinable(); err != nil {
+			return err
+		}
 		hash, err := a.authorityHash()
 		if err != nil {
 			return err
