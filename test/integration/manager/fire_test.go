@@ -56,9 +56,12 @@ func TestManagerUnderFire(t *testing.T) {
 	agent := testEnv.StartFakeAgent(t)
 	bigNode(t)
 	rcs, rollouts, jobs := testEnv.Namespace(t), testEnv.Namespace(t), testEnv.Namespace(t)
-	// What a node may read is taken back a minute after its last Pod, which would be during
-	// another test.
-	t.Cleanup(func() { takeBack(t, rcs, jobs) })
+	// Pods are released some time after their Node, and what a node may read is taken back
+	// a minute after its last Pod: either would be during another test.
+	t.Cleanup(func() {
+		removeWorkloads(t, rollouts)
+		takeBack(t, rcs, rollouts, jobs)
+	})
 	doomed := full(t, power.objects)
 
 	rc := create(t, web(rcs, power.replicas))
@@ -110,6 +113,18 @@ func TestManagerUnderFire(t *testing.T) {
 	if len(sets.Items) != 2 {
 		t.Errorf("%d ReplicaSets, want 2", len(sets.Items))
 	}
+}
+
+// removeWorkloads removes a Deployment and its Pods as if their node had ended them.
+func removeWorkloads(t *testing.T, ns string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	for _, kind := range []client.Object{&appsv1.Deployment{}, &appsv1.ReplicaSet{}, &keelsonv1.Pod{}} {
+		if err := testEnv.Client.DeleteAllOf(ctx, kind, client.InNamespace(ns)); err != nil {
+			t.Error(err)
+		}
+	}
+	release(t, ns)
 }
 
 // takeBack removes what the node may read in the namespaces.
