@@ -29,6 +29,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
 
@@ -56,7 +57,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := IndexJobs(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, Name), o)
 	concurrency := o.Concurrency
 	if concurrency == 0 {
 		concurrency = defaultConcurrency

@@ -27,6 +27,7 @@ import (
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/history"
 	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
@@ -56,7 +57,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := history.Index(ctx, mgr.GetFieldIndexer(), kind.GroupKind()); err != nil {
 		return err
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, Name), o)
 	if err := mgr.Add(manager.RunnableFunc(r.forgetOldFailures)); err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", Name, err)
 	}

@@ -28,6 +28,7 @@ import (
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 // Name is the controller's name in --controllers, logs, metrics and events.
@@ -59,7 +60,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		For(&appsv1.Deployment{}, builder.WithPredicates(ownChanges())).
 		Watches(&appsv1.ReplicaSet{}, setHandler(mgr.GetClient())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency, RateLimiter: backoff.RateLimiter()}).
-		Complete(NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o))
+		Complete(NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, Name), o))
 	if err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", Name, err)
 	}

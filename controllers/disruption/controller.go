@@ -27,6 +27,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 // Name is the controller's name in --controllers, logs, metrics and events.
@@ -40,7 +41,7 @@ type Options struct {
 
 // Add registers the controller with mgr.
 func Add(mgr ctrl.Manager, o Options) error {
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, Name), o)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).

@@ -32,6 +32,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/servicepods"
 )
 
@@ -78,7 +79,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &discoveryv1.EndpointSlice{}, serviceIndex, serviceOfOurs); err != nil {
 		return fmt.Errorf("failed to index EndpointSlices by Service: %w", err)
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(Name))
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, Name))
 	changed := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).

@@ -29,6 +29,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 const (
@@ -65,7 +66,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 			MaxConcurrentReconciles: o.Concurrency,
 			RateLimiter:             backoff.RateLimiter(),
 		}).
-		Complete(&Reconciler{client: mgr.GetClient(), recorder: mgr.GetEventRecorder(Name)})
+		Complete(&Reconciler{client: mgr.GetClient(), recorder: eventrecorder.New(mgr, Name)})
 	if err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", Name, err)
 	}

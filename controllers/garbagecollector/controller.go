@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/resources"
 )
 
@@ -63,7 +64,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("build a discovery client: %w", err)
 	}
-	return mgr.Add(newCollector(client, discovery.ToDiscoveryInterfaceWithContext(server), mgr.GetEventRecorder(recorderName), o))
+	return mgr.Add(newCollector(client, discovery.ToDiscoveryInterfaceWithContext(server), eventrecorder.New(mgr, recorderName), o))
 }
 
 type collector struct {

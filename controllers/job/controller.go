@@ -29,6 +29,7 @@ import (
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/jobs"
 	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
@@ -54,7 +55,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := podcontrol.IndexPods(context.Background(), mgr.GetFieldIndexer(), jobs.Kind.GroupKind()); err != nil {
 		return err
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, Name), o)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&batchv1.Job{}, builder.WithPredicates(ownChanges())).

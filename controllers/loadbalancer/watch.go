@@ -18,12 +18,13 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 // Add registers the controller with mgr, whose client must read its own writes
 // (docs/adr/0002-consistency.md).
 func Add(mgr ctrl.Manager, o Options) error {
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, Name), o)
 	var changes predicate.Predicate = predicate.ResourceVersionChangedPredicate{}
 	if o.Pool == nil {
 		changes = predicate.GenerationChangedPredicate{} // nothing is written, so nothing but the spec matters

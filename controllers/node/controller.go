@@ -40,6 +40,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
@@ -89,7 +90,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	nodeLeases := predicate.NewPredicateFuncs(func(o client.Object) bool {
 		return o.GetNamespace() == keelsonv1.NodeLeaseNamespace
 	})
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("node-controller"), o)
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, "node-controller"), o)
 	if err := addZones(mgr, r.options); err != nil {
 		return err
 	}

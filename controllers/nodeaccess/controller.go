@@ -36,6 +36,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 const (
@@ -75,7 +76,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &keelsonv1.Pod{}, byNode, nodesOf); err != nil {
 		return fmt.Errorf("index Pods by node: %w", err)
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("node-access-controller"), o)
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, "node-access-controller"), o)
 	ours := handler.EnqueueRequestsFromMapFunc(ofRights)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("nodeaccess").

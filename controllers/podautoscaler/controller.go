@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/repeats"
 )
 
@@ -91,7 +92,7 @@ func orDefault[T comparable](value, fallback T) T {
 // Add registers the controller with mgr. A change of an autoscaler's spec is looked at at
 // once, everything else with the next period.
 func Add(mgr ctrl.Manager, o Options) error {
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(reporter), o)
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, reporter), o)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).

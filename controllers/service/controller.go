@@ -34,6 +34,7 @@ import (
 	discoveryv1 "github.com/keelson-dev/keelson/apis/discovery/v1"
 	"github.com/keelson-dev/keelson/apis/summary"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/svcranges"
 )
 
@@ -58,7 +59,7 @@ type Options struct {
 // Add registers the controller with mgr, whose client must read its own writes
 // (docs/adr/0002-consistency.md).
 func Add(mgr ctrl.Manager, o Options) error {
-	r, err := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(Name), o)
+	r, err := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, Name), o)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 )
 
 // Name is the controller's name in --controllers, logs, metrics and events.
@@ -51,7 +52,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("index Pods by node: %w", err)
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder(Name), o)
+	r := NewReconciler(mgr.GetClient(), eventrecorder.New(mgr, Name), o)
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&keelsonv1.Pod{}, builder.WithPredicates(boundOrChanged())).

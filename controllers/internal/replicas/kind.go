@@ -14,6 +14,7 @@ import (
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/internal/backoff"
+	"github.com/keelson-dev/keelson/controllers/internal/eventrecorder"
 	"github.com/keelson-dev/keelson/controllers/internal/podcontrol"
 )
 
@@ -79,7 +80,7 @@ func Add[T client.Object](mgr ctrl.Manager, kind Kind[T], o Options) error {
 	err := build.
 		Watches(&keelsonv1.Pod{}, kind.podHandler(mgr.GetClient())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency, RateLimiter: backoff.RateLimiter()}).
-		Complete(NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(kind.Name), kind, o))
+		Complete(NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), eventrecorder.New(mgr, kind.Name), kind, o))
 	if err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", kind.Name, err)
 	}

@@ -152,7 +152,8 @@ func notes(t *testing.T, ns, reason string) []string {
 	if err := testEnv.Client.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
+	// The name of an Event ends in the nanosecond of its first time.
+	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return strings.Compare(a.Name, b.Name) })
 	var out []string
 	for _, e := range list.Items {
 		if e.Reason == reason {

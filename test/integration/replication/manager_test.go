@@ -193,7 +193,15 @@ func TestARefusedPodIsReportedAndRetried(t *testing.T) {
 		}
 		return ""
 	})
-	eventuallyEvents(t, ns, "Error creating: ", 1)
+	// Every attempt is about another version of the owner, and another name of a Pod: one
+	// event for each of the first nine, and one that counts from there.
+	for attempts := int32(1); attempts <= 12; attempts++ {
+		eventuallyAttempts(t, ns, attempts)
+		get(t, rc)
+		before := rc.DeepCopy()
+		rc.Spec.Replicas = new(500 - attempts)
+		patch(t, rc, before)
+	}
 
 	get(t, rc)
 	before := rc.DeepCopy()
@@ -300,6 +308,32 @@ func eventuallyEvents(t *testing.T, ns, prefix string, want int) {
 		}
 		if len(found) < want {
 			return fmt.Sprintf("%d events %q, want %d", len(found), prefix, want)
+		}
+		return ""
+	})
+}
+
+// eventuallyAttempts waits for at least want refused Pods, which must not take more than
+// ten events.
+func eventuallyAttempts(t *testing.T, ns string, want int32) {
+	t.Helper()
+	env.Eventually(t, func() string {
+		var list corev1.EventList
+		if err := testEnv.Client.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
+			t.Fatalf("failed to list events: %v", err)
+		}
+		written, attempts := 0, int32(0)
+		for _, e := range list.Items {
+			if e.Reason == "FailedCreate" {
+				written++
+				attempts += e.Count
+			}
+		}
+		if written > 10 {
+			t.Fatalf("%d events for %d attempts", written, attempts)
+		}
+		if attempts < want {
+			return fmt.Sprintf("%d attempts in %d events, want %d", attempts, written, want)
 		}
 		return ""
 	})
