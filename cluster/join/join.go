@@ -53,6 +53,11 @@ func Join(ctx context.Context, o Options, out io.Writer) error {
 	if err := j.examine(ctx, out); err != nil {
 		return err
 	}
+	if o.Systemd {
+		if err := o.systemd.check(l, p.self); err != nil {
+			return err
+		}
+	}
 	unlock, err := lockCommand(l)
 	if err != nil {
 		return err
@@ -64,7 +69,7 @@ func Join(ctx context.Context, o Options, out io.Writer) error {
 		return err
 	}
 	if joined {
-		err = j.startAgain(ctx, s)
+		s, err = j.startAgain(ctx, s)
 	} else {
 		s, err = j.enroll(ctx)
 	}
@@ -72,15 +77,20 @@ func Join(ctx context.Context, o Options, out io.Writer) error {
 		return errors.Join(err, l.forgetUnlessJoined())
 	}
 	j.layout.run = s.RunDir
-	child, err := j.start()
+	child, log, err := j.start(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := j.wait(ctx, child); err != nil {
+	if err := j.wait(ctx, child, log); err != nil {
 		return err
 	}
-	j.say("Node %s is ready, after %.1fs. Its programs run in the background; after a restart of this machine, 'keelson join --data-dir %s' starts them again,", s.NodeName, time.Since(begin).Seconds(), l.data)
-	j.say("and 'keelson leave --data-dir %s' takes this machine out of the cluster.", l.data)
+	j.say("Node %s is ready, after %.1fs.", s.NodeName, time.Since(begin).Seconds())
+	if s.Systemd {
+		j.say("The service %s keeps its programs up, and starts at boot.", unitName)
+	} else {
+		j.say("Its programs run in the background; after a restart of this machine, 'keelson join --data-dir %s' starts them again ('--systemd' lets systemd do that).", l.data)
+	}
+	j.say("'keelson leave --data-dir %s' takes this machine out of the cluster.", l.data)
 	return nil
 }
 
@@ -97,15 +107,48 @@ func (j *joiner) examine(ctx context.Context, out io.Writer) error {
 }
 
 // startAgain decides what becomes of a machine that has joined.
-func (j *joiner) startAgain(ctx context.Context, s settings) error {
-	_, running, err := supervisor.ReadState(j.layout.stateFile())
+func (j *joiner) startAgain(ctx context.Context, s settings) (settings, error) {
+	state, running, err := supervisor.ReadState(j.layout.stateFile())
 	if err != nil {
-		return err
+		return s, err
 	}
 	server := j.options.Server
-	if running || server != "" && server != s.Server {
-		return fmt.Errorf("this machine is the node %s of the cluster at %s already: 'keelson leave --data-dir %s' takes it out", s.NodeName, s.Server, j.layout.data)
+	if running && !j.options.Systemd || server != "" && server != s.Server {
+		return s, fmt.Errorf("this machine is the node %s of the cluster at %s already: 'keelson leave --data-dir %s' takes it out", s.NodeName, s.Server, j.layout.data)
 	}
+	if running {
+		return j.handOver(ctx, s, state.Supervisor)
+	}
+	if err := j.endLeftovers(ctx); err != nil {
+		return s, err
+	}
+	return j.withSystemd(s)
+}
+
+// handOver ends a supervisor so that systemd can start one, unless it has done so.
+func (j *joiner) handOver(ctx context.Context, s settings, running process.Identity) (settings, error) {
+	if s.Systemd {
+		if id, err := j.options.systemd.main(ctx); err == nil && id == running {
+			return s, nil
+		}
+	}
+	j.say("Handing the node's programs over to systemd")
+	if err := process.End(ctx, running, supervisorGrace); err != nil {
+		return s, fmt.Errorf("end the supervisor: %w", err)
+	}
+	return j.withSystemd(s)
+}
+
+// withSystemd remembers that systemd is to start the supervisor from now on.
+func (j *joiner) withSystemd(s settings) (settings, error) {
+	if s.Systemd || !j.options.Systemd {
+		return s, nil
+	}
+	s.Systemd = true
+	return s, s.write(j.layout.settingsFile())
+}
+
+func (j *joiner) endLeftovers(ctx context.Context) error {
 	ended, err := supervisor.EndLeftovers(ctx, j.layout.data, startOrder, j.programs.executables())
 	if err != nil {
 		return fmt.Errorf("end what an earlier supervisor left: %w", err)
@@ -155,7 +198,7 @@ func (j *joiner) enroll(ctx context.Context) (settings, error) {
 // decide finds out what was not given, and refuses what cannot work.
 func (j *joiner) decide(ctx context.Context, b *bootstrapper) (settings, error) {
 	o := j.options
-	s := settings{Server: o.Server, NodeName: o.NodeName, RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir, NodeConfig: o.NodeConfig}
+	s := settings{Server: o.Server, NodeName: o.NodeName, RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir, NodeConfig: o.NodeConfig, Systemd: o.Systemd}
 	var err error
 	if s.Cluster, err = b.clusterConfig(ctx); err != nil {
 		return s, err
@@ -263,7 +306,20 @@ func (l layout) forgetUnlessJoined() error {
 	return errors.Join(removeAll(append(l.unfinished(), l.commandLock())...), removeIfEmpty(l.data))
 }
 
-func (j *joiner) start() (process.Identity, error) {
+// start starts the supervisor, and says where it tells why it ended.
+func (j *joiner) start(ctx context.Context, s settings) (child process.Identity, log string, err error) {
+	if s.Systemd {
+		if err := j.options.systemd.install(ctx, j.layout, j.programs.self); err != nil {
+			return child, "", fmt.Errorf("make the node a service of systemd: %w", err)
+		}
+		child, err = j.options.systemd.main(ctx)
+		return child, "'journalctl -u " + unitName + "'", err
+	}
+	child, err = j.startInBackground()
+	return child, supervisor.LogFile(j.layout.logDir(), nameSupervisor), err
+}
+
+func (j *joiner) startInBackground() (process.Identity, error) {
 	l := j.layout
 	if err := os.MkdirAll(l.logDir(), 0o750); err != nil {
 		return process.Identity{}, fmt.Errorf("create the folder of logs: %w", err)
@@ -292,7 +348,7 @@ func (j *joiner) start() (process.Identity, error) {
 }
 
 // wait returns when the node is ready.
-func (j *joiner) wait(ctx context.Context, child process.Identity) error {
+func (j *joiner) wait(ctx context.Context, child process.Identity, log string) error {
 	ctx, cancel := context.WithTimeout(ctx, j.options.Timeout)
 	defer cancel()
 	tick := time.NewTicker(waitPeriod)
@@ -306,7 +362,7 @@ func (j *joiner) wait(ctx context.Context, child process.Identity) error {
 		case alive && state.Supervisor == child && state.AllReady():
 			return nil
 		case !child.Alive():
-			return fmt.Errorf("the supervisor ended: see %s", supervisor.LogFile(j.layout.logDir(), nameSupervisor))
+			return fmt.Errorf("the supervisor ended: see %s", log)
 		}
 		select {
 		case <-ctx.Done():

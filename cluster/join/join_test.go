@@ -282,7 +282,7 @@ func TestAMachineThatHasJoinedIsTakenForNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := &joiner{layout: l, options: Options{Server: "192.0.2.2:6443"}, say: t.Logf}
-	if err := j.startAgain(t.Context(), s); err == nil || !strings.Contains(err.Error(), "is the node attic of the cluster at 192.0.2.1:6443 already") {
+	if _, err := j.startAgain(t.Context(), s); err == nil || !strings.Contains(err.Error(), "is the node attic of the cluster at 192.0.2.1:6443 already") {
 		t.Errorf("error %v", err)
 	}
 	if err := l.forgetUnlessJoined(); err != nil || !Joined(Options{DataDir: l.data}) {

@@ -35,13 +35,17 @@ type Options struct {
 	NodeConfig string
 	// Replace takes a name that another node had.
 	Replace bool
+	// Systemd lets systemd start the node's supervisor, now and at boot.
+	Systemd bool
+	// systemd is that of this machine.
+	systemd systemd
 	// Timeout limits how long Join waits for the node to be ready.
 	Timeout time.Duration
 }
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
-	return &Options{DataDir: "/var/lib/keelson/joined", RunDir: "/run/keelson", Timeout: 3 * time.Minute}
+	return &Options{DataDir: "/var/lib/keelson/joined", RunDir: "/run/keelson", Timeout: 3 * time.Minute, systemd: machineSystemd()}
 }
 
 // AddDirFlags binds the flags that join and leave share.
@@ -61,6 +65,7 @@ func (o *Options) AddJoinFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml). Default: /etc/containerd/certs.d.")
 	fs.StringVar(&o.NodeConfig, "node-config", o.NodeConfig, "Config file of keelson-node, for what else is particular about this machine. Default: none.")
 	fs.BoolVar(&o.Replace, "replace", o.Replace, "Take the name of a node although another machine has it, or had it.")
+	fs.BoolVar(&o.Systemd, "systemd", o.Systemd, "Make the node a service of systemd, "+unitName+", which starts at boot. On a machine that has joined without it, it takes the node's programs over.")
 	fs.DurationVar(&o.Timeout, "timeout", o.Timeout, "How long to wait until the node is ready.")
 }
 

@@ -7,11 +7,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson-dev/keelson/cluster/doctor"
@@ -196,7 +199,25 @@ func Supervise(ctx context.Context, o Options) error {
 	return supervisor.Run(ctx, supervisor.Options{
 		Components: components(l, s, p, ready), Owner: l.data,
 		LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
+		Prepare: func(ctx context.Context) error { return takeOver(ctx, l, p) },
 	})
+}
+
+// takeOver ends what a supervisor that was killed has left, and tells systemd, if that is
+// who started this one, that the node is looked after from now on.
+func takeOver(ctx context.Context, l layout, p programs) error {
+	others := slices.DeleteFunc(p.executables(), func(name string) bool { return name == filepath.Base(p.self) })
+	ended, err := supervisor.EndLeftovers(ctx, l.data, startOrder, others)
+	if err != nil {
+		return fmt.Errorf("end what an earlier supervisor left: %w", err)
+	}
+	if len(ended) > 0 {
+		klog.FromContext(ctx).Info("Took over from a supervisor that is gone", "restarting", ended)
+	}
+	if _, err := daemon.SdNotify(true, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("tell systemd that the service runs: %w", err)
+	}
+	return nil
 }
 
 func prepareFolders(l layout, s settings) error {

@@ -27,6 +27,9 @@ type Options struct {
 	Clock     clock.WithTicker
 	// Changes, unless nil, are made while the supervisor runs.
 	Changes <-chan Change
+	// Prepare, unless nil, runs before any component, when no other supervisor runs and
+	// none can begin.
+	Prepare func(ctx context.Context) error
 }
 
 // ErrRunning is returned when another supervisor holds the lock.
@@ -51,6 +54,11 @@ func Run(ctx context.Context, o Options) error {
 	defer unlock()
 	if err := os.MkdirAll(o.LogDir, 0o750); err != nil {
 		return fmt.Errorf("create the directory of logs: %w", err)
+	}
+	if o.Prepare != nil {
+		if err := o.Prepare(ctx); err != nil {
+			return err
+		}
 	}
 	s, err := newSupervisor(ctx, o)
 	if err != nil {

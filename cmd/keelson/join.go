@@ -18,7 +18,8 @@ func newJoin() *cobra.Command {
 
 'keelson token create --print-join-command' on the cluster's machine prints the command.
 The token is sent to nobody but a server whose authority has the hash. Without arguments,
-on a machine that has joined, it starts the node's programs again.`,
+on a machine that has joined, it starts the node's programs again. With --systemd they are
+a service, which starts at boot.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return &cli.UsageError{Err: fmt.Errorf("%d arguments: name one server, HOST:PORT", len(args))}
