@@ -49,7 +49,7 @@ func endpointsTable() Table {
 func nodeTable() Table {
 	t := Table{Kind: "Node", Root: "spec", Type: reflect.TypeFor[corev1.NodeSpec](), Entries: map[string]Entry{
 		"spec.podCIDR":             noted("written by the manager"),
-		"spec.podCIDRs":            noted("written by the manager; one range"),
+		"spec.podCIDRs":            noted("written by the manager; one range of each family"),
 		"spec.providerID":          noted("recorded"),
 		"spec.configSource":        refused("a node agent reads its own configuration file"),
 		"spec.externalID":          refused("upstream has retired it"),

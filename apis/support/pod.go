@@ -101,7 +101,7 @@ func withContainer(t Table, prefix string) Table {
 	t.with(prefix+"resizePolicy[*].", supported(), "resourceName", "restartPolicy")
 
 	t.with(prefix+"ports[*].", supported(), "name", "containerPort", "hostPort", "hostIP")
-	t.with(prefix+"ports[*].", only("", string(corev1.ProtocolTCP), string(corev1.ProtocolUDP)), "protocol")
+	t.with(prefix+"ports[*].", noted("SCTP where the kernel of the node has it"), "protocol")
 
 	resources := countedResources(string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage))
 	resources.Note, resources.Extended = "and extended resources", true
