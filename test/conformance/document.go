@@ -11,10 +11,11 @@ import (
 	"strings"
 )
 
-// document is docs/conformance.md, rendered from the lists.
-func (l lists) document(version string) string {
+// writeDocument is docs/conformance.md, rendered from the lists of all suites by name.
+func writeDocument(all map[string]lists, version string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, documentHead, version)
+	l := all[conformanceSuite]
 	l.writeCounts(&b)
 	b.WriteString("\n## Failed\n\nA reason in quotes is what the test said.\n")
 	writeReasons(&b, l.failing)
@@ -22,7 +23,29 @@ func (l lists) document(version string) string {
 	writeReasons(&b, l.notApplicable)
 	b.WriteString("\n## Passed\n\n")
 	fmt.Fprintf(&b, "[passing.txt](../test/conformance/%s) lists them; CI fails when one of them does.\n", passingFile)
+	for _, s := range suites()[1:] {
+		all[s.name].writeSection(&b, s)
+	}
 	return b.String()
+}
+
+// writeSection is what the page says of a suite beside conformance.
+func (l lists) writeSection(b *strings.Builder, s testSuite) {
+	fmt.Fprintf(b, "\n## %s\n\n%s They are no conformance tests.\n\n    go run ./test/conformance run --suite %s\n\n", s.title, s.about, s.name)
+	if len(l.passing)+len(l.failing)+len(l.notApplicable) == 0 {
+		b.WriteString("They were not run yet.\n")
+		return
+	}
+	fmt.Fprintf(b, "[%d pass](../test/conformance/%s/%s), %d fail, %d do not apply.\n", len(l.passing), s.name, passingFile, len(l.failing), len(l.notApplicable))
+	for _, list := range []struct {
+		title   string
+		reasons map[string]string
+	}{{"Failed", l.failing}, {"Not applicable", l.notApplicable}} {
+		if len(list.reasons) > 0 {
+			fmt.Fprintf(b, "\n%s:\n", list.title)
+			writeReasons(b, list.reasons)
+		}
+	}
 }
 
 const documentHead = `<!-- Written by "go run ./test/conformance document" from the lists in test/conformance. -->
@@ -35,6 +58,7 @@ is fails, so that no test passes by accident. Nothing in Keelson knows the tests
     make conformance-images                                build the suite and its images (once, as root)
     make conformance                                       run all tests (as root)
     go run ./test/conformance run --focus 'sig-auth'       run some
+    go run ./test/conformance run --suite netpol           run others of upstream's tests
     go run ./test/conformance check                        run a sample of those that must pass
     go run ./test/conformance record DIR                   move the lists after a run, from its reports
     go run ./test/conformance document                     write this page again

@@ -96,6 +96,7 @@ func images(_ context.Context, args []string) (int, error) {
 func record(_ context.Context, args []string) (int, error) {
 	flags := flag.NewFlagSet("record", flag.ContinueOnError)
 	lower := flags.Bool("lower", false, "also move tests from the passing ones to the failing ones")
+	name := flags.String("suite", conformanceSuite, "whose lists: conformance, netpol, network or dualstack")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
@@ -110,12 +111,16 @@ func record(_ context.Context, args []string) (int, error) {
 		}
 		runs = append(runs, results)
 	}
-	l, err := loadLists(listsFolder)
+	s, err := suiteNamed(*name)
+	if err != nil {
+		return 2, err
+	}
+	l, err := loadLists(s.folder(listsFolder))
 	if err != nil {
 		return 1, err
 	}
-	after, lost := l.record(merge(runs...), *lower)
-	if err := after.save(listsFolder); err != nil {
+	after, lost := l.record(s.own(merge(runs...)), *lower)
+	if err := errors.Join(s.makeFolder(listsFolder), after.save(s.folder(listsFolder))); err != nil {
 		return 1, err
 	}
 	fmt.Printf("%d pass (%+d), %d fail, %d do not apply\n",
@@ -135,7 +140,7 @@ func document(_ context.Context, args []string) (int, error) {
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
-	l, err := loadLists(listsFolder)
+	all, err := loadSuites(listsFolder)
 	if err != nil {
 		return 1, err
 	}
@@ -143,5 +148,5 @@ func document(_ context.Context, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	return 0, os.WriteFile(documentFile, []byte(l.document(version)), 0o644)
+	return 0, os.WriteFile(documentFile, []byte(writeDocument(all, version)), 0o644)
 }

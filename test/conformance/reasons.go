@@ -27,9 +27,6 @@ var causes = []struct {
 	reason string
 }{
 	{regexp.MustCompile(`authentication\.kubernetes\.io/pod-name`), "Tokens are bound to a Pod's account, not to the Pod."},
-	{regexp.MustCompile(`(?i)endpointslice|have \d+ endpoint|no subset of available IP address`), "Nobody writes EndpointSlices."},
-	{regexp.MustCompile(`pod to have 1 init container|disallowed-pod in namespace|to-be-attached-pod`), "Webhooks whose rules name Pods are not called: the API server stores Pods as another kind."},
-	{regexp.MustCompile(`Frontend service did not start serving|client logs did not contain expected success`), "No DNS server runs in the cluster."},
 }
 
 // retired are reasons that were true once: a new report may replace them.
@@ -39,6 +36,8 @@ var retired = []string{
 	"Deployments have no controller.",
 	"Jobs have no controller.",
 	"LimitRanges are not applied.",
+	"No DNS server runs in the cluster.",
+	"Nobody writes EndpointSlices.",
 	"Nobody takes the finalizers of storage objects away.",
 	"Nodes do not resize Pods in place.",
 	"PodDisruptionBudgets have no controller.",
@@ -46,6 +45,7 @@ var retired = []string{
 	"ResourceQuotas have no controller.",
 	"StatefulSets have no controller.",
 	"The scheduler does not preempt.",
+	"Webhooks whose rules name Pods are not called: the API server stores Pods as another kind.",
 }
 
 // accidental are parts of a message that differ from run to run.

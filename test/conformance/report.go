@@ -47,19 +47,19 @@ type ginkgoReport struct {
 // echoed is in the failures of processes whose fault lies in another one.
 const echoed = "failed on Ginkgo parallel process"
 
-// readReport reads a JSON report: the conformance tests in it, and the failures of what
-// surrounds them.
+// readReport reads a JSON report: the tests in it that the cluster is asked to pass, and
+// the failures of what surrounds them. Of other tests only those that ran are results.
 func readReport(file string) (tests []result, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
-	var suites []ginkgoReport
-	if err := json.Unmarshal(text, &suites); err != nil {
+	var reported []ginkgoReport
+	if err := json.Unmarshal(text, &reported); err != nil {
 		return nil, fmt.Errorf("read report %s: %w", file, err)
 	}
 	var faults []error
-	for _, suite := range suites {
+	for _, suite := range reported {
 		for _, spec := range suite.SpecReports {
 			if spec.LeafNodeType != "It" {
 				if (spec.State == failed || spec.State == "panicked") && !strings.Contains(spec.Failure.Message, echoed) {
@@ -68,12 +68,13 @@ func readReport(file string) (tests []result, err error) {
 				continue
 			}
 			name := strings.Join(slices.Concat(spec.ContainerHierarchyTexts, []string{spec.LeafNodeText}), " ")
-			if !strings.Contains(name, "[Conformance]") {
-				continue
+			r := result{
+				Name: name, Area: slices.Concat(spec.ContainerHierarchyTexts, []string{""})[0],
+				Outcome: outcomeOf(spec.State, spec.Failure.Message, spec.RunTime), Took: spec.RunTime, Message: spec.Failure.Message,
 			}
-			tests = append(tests, result{
-				Name: name, Area: slices.Concat(spec.ContainerHierarchyTexts, []string{""})[0], Outcome: outcomeOf(spec.State, spec.Failure.Message, spec.RunTime), Took: spec.RunTime, Message: spec.Failure.Message,
-			})
+			if r.Outcome != notRun || slices.ContainsFunc(suites(), func(s testSuite) bool { return s.belongs(name) }) {
+				tests = append(tests, r)
+			}
 		}
 	}
 	return tests, errors.Join(faults...)

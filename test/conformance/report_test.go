@@ -22,7 +22,9 @@ const sampleReport = `[{"SpecReports": [
  {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "should skip itself [Conformance]", "State": "skipped", "RunTime": 5, "Failure": {"Message": "one node"}},
  {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is not in focus [Conformance]", "State": "skipped"},
  {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "was cut short [Conformance]", "State": "interrupted", "RunTime": 9},
- {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is another kind of test", "State": "passed"}
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is another kind of test", "State": "passed"},
+ {"ContainerHierarchyTexts": ["[sig-b] Others"], "LeafNodeType": "It", "LeafNodeText": "is another kind, and did not run", "State": "skipped"},
+ {"ContainerHierarchyTexts": ["[sig-network] Netpol"], "LeafNodeType": "It", "LeafNodeText": "is of another suite", "State": "skipped"}
 ]}]`
 
 func TestReadReport(t *testing.T) {
@@ -43,6 +45,8 @@ func TestReadReport(t *testing.T) {
 		{Name: b + " should skip itself [Conformance]", Area: b, Outcome: declined, Took: 5, Message: "one node"},
 		{Name: b + " is not in focus [Conformance]", Area: b, Outcome: notRun},
 		{Name: b + " was cut short [Conformance]", Area: b, Outcome: notRun, Took: 9},
+		{Name: b + " is another kind of test", Area: b, Outcome: passed},
+		{Name: "[sig-network] Netpol is of another suite", Area: "[sig-network] Netpol", Outcome: notRun},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
@@ -105,8 +109,8 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 		"everything": {
 			options: runOptions{which: "parallel,serial", processes: 7, timeout: time.Hour},
 			want: [][]string{
-				{"--procs=7", "--timeout=1h0m0s", "--label-filter=Conformance && !Serial", "--json-report=parallel.json", "--kubeconfig=/config"},
-				{"--procs=1", "--label-filter=Conformance && Serial", "--json-report=serial.json"},
+				{"--procs=7", "--timeout=1h0m0s", "--label-filter=!Serial", "--json-report=parallel.json", "--kubeconfig=/config"},
+				{"--procs=1", "--label-filter=Serial", "--json-report=serial.json"},
 			},
 		},
 		"some, without those that must be alone": {
@@ -178,13 +182,9 @@ func TestReasonOf(t *testing.T) {
 			message: `ReplicationController "a" is invalid: [spec.template.spec.containers[0].resources.limits[example.com/x]: Forbidden: not supported by Keelson yet: no]`,
 			want:    refusedFields + "resources.limits",
 		},
-		"a Service without slices": {
-			message: `waiting for service webhook-4711/e2e-test-webhook have 1 endpoint: context deadline exceeded`,
-			want:    "Nobody writes EndpointSlices.",
-		},
-		"a webhook that was not asked": {
-			message: `create pod disallowed-pod in namespace webhook-9810 should have been denied by webhook`,
-			want:    "Webhooks whose rules name Pods are not called: the API server stores Pods as another kind.",
+		"a token that names no Pod": {
+			message: `expected authentication.kubernetes.io/pod-name`,
+			want:    "Tokens are bound to a Pod's account, not to the Pod.",
 		},
 		"what changes from run to run": {
 			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
@@ -213,10 +213,10 @@ func TestReasonsThatAreNoLongerTrueAreReplaced(t *testing.T) {
 		"a person": "Needs a clock that runs backwards.",
 	}}
 	after, _ := l.record([]result{
-		{Name: "once", Outcome: failed, Message: "waiting for service a/b have 1 endpoint"},
+		{Name: "once", Outcome: failed, Message: "no pods"},
 		{Name: "a person", Outcome: failed, Message: "timed out"},
 	}, false)
-	want := map[string]string{"once": "Nobody writes EndpointSlices.", "a person": "Needs a clock that runs backwards."}
+	want := map[string]string{"once": `"no pods"`, "a person": "Needs a clock that runs backwards."}
 	if diff := cmp.Diff(want, after.failing); diff != "" {
 		t.Errorf("failing (-want +got):\n%s", diff)
 	}

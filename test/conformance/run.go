@@ -33,12 +33,16 @@ type runOptions struct {
 	failing     bool
 	kubeconfig  string
 	reports     string
+	suite       string
 	nodes       int
+	dualStack   bool
 }
 
 func (o *runOptions) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.processes, "procs", 10, "how many tests to run at once")
-	flags.IntVar(&o.nodes, "nodes", 1, "how many nodes the cluster has; 1 is the machine itself")
+	flags.StringVar(&o.suite, "suite", conformanceSuite, "which of upstream's tests: conformance, netpol, network or dualstack")
+	flags.IntVar(&o.nodes, "nodes", 0, "how many nodes the cluster has; 1 is the machine itself; 0 is what the suite needs")
+	flags.BoolVar(&o.dualStack, "dual-stack", false, "give nodes, Pods and Services addresses of both families")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "kubeconfig", "which of the kubeconfigs in the cluster's data directory to use")
 	flags.StringVar(&o.reports, "reports", "", "folder for reports and logs; by default a new one in bin/conformance/reports")
 }
@@ -50,7 +54,7 @@ func runAll(ctx context.Context, args []string) (int, error) {
 	o.addFlags(flags)
 	flags.StringVar(&o.focus, "focus", "", "regular expression; run only tests whose name matches")
 	flags.StringVar(&o.skip, "skip", "", "regular expression; leave out tests whose name matches")
-	flags.StringVar(&o.labels, "labels", conformanceLabel, "filter of labels in Ginkgo's language; the tests to choose from")
+	flags.StringVar(&o.labels, "labels", "", "filter of labels in Ginkgo's language: choose from these tests and not from the suite's")
 	flags.DurationVar(&o.timeout, "timeout", 90*time.Minute, "end each of the two parts after this time")
 	flags.StringVar(&o.which, "parts", "parallel,serial", "which tests to run: parallel, those that stand others beside them; serial, the rest; or both")
 	flags.BoolVar(&o.failing, "failing", false, "run the tests that are listed as failing, and no others")
@@ -61,11 +65,13 @@ func runAll(ctx context.Context, args []string) (int, error) {
 		if o.focus != "" {
 			return 2, errors.New("--failing and --focus: choose one of them")
 		}
-		l, err := loadLists(listsFolder)
-		if err != nil {
+		if err := o.focusOnFailing(); err != nil {
 			return 1, err
 		}
-		o.focus = focusOn(slices.Sorted(maps.Keys(l.failing)))
+	}
+	s, err := o.choose()
+	if err != nil {
+		return 2, err
 	}
 	if len(o.parts()) == 0 {
 		return 2, fmt.Errorf("--parts %q: name parallel, serial or both, with a comma between them", o.which)
@@ -75,22 +81,53 @@ func runAll(ctx context.Context, args []string) (int, error) {
 			return 2, fmt.Errorf("--%s: %w", name, err)
 		}
 	}
+	must, err := loadLists(s.folder(listsFolder))
+	if err != nil {
+		return 1, err
+	}
 	return onMachine(ctx, o, func(results []result) int {
 		summarise(os.Stdout, results)
-		return 0
+		return must.tellLost(os.Stdout, results)
 	}, o.parts()...)
+}
+
+// focusOnFailing chooses the tests that are listed as failing.
+func (o *runOptions) focusOnFailing() error {
+	s, err := suiteNamed(o.suite)
+	if err != nil {
+		return err
+	}
+	l, err := loadLists(s.folder(listsFolder))
+	if err != nil {
+		return err
+	}
+	if len(l.failing) == 0 {
+		return errors.New("--failing: no test is listed as failing")
+	}
+	o.focus = focusOn(slices.Sorted(maps.Keys(l.failing)))
+	return nil
+}
+
+// tellLost names the tests that must pass, ran and did not; the exit code says whether
+// there are any.
+func (l lists) tellLost(w io.Writer, results []result) int {
+	_, lost := l.record(results, false)
+	for _, r := range lost {
+		fmt.Fprintf(w, "\nmust pass and did not: %s\n", r.Name)
+	}
+	return min(1, len(lost))
 }
 
 // parts splits a run into the tests that stand others beside them, by Ginkgo's label,
 // and the rest.
 func (o runOptions) parts() []part {
-	labels := cmp.Or(o.labels, conformanceLabel)
-	if labels != conformanceLabel {
-		labels = "(" + labels + ")"
+	labels := ""
+	if o.labels != "" {
+		labels = "(" + o.labels + ") && "
 	}
 	list := []part{
-		{name: "parallel", labels: labels + " && !Serial", processes: o.processes},
-		{name: "serial", labels: labels + " && Serial", processes: 1},
+		{name: "parallel", labels: labels + "!Serial", processes: o.processes},
+		{name: "serial", labels: labels + "Serial", processes: 1},
 	}
 	chosen := strings.Split(o.which, ",")
 	list = slices.DeleteFunc(list, func(p part) bool { return !slices.Contains(chosen, p.name) })
@@ -111,7 +148,11 @@ func check(ctx context.Context, args []string) (int, error) {
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
-	l, err := loadLists(listsFolder)
+	s, err := o.choose()
+	if err != nil {
+		return 2, err
+	}
+	l, err := loadLists(s.folder(listsFolder))
 	if err != nil {
 		return 1, err
 	}
@@ -125,7 +166,7 @@ func check(ctx context.Context, args []string) (int, error) {
 		names = l.sample(*seed, *size)
 	}
 	if len(names) == 0 {
-		return 1, fmt.Errorf("%s names no test", passingFile)
+		return 1, fmt.Errorf("%s names no test", filepath.Join(s.folder(listsFolder), passingFile))
 	}
 	sample := part{name: "check", focus: focusOn(names), processes: o.processes, timeout: o.timeout}
 	return onMachine(ctx, o, func(results []result) int { return judge(os.Stdout, names, results) }, sample)
@@ -209,12 +250,15 @@ func with(ctx context.Context, args []string) (int, error) {
 	if flags.NArg() == 0 {
 		return 2, errors.New("name the command to run")
 	}
+	if _, err := o.choose(); err != nil {
+		return 2, err
+	}
 	root, p, err := folders()
 	if err != nil {
 		return 1, err
 	}
 	return machine.Main(func() int {
-		cluster, err := startTarget(ctx, p, root, o.nodes)
+		cluster, err := startTarget(ctx, p, root, o)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "conformance:", err)
 			return 1
@@ -242,7 +286,7 @@ func runParts(ctx context.Context, o runOptions, root string, p parts, list []pa
 	if o.reports, err = filepath.EvalSymlinks(o.reports); err != nil {
 		return nil, err
 	}
-	cluster, err := startTarget(ctx, p, root, o.nodes)
+	cluster, err := startTarget(ctx, p, root, o)
 	if err != nil {
 		return nil, err
 	}

@@ -23,8 +23,8 @@ const etcLayers = "/run/conformance-etc"
 
 // startTarget starts a cluster whose nodes find the suite's images. It must run on a
 // throw-away machine: it changes /etc.
-func startTarget(ctx context.Context, p parts, root string, nodes int) (*envcluster.Cluster, error) {
-	cluster, err := newTarget(root, nodes)
+func startTarget(ctx context.Context, p parts, root string, o runOptions) (*envcluster.Cluster, error) {
+	cluster, err := newTarget(root, o)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +45,13 @@ func startTarget(ctx context.Context, p parts, root string, nodes int) (*envclus
 
 // newTarget prepares a cluster in which the test registry answers for that of the
 // suite's images.
-func newTarget(root string, nodes int) (*envcluster.Cluster, error) {
-	if nodes > 1 {
-		cluster, err := envcluster.NewNodes(root, nodes)
+func newTarget(root string, o runOptions) (*envcluster.Cluster, error) {
+	if o.nodes > 1 {
+		var flags []string
+		if o.dualStack {
+			flags = envcluster.DualStackFlags()
+		}
+		cluster, err := envcluster.NewNodes(root, o.nodes, flags...)
 		if err != nil {
 			return nil, err
 		}

@@ -17,14 +17,21 @@ import (
 const nodePins = "/run/keelson/nodes"
 
 // NewNodes prepares a cluster of several nodes. The registry is on the machine's own
-// address, where all nodes reach it, and they are told that it speaks plain HTTP.
-func NewNodes(root string, count int) (*Cluster, error) {
+// address, where all nodes reach it, and they are told that it speaks plain HTTP. flags
+// are added to those of `keelson up`.
+func NewNodes(root string, count int, flags ...string) (*Cluster, error) {
 	c, err := newCluster(root, machine.NodeIP+":0")
 	if err != nil {
 		return nil, err
 	}
 	c.upFlags = []string{"--nodes", strconv.Itoa(count), "--load-balancer-pool", "198.19.0.200-198.19.0.220", "--registry-config-dir", c.registries()}
+	c.upFlags = append(c.upFlags, flags...)
 	return c, c.Mirror(c.Registry.Host)
+}
+
+// DualStackFlags give Pods and Services addresses of both families, IPv4 first.
+func DualStackFlags() []string {
+	return []string{"--cluster-cidr", "10.244.0.0/16,fd00:10:244::/56", "--service-cidr", "10.254.0.0/16,fd00:10:254::/112"}
 }
 
 // NewAt prepares a cluster of one node with the given address, and a registry on it, which
