@@ -218,10 +218,15 @@ func notOurs(k kind, c change) (bool, error) {
 	if version != "" && version != old.child("metadata").text("resourceVersion") {
 		return true, nil
 	}
+	if k.annotation != "" && !reflect.DeepEqual(annotations(now)[k.annotation], annotations(old)[k.annotation]) {
+		return false, nil
+	}
 	return !slices.ContainsFunc(k.sections(), func(section string) bool {
 		return !reflect.DeepEqual(now[section], old[section])
 	}), nil
 }
+
+func annotations(object tree) tree { return object.child("metadata").child("annotations") }
 
 // judgeMetadata judges the metadata of an update, as far as that is left to Keelson.
 func judgeMetadata(k kind, c change) (verdict, error) {

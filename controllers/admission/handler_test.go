@@ -69,6 +69,13 @@ const (
 	podOther = `{"apiVersion":"core.keelson.dev/v1","kind":"Pod","metadata":{"name":"a","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}`
 )
 
+const setJSON = `{"apiVersion":"apps.keelson.dev/v1","kind":"DaemonSet","metadata":{"name":"a"},"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i"}]}}}}`
+
+// generation is a DaemonSet with that annotation.
+func generation(value string) string {
+	return strings.Replace(setJSON, `"metadata":{`, `"metadata":{"annotations":{"deprecated.daemonset.template.generation":"`+value+`"},`, 1)
+}
+
 // versioned is an object as it was read at a resource version.
 func versioned(version, object string) string {
 	return strings.Replace(object, `"metadata":{`, `"metadata":{"resourceVersion":"`+version+`",`, 1)
@@ -112,6 +119,12 @@ func TestHandle(t *testing.T) {
 			request: requestFor("Pod", admissionv1.Update, versioned("2", podFrom), versioned("2", podJSON)), wantCode: http.StatusUnprocessableEntity, wantAsked: true},
 		"an update of any version is judged": {
 			request: requestFor("Pod", admissionv1.Update, podFrom, versioned("2", podJSON)), wantCode: http.StatusUnprocessableEntity, wantAsked: true},
+		"an update of an annotation that is a field of upstream's is judged": {
+			request: requestFor("DaemonSet", admissionv1.Update, generation("4"), generation("3")), wantCode: http.StatusOK, wantAsked: true},
+		"also one that takes it out": {
+			request: requestFor("DaemonSet", admissionv1.Update, setJSON, generation("3")), wantCode: http.StatusOK, wantAsked: true},
+		"not one that leaves it": {
+			request: requestFor("DaemonSet", admissionv1.Update, strings.Replace(generation("3"), `"name":"a"`, `"name":"a","labels":{"x":"y"}`, 1), generation("3")), wantCode: http.StatusOK},
 		"deletion is not either": {
 			request: requestFor("Pod", admissionv1.Delete, "", podJSON), wantCode: http.StatusOK},
 		"a kind that nobody registered": {

@@ -52,6 +52,8 @@ type kind struct {
 	rename func(c change, causes []metav1.StatusCause) ([]metav1.StatusCause, error)
 	// metadata judges the metadata of an update; nil leaves it to the API server.
 	metadata func(c change) (field.ErrorList, error)
+	// annotation is one that upstream keeps a field in, which review completes; "" for none.
+	annotation string
 	// review completes what upstream answered and lists Keelson's own errors.
 	review func(ctx context.Context, c change) (outcome, error)
 }
@@ -207,7 +209,7 @@ func kinds(services servicePolicy, pods podPolicy) []kind {
 		of(upstreamappsv1.SchemeGroupVersion, appsv1.GroupVersion,
 			kind{name: "ReplicaSet", template: inSpec, resource: "replicasets", section: "spec", review: specReview(support.CheckReplicaSet, checkReplicaSetUpdate)},
 			kind{name: "Deployment", template: inSpec, resource: "deployments", section: "spec", review: specReview(support.CheckDeployment, checkDeploymentUpdate)},
-			kind{name: "DaemonSet", template: inSpec, resource: "daemonsets", section: "spec", review: reviewDaemonSet},
+			kind{name: "DaemonSet", template: inSpec, resource: "daemonsets", section: "spec", annotation: upstreamappsv1.DeprecatedTemplateGeneration, review: reviewDaemonSet},
 			kind{name: "StatefulSet", template: inSpec, resource: "statefulsets", section: "spec", review: specReview(support.CheckStatefulSet, checkStatefulSetUpdate)},
 			kind{name: "ControllerRevision", resource: "controllerrevisions", section: "data", review: reviewControllerRevision},
 		),

@@ -16,6 +16,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("Accepted", testAccepted)
 	t.Run("Jobs", testJobs)
 	t.Run("Selectors", testSelectors)
+	t.Run("TemplateGeneration", testTemplateGeneration)
 	t.Run("Samples", testSamples)
 	t.Run("Hooks", testHooks)
 }
