@@ -24,7 +24,7 @@ func podTable() Table {
 		"spec.hostIPC":                          supported(),
 		"spec.shareProcessNamespace":            supported(),
 		"spec.hostUsers":                        noted("false where the node's kernel can map user IDs; the Pod waits with an event elsewhere"),
-		"spec.subdomain":                        noted("DNS names need a cluster DNS that reads EndpointSlices"),
+		"spec.subdomain":                        supported(),
 		"spec.setHostnameAsFQDN":                supported(),
 		"spec.hostnameOverride":                 supported(),
 		"spec.affinity":                         supported(),

@@ -188,9 +188,13 @@ func TestKernelTakesSCTP(t *testing.T) {
 			svc := service("sctp", clusterIP(family, "40"), lab.podA)
 			svc.Ports = svc.Ports[:1]
 			svc.Ports[0].Protocol, svc.Ports[0].NodePort = model.SCTP, 30090
+			n.input.hostPorts = []model.HostPort{{Pod: "default/a", Protocol: model.SCTP, HostPort: 8000, Target: netip.AddrPortFrom(netip.MustParseAddr(lab.podA), 8080)}}
 			n.sync(svc)
-			if got := n.save(); !strings.Contains(got, "-p sctp -m sctp --dport 80 ") || !strings.Contains(got, "-p sctp -m sctp --dport 30090 ") {
-				t.Errorf("no SCTP rules:\n%s", got)
+			got := n.save()
+			for _, port := range []string{"80", "30090", "8000"} {
+				if !strings.Contains(got, "-p sctp -m sctp --dport "+port+" ") {
+					t.Errorf("no SCTP rule of port %s:\n%s", port, got)
+				}
 			}
 		})
 	})
