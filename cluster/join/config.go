@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 )
 
 // Where a cluster says what its nodes have to know. Machines with a bootstrap token may
@@ -27,6 +29,34 @@ type ClusterConfig struct {
 	// ClusterDNS is the address of the DNS service; empty when there is none.
 	ClusterDNS    string `json:"clusterDNS,omitempty"`
 	ClusterDomain string `json:"clusterDomain"`
+	// LoadBalancerPool are the addresses of load balancers that nodes announce.
+	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
+	// Overlay and OverlayPort say how Pods reach those of other nodes; empty and 0 are the
+	// agent's defaults.
+	Overlay     string `json:"overlay,omitempty"`
+	OverlayPort int    `json:"overlayPort,omitempty"`
+}
+
+// agentArgs are the agent's flags for it.
+func (c ClusterConfig) agentArgs() []string {
+	args := []string{
+		"--service-cidr=" + c.ServiceCIDR,
+		"--cluster-cidr=" + c.ClusterCIDR,
+		"--cluster-domain=" + c.ClusterDomain,
+	}
+	if c.ClusterDNS != "" {
+		args = append(args, "--cluster-dns="+c.ClusterDNS)
+	}
+	if len(c.LoadBalancerPool) > 0 {
+		args = append(args, "--load-balancer-pool="+strings.Join(c.LoadBalancerPool, ","))
+	}
+	if c.Overlay != "" {
+		args = append(args, "--overlay="+c.Overlay)
+	}
+	if c.OverlayPort != 0 {
+		args = append(args, "--overlay-port="+strconv.Itoa(c.OverlayPort))
+	}
+	return args
 }
 
 // Encode is what the ConfigMap holds.

@@ -24,8 +24,8 @@ const (
 )
 
 // Leave ends the node's programs and Pods and removes what they made on this machine. It
-// works from any state, again and again, and needs no API server: the Node object is the
-// administrator's to delete.
+// works from any state, again and again, and needs no API server: if there is one, the Node
+// says that the machine has left. The object is the administrator's to delete.
 func Leave(ctx context.Context, o Options, out io.Writer) error {
 	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 	l, err := newLayout(o.DataDir, o.RunDir)
@@ -59,6 +59,11 @@ func Leave(ctx context.Context, o Options, out io.Writer) error {
 	if err := endPrograms(ctx, l, p); err != nil {
 		return err
 	}
+	state := "which is not ready any more"
+	if err := sayFarewell(ctx, l, s.NodeName, time.Now()); err != nil {
+		say("The cluster could not be told: %v", err)
+		state = "which the cluster finds silent after a while"
+	}
 	if err := clean(ctx, l, s, p); err != nil {
 		return fmt.Errorf("remove what the node made (what is needed for it was kept, so 'keelson leave' can be run again): %w", err)
 	}
@@ -68,7 +73,8 @@ func Leave(ctx context.Context, o Options, out io.Writer) error {
 	if err := errors.Join(removeIfEmpty(l.run), removeAll(l.owned()...), removeIfEmpty(l.data)); err != nil {
 		return err
 	}
-	say("This machine is no node any more. The cluster's administrator removes what is left there: kubectl delete node %s", s.NodeName)
+	say("This machine is no node any more. Its Node object, %s, is the administrator's to delete. On the cluster's machine:", state)
+	say("  keelson node delete %s", s.NodeName)
 	return nil
 }
 

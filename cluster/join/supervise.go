@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -70,16 +71,11 @@ func nodeArgs(l layout, s settings, p programs) []string {
 		"--containerd-address=" + s.ContainerdAddress,
 		"--root-dir=" + l.rootDir(),
 		"--run-dir=" + l.run,
-		"--service-cidr=" + s.Cluster.ServiceCIDR,
-		"--cluster-cidr=" + s.Cluster.ClusterCIDR,
-		"--cluster-domain=" + s.Cluster.ClusterDomain,
 		"--pause-binary=" + p.pause,
 		"--logger-binary=" + p.logger,
 		"--health-address=" + healthAddress,
 	}
-	if s.Cluster.ClusterDNS != "" {
-		args = append(args, "--cluster-dns="+s.Cluster.ClusterDNS)
-	}
+	args = append(args, s.Cluster.agentArgs()...)
 	if s.RegistryConfigDir != "" {
 		args = append(args, "--registry-config-dir="+s.RegistryConfigDir)
 	}
@@ -101,10 +97,14 @@ func serverArgs(l layout, s settings) []string {
 	return args
 }
 
-func components(l layout, s settings, p programs, ready func(context.Context) error) []supervisor.Component {
+// components are the programs of the node; the agent starts with the settings of that
+// moment.
+func components(l layout, s settings, p programs, now func() settings, ready func(context.Context) error) []supervisor.Component {
 	var list []supervisor.Component
 	node := supervisor.Component{
-		Name: nameNode, Command: &supervisor.Command{Path: p.node, Args: append(nodeArgs(l, s, p), serverArgs(l, s)...)},
+		Name: nameNode, Command: &supervisor.Command{
+			Path: p.node, ArgsNow: func() []string { return append(nodeArgs(l, now(), p), serverArgs(l, s)...) },
+		},
 		Ready: ready, StopTimeout: 15 * time.Second,
 	}
 	if s.OwnContainerd {
@@ -129,16 +129,7 @@ func dial(ctx context.Context, socket string) error {
 
 // nodeReady asks the agent of this machine, and then, as the node, whether the cluster
 // knows.
-func nodeReady(l layout, s settings) (func(context.Context) error, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", l.kubeconfig())
-	if err != nil {
-		return nil, fmt.Errorf("read the node's kubeconfig: %w", err)
-	}
-	config.UserAgent, config.QPS = "keelson-join", -1
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
-	}
+func nodeReady(client kubernetes.Interface, s settings) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := healthy(ctx); err != nil {
 			return err
@@ -151,7 +142,22 @@ func nodeReady(l layout, s settings) (func(context.Context) error, error) {
 			return fmt.Errorf("Node %s is not ready yet", s.NodeName)
 		}
 		return nil
-	}, nil
+	}
+}
+
+// asNode is a client with the rights of the node. Its certificate is read when it is used,
+// so that a renewed one is taken up.
+func asNode(l layout) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", l.kubeconfig())
+	if err != nil {
+		return nil, fmt.Errorf("read the node's kubeconfig: %w", err)
+	}
+	config.UserAgent, config.QPS = "keelson-join", -1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return client, nil
 }
 
 func healthy(ctx context.Context) error {
@@ -192,15 +198,31 @@ func Supervise(ctx context.Context, o Options) error {
 	if err := prepareFolders(l, s); err != nil {
 		return err
 	}
-	ready, err := nodeReady(l, s)
+	client, err := asNode(l)
 	if err != nil {
 		return err
 	}
-	return supervisor.Run(ctx, supervisor.Options{
-		Components: components(l, s, p, ready), Owner: l.data,
+	f := &follower{client: client, settings: s, keep: func(s settings) error { return s.write(l.settingsFile()) }}
+	f.restart = func(ctx context.Context) error {
+		_, err := supervisor.EndLeftovers(ctx, l.data, startOrder, []string{filepath.Base(p.node)})
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	err = supervisor.Run(ctx, supervisor.Options{
+		Components: components(l, s, p, f.now, nodeReady(client, s)), Owner: l.data,
 		LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
-		Prepare: func(ctx context.Context) error { return takeOver(ctx, l, p) },
+		Prepare: func(ctx context.Context) error {
+			if err := takeOver(ctx, l, p); err != nil {
+				return err
+			}
+			following.Go(func() { f.follow(ctx) })
+			return nil
+		},
 	})
+	stop()
+	following.Wait()
+	return err
 }
 
 // takeOver ends what a supervisor that was killed has left, and tells systemd, if that is

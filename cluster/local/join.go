@@ -23,7 +23,7 @@ import (
 
 // joinConfig is what machines that join have to know.
 func (s Settings) joinConfig() join.ClusterConfig {
-	c := join.ClusterConfig{ServiceCIDR: s.ServiceCIDR, ClusterCIDR: s.ClusterCIDR, ClusterDomain: clusterDomain}
+	c := join.ClusterConfig{ServiceCIDR: s.ServiceCIDR, ClusterCIDR: s.ClusterCIDR, ClusterDomain: clusterDomain, LoadBalancerPool: s.LoadBalancerPool}
 	if !s.NoDNS {
 		c.ClusterDNS = s.dnsAddress().String()
 	}

@@ -82,8 +82,15 @@ func NodeAdd(ctx context.Context, o Options, name, address string, out io.Writer
 		func(c *nodeChanger) error { return c.waitReady(ctx, name) })
 }
 
-// NodeDelete switches a node off for good, and removes its Node object and its files.
+// NodeDelete switches a node off for good, and removes its Node object and its files. Of a
+// machine that has joined, and left, it removes the Node object.
 func NodeDelete(ctx context.Context, o Options, name string, out io.Writer) error {
+	if s, store, joined, err := ofOneMachine(o); err != nil || joined {
+		if err != nil {
+			return err
+		}
+		return deleteJoined(ctx, s, store, name, out)
+	}
 	return changeNodes(ctx, o, out, func(s *Settings) error {
 		if len(s.Nodes) == 1 {
 			return fmt.Errorf("node %s is the only one left: end the cluster with 'keelson down'", name)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/keelson-dev/keelson/cluster/internal/files"
 )
 
@@ -20,6 +22,26 @@ imageGCHighThreshold: 100
 evictionHard:
   memory.available: 100Mi
 `
+
+// overlayConfig is the part of the nodes' settings in which all of them, also those that
+// join, have to agree.
+type overlayConfig struct {
+	Overlay     string `json:"overlay"`
+	OverlayPort int    `json:"overlayPort"`
+}
+
+// readOverlay reads it from the settings that the owner may have changed. What else is in
+// them, the agent judges.
+func readOverlay(path string) (o overlayConfig, err error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.Unmarshal(text, &o)
+	}
+	if err != nil {
+		return o, fmt.Errorf("read the settings of nodes in %s: %w", path, err)
+	}
+	return o, nil
+}
 
 // writeNodeConfig writes the settings unless the owner has them already.
 func writeNodeConfig(path string) error {

@@ -55,6 +55,11 @@ func Supervise(ctx context.Context, o Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	probes := newProbes(store, s)
+	overlay, err := readOverlay(l.nodeConfigFile())
+	if err != nil {
+		return err
+	}
+	probes.joining.Overlay, probes.joining.OverlayPort = overlay.Overlay, overlay.OverlayPort
 	var background sync.WaitGroup
 	background.Go(func() { keepCredentials(ctx, clock.RealClock{}, store, l) })
 	var changes chan supervisor.Change

@@ -41,6 +41,8 @@ type Component struct {
 type Command struct {
 	Path string
 	Args []string
+	// ArgsNow, unless nil, is asked for the arguments at each start, in place of Args.
+	ArgsNow func() []string
 	// Env is added to the supervisor's own environment.
 	Env []string
 	// Within runs start in the namespaces in which the program is to be; nil is the

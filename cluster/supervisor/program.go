@@ -62,7 +62,11 @@ func (s *supervisor) start(c Component) (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	cmd := exec.Command(c.Command.Path, c.Command.Args...)
+	args := c.Command.Args
+	if c.Command.ArgsNow != nil {
+		args = c.Command.ArgsNow()
+	}
+	cmd := exec.Command(c.Command.Path, args...)
 	cmd.Env = append(append(os.Environ(), c.Command.Env...), process.Mark(s.options.Owner, c.Name)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = process.Detached()

@@ -29,7 +29,7 @@ func newNode() *cobra.Command {
 		newNodeChange("start", "Switch a node on and wait until it is ready.", local.NodeStart),
 		newNodeChange("restart", "Reset a node: switch it off and on again.", local.NodeRestart),
 		newNodeChange("heal", "Connect a node again that was cut off.", local.NodeHeal),
-		newNodeChange("delete", "Switch a node off for good and remove its Node object and its data.", local.NodeDelete),
+		newNodeChange("delete", "Switch a node off for good and remove its Node object and its data; or remove the Node object of a machine that joined and has left.", local.NodeDelete),
 		newNodeCut(), newNodeAdd())
 	return cmd
 }
