@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -54,6 +55,9 @@ type Options struct {
 	// Duration is the longest life of a certificate, and what a request gets that asks
 	// for none.
 	Duration time.Duration
+	// Reserved tells addresses for which no server of a node gets a certificate without a
+	// person: those of Services, Pods, load balancers and the API server. nil means none.
+	Reserved func(netip.Addr) bool
 	// Nodes reads Nodes past the cache: a node asks as soon as its addresses are stored,
 	// and nothing would ask again. nil means the client.
 	Nodes client.Reader
@@ -67,6 +71,7 @@ type Reconciler struct {
 	nodes     client.Reader
 	authority authority
 	duration  time.Duration
+	reserved  func(netip.Addr) bool
 	clock     clock.PassiveClock
 }
 
@@ -100,7 +105,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 
 // NewReconciler returns a Reconciler that works through c. It checks the authority's files.
 func NewReconciler(c client.Client, o Options) (*Reconciler, error) {
-	r := &Reconciler{client: c, nodes: o.Nodes, authority: authority{certFile: o.CertFile, keyFile: o.KeyFile}, duration: o.Duration, clock: o.Clock}
+	r := &Reconciler{client: c, nodes: o.Nodes, authority: authority{certFile: o.CertFile, keyFile: o.KeyFile}, duration: o.Duration, reserved: o.Reserved, clock: o.Clock}
 	if r.clock == nil {
 		r.clock = clock.RealClock{}
 	}
@@ -211,7 +216,7 @@ func (r *Reconciler) ownAddresses(ctx context.Context, asked *x509.CertificateRe
 	} else if err != nil {
 		return false, fmt.Errorf("read Node %s: %w", nodeName(asked), err)
 	}
-	if !covers(node.Status.Addresses, asked) {
+	if !ownNames(node.Name, node.Status.Addresses, asked, r.reserved) {
 		return false, nil
 	}
 	// A node writes its own addresses: it must not pass for another, among which is the

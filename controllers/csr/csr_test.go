@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,19 +100,58 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-func TestCovers(t *testing.T) {
-	have := []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "n1"}}
+func TestWhichNamesANodesServerGets(t *testing.T) {
+	have := []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeExternalIP, Address: "2001:db8::1"},
+		{Type: corev1.NodeHostName, Address: "n1.example.com"}, {Type: corev1.NodeInternalDNS, Address: "kubernetes.default.svc"},
+		// What a node that lies would say.
+		{Type: corev1.NodeInternalIP, Address: "10.254.0.1"}, {Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeInternalIP, Address: "::1"},
+	}
+	reserved := func(addr netip.Addr) bool { return netip.MustParsePrefix("10.254.0.0/16").Contains(addr) }
 	for name, tc := range map[string]struct {
+		node  string
 		names []string
 		ips   []net.IP
 		want  bool
 	}{
-		"both of its own":           {[]string{"n1"}, []net.IP{net.IPv4(192, 0, 2, 1)}, true},
-		"another machine's name":    {[]string{"n1", "api"}, nil, false},
-		"another machine's address": {nil, []net.IP{net.IPv4(192, 0, 2, 2)}, false},
-		"an address as a name":      {[]string{"192.0.2.1"}, nil, false},
+		"both of its own":                    {"n1", []string{"n1"}, []net.IP{net.IPv4(192, 0, 2, 1)}, true},
+		"its addresses":                      {"n1", nil, []net.IP{net.IPv4(192, 0, 2, 1).To4(), net.ParseIP("2001:db8::1")}, true},
+		"another machine's name":             {"n1", []string{"n1", "api"}, nil, false},
+		"another node's name":                {"n1", []string{"n2"}, nil, false},
+		"another machine's address":          {"n1", nil, []net.IP{net.IPv4(192, 0, 2, 2)}, false},
+		"an address as a name":               {"n1", []string{"192.0.2.1"}, nil, false},
+		"a name that it gave itself":         {"n1", []string{"n1.example.com"}, nil, false},
+		"the name of a Service":              {"n1", []string{"kubernetes.default.svc"}, nil, false},
+		"the address of a Service":           {"n1", nil, []net.IP{net.IPv4(10, 254, 0, 1)}, false},
+		"the same in 4 bytes":                {"n1", nil, []net.IP{net.IPv4(10, 254, 0, 1).To4()}, false},
+		"loopback":                           {"n1", nil, []net.IP{net.IPv4(127, 0, 0, 1)}, false},
+		"loopback of IPv6":                   {"n1", nil, []net.IP{net.IPv6loopback}, false},
+		"a node that is called as a Service": {"web.shop.svc", []string{"web.shop.svc"}, nil, false},
+		"and with the domain":                {"web.shop.svc.cluster.local", []string{"web.shop.svc.cluster.local"}, nil, false},
+		"a node that is called as a Pod":     {"db-0.db.shop.svc", []string{"db-0.db.shop.svc"}, nil, false},
+		"a node that is called kubernetes":   {"kubernetes", []string{"kubernetes"}, nil, false},
+		"and with a namespace":               {"kubernetes.default", []string{"kubernetes.default"}, nil, false},
+		"a node that is called localhost":    {"localhost", []string{"localhost"}, nil, false},
+		"a node with a domain":               {"n1.example.com", []string{"n1.example.com"}, nil, true},
 	} {
-		if got := covers(have, &x509.CertificateRequest{DNSNames: tc.names, IPAddresses: tc.ips}); got != tc.want {
+		if got := ownNames(tc.node, have, &x509.CertificateRequest{DNSNames: tc.names, IPAddresses: tc.ips}, reserved); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestAddressesOfOtherNodesAreSeen(t *testing.T) {
+	others := []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.2"}, {Type: corev1.NodeHostName, Address: "n2"}}
+	for name, tc := range map[string]struct {
+		asked x509.CertificateRequest
+		want  bool
+	}{
+		"nothing of it":          {x509.CertificateRequest{DNSNames: []string{"n1"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}, false},
+		"its address":            {x509.CertificateRequest{IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1), net.IPv4(192, 0, 2, 2)}}, true},
+		"its address in 4 bytes": {x509.CertificateRequest{IPAddresses: []net.IP{net.IPv4(192, 0, 2, 2).To4()}}, true},
+		"its name":               {x509.CertificateRequest{DNSNames: []string{"n2"}}, true},
+	} {
+		if got := sharesAddress(others, &tc.asked); got != tc.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}

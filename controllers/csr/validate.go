@@ -5,12 +5,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -113,31 +111,4 @@ func permissions(request *certificatesv1.CertificateSigningRequest, asked *x509.
 		}}, all...)
 	}
 	return all
-}
-
-// covers tells whether addresses has every name and address in asked.
-func covers(addresses []corev1.NodeAddress, asked *x509.CertificateRequest) bool {
-	for _, name := range asked.DNSNames {
-		if !slices.ContainsFunc(addresses, func(a corev1.NodeAddress) bool {
-			return a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP && a.Address == name
-		}) {
-			return false
-		}
-	}
-	for _, ip := range asked.IPAddresses {
-		if !slices.ContainsFunc(addresses, func(a corev1.NodeAddress) bool {
-			return (a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP) && ip.Equal(net.ParseIP(a.Address))
-		}) {
-			return false
-		}
-	}
-	return true
-}
-
-// sharesAddress tells whether addresses has any name or address in asked.
-func sharesAddress(addresses []corev1.NodeAddress, asked *x509.CertificateRequest) bool {
-	return slices.ContainsFunc(addresses, func(a corev1.NodeAddress) bool {
-		ip := net.ParseIP(a.Address)
-		return slices.Contains(asked.DNSNames, a.Address) || ip != nil && slices.ContainsFunc(asked.IPAddresses, ip.Equal)
-	})
 }

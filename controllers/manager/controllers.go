@@ -118,8 +118,12 @@ func ownControllers() []controller {
 		}},
 		// Its signers are Keelson's own, which no other controller manager signs for.
 		{name: "csr", add: func(mgr ctrl.Manager, o Options) error {
+			reserved, err := o.reservedAddresses()
+			if err != nil {
+				return err
+			}
 			return csr.Add(mgr, csr.Options{
-				CertFile: o.ClusterSigningCertFile, KeyFile: o.ClusterSigningKeyFile, Duration: o.ClusterSigningDuration.Duration,
+				CertFile: o.ClusterSigningCertFile, KeyFile: o.ClusterSigningKeyFile, Duration: o.ClusterSigningDuration.Duration, Reserved: reserved,
 			})
 		}},
 	}

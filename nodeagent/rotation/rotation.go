@@ -71,7 +71,7 @@ func New(ctx context.Context, o Options) (*Rotation, error) {
 		return nil, err
 	}
 	r.serving, err = newManager(ctx, o, store, servingSigner, certificatesv1.UsageServerAuth, func() *x509.CertificateRequest {
-		return servingRequest(name, o.Addresses())
+		return servingRequest(name, o.NodeName, o.Addresses())
 	})
 	return r, err
 }
@@ -96,18 +96,16 @@ func newManager(ctx context.Context, o Options, store certificate.Store, signer 
 	return m, nil
 }
 
-// servingRequest asks for the names and addresses that the Node has, as the approver wants;
-// nil while it has none.
-func servingRequest(name pkix.Name, addresses []corev1.NodeAddress) *x509.CertificateRequest {
-	request := &x509.CertificateRequest{Subject: name}
+// servingRequest asks for the Node's name and addresses, and no host name of another kind:
+// nobody could tell whose it is. nil while it has no address.
+func servingRequest(subject pkix.Name, node string, addresses []corev1.NodeAddress) *x509.CertificateRequest {
+	request := &x509.CertificateRequest{Subject: subject, DNSNames: []string{node}}
 	for _, a := range addresses {
-		switch a.Type {
-		case corev1.NodeInternalIP, corev1.NodeExternalIP:
-			if ip := net.ParseIP(a.Address); ip != nil {
-				request.IPAddresses = append(request.IPAddresses, ip)
-			}
-		default:
-			request.DNSNames = append(request.DNSNames, a.Address)
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
+			continue
+		}
+		if ip := net.ParseIP(a.Address); ip != nil {
+			request.IPAddresses = append(request.IPAddresses, ip)
 		}
 	}
 	if len(request.IPAddresses) == 0 {

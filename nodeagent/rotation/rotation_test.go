@@ -190,8 +190,8 @@ func TestWithoutACertificateThereIsNothingToRenew(t *testing.T) {
 }
 
 func TestServersAreAskedForWithTheNodesAddresses(t *testing.T) {
-	request := servingRequest(pkix.Name{CommonName: "x"}, []corev1.NodeAddress{
-		{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::7"}, {Type: corev1.NodeHostName, Address: "attic"},
+	request := servingRequest(pkix.Name{CommonName: "x"}, "attic", []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::7"}, {Type: corev1.NodeHostName, Address: "attic.example.com"},
 	})
 	var ips []string
 	for _, ip := range request.IPAddresses {
@@ -203,7 +203,7 @@ func TestServersAreAskedForWithTheNodesAddresses(t *testing.T) {
 	if diff := cmp.Diff([]string{"attic"}, request.DNSNames); diff != "" {
 		t.Error(diff)
 	}
-	if servingRequest(pkix.Name{}, []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "attic"}}) != nil {
+	if servingRequest(pkix.Name{}, "attic", []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "attic"}}) != nil {
 		t.Error("asked for a server without an address")
 	}
 }
