@@ -85,16 +85,23 @@ func (d drop) rule() string {
 	return strings.Join(append(words, "-j", "DROP"), " ")
 }
 
-// plannedDrops returns what this machine drops, and what each node drops, by name.
-func (o Options) plannedDrops(nodes []Node) (here []drop, inside map[string][]drop) {
-	gateway := o.Gateway()
+// plannedDrops returns what this machine drops, and what each node drops, by name, of the
+// given network's family.
+func (o Options) plannedDrops(network netip.Prefix, nodes []Node) (here []drop, inside map[string][]drop) {
+	gateway := Gateway(network)
+	address := func(n Node) netip.Addr {
+		if network == o.Network6 {
+			return Second(o.Network, network, n.Address)
+		}
+		return n.Address
+	}
 	inside = map[string][]drop{}
 	for _, n := range nodes {
 		if n.Cut.unplugged() {
 			continue
 		}
 		if n.Cut.loses(ControlPlane, Sent) {
-			here = append(here, drop{from: n.Address, to: gateway, device: Bridge})
+			here = append(here, drop{from: address(n), to: gateway, device: Bridge})
 		}
 		if n.Cut.loses(ControlPlane, Received) {
 			inside[n.Name] = append(inside[n.Name], drop{from: gateway, device: uplink})
@@ -104,7 +111,7 @@ func (o Options) plannedDrops(nodes []Node) (here []drop, inside map[string][]dr
 				continue
 			}
 			if n.Cut.loses(OtherNodes, Received) || other.Cut.loses(OtherNodes, Sent) && !other.Cut.unplugged() {
-				inside[n.Name] = append(inside[n.Name], drop{from: other.Address, device: uplink})
+				inside[n.Name] = append(inside[n.Name], drop{from: address(other), device: uplink})
 			}
 		}
 	}

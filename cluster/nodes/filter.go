@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"time"
@@ -32,8 +33,13 @@ var (
 func (m *Machine) ApplyTraffic(ctx context.Context, nodes []Node) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	here, inside := m.options.plannedDrops(nodes)
-	errs := []error{applyFilter(ctx, m.options.renderHere(here), hooksHere)}
+	var errs []error
+	inside := make([]map[string][]drop, len(m.options.networks()))
+	for i, network := range m.options.networks() {
+		var here []drop
+		here, inside[i] = m.options.plannedDrops(network, nodes)
+		errs = append(errs, applyFilter(ctx, programOf(network), renderHere(network, here), hooksHere))
+	}
 	for _, n := range nodes {
 		running, err := m.Running(n)
 		if err != nil || !running {
@@ -43,12 +49,29 @@ func (m *Machine) ApplyTraffic(ctx context.Context, nodes []Node) error {
 		if err := m.plug(n); err != nil {
 			errs = append(errs, fmt.Errorf("plug node %s: %w", n.Name, err))
 		}
-		err = m.Enter(n.Name, func() error { return applyFilter(ctx, renderInside(inside[n.Name]), hooksInside) })
+		err = m.Enter(n.Name, func() error { return m.filterInside(ctx, n.Name, inside) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("filter the packets of node %s: %w", n.Name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// filterInside drops what a node drops, of each network; it is called in the node.
+func (m *Machine) filterInside(ctx context.Context, name string, drops []map[string][]drop) error {
+	var errs []error
+	for i, network := range m.options.networks() {
+		errs = append(errs, applyFilter(ctx, programOf(network), renderInside(drops[i][name]), hooksInside))
+	}
+	return errors.Join(errs...)
+}
+
+// programOf is the program that knows the packets of a network.
+func programOf(network netip.Prefix) string {
+	if network.Addr().Is6() {
+		return "ip6tables"
+	}
+	return "iptables"
 }
 
 func (m *Machine) plug(n Node) error {
@@ -76,9 +99,9 @@ func (m *Machine) plug(n Node) error {
 // renderHere is what this machine does with packets of nodes: it translates those that
 // leave for the world, lets them through whatever its own policy is, and drops those
 // that are cut.
-func (o Options) renderHere(drops []drop) string {
+func renderHere(network netip.Prefix, drops []drop) string {
 	return render("nat", []string{
-		"-s " + o.Network.String() + " ! -o " + Bridge + " -j MASQUERADE",
+		"-s " + network.String() + " ! -o " + Bridge + " -j MASQUERADE",
 	}) + render("filter", []string{
 		"-i " + Bridge + " -j ACCEPT",
 		"-o " + Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
@@ -106,15 +129,15 @@ func render(table string, rules []string) string {
 
 // applyFilter writes the rules and leads the kernel's chains to them, in the network
 // namespace of the calling thread.
-func applyFilter(ctx context.Context, rules string, hooks []hook) error {
-	if err := iptables(ctx, rules, "iptables-restore", "--noflush", "--wait"); err != nil {
+func applyFilter(ctx context.Context, program, rules string, hooks []hook) error {
+	if err := iptables(ctx, rules, program+"-restore", "--noflush", "--wait"); err != nil {
 		return err
 	}
 	for _, h := range hooks {
-		if iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
+		if iptables(ctx, "", program, "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
 			continue
 		}
-		if err := iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-I", h.from, "-j", chain); err != nil {
+		if err := iptables(ctx, "", program, "--wait", "-t", h.table, "-I", h.from, "-j", chain); err != nil {
 			return err
 		}
 	}
@@ -122,21 +145,29 @@ func applyFilter(ctx context.Context, rules string, hooks []hook) error {
 }
 
 // removeFilters removes our chains from this machine.
-func removeFilters(ctx context.Context) error {
+func (m *Machine) removeFilters(ctx context.Context) error {
+	var errs []error
+	for _, network := range m.options.networks() {
+		errs = append(errs, removeChains(ctx, programOf(network)))
+	}
+	return errors.Join(errs...)
+}
+
+func removeChains(ctx context.Context, program string) error {
 	for _, h := range hooksHere {
-		for iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
-			if err := iptables(ctx, "", "iptables", "--wait", "-t", h.table, "-D", h.from, "-j", chain); err != nil {
+		for iptables(ctx, "", program, "--wait", "-t", h.table, "-C", h.from, "-j", chain) == nil {
+			if err := iptables(ctx, "", program, "--wait", "-t", h.table, "-D", h.from, "-j", chain); err != nil {
 				return err
 			}
 		}
 	}
 	for _, table := range []string{"nat", "filter", "raw"} {
-		if iptables(ctx, "", "iptables", "--wait", "-t", table, "-S", chain) != nil {
+		if iptables(ctx, "", program, "--wait", "-t", table, "-S", chain) != nil {
 			continue // there is none
 		}
 		if err := errors.Join(
-			iptables(ctx, "", "iptables", "--wait", "-t", table, "-F", chain),
-			iptables(ctx, "", "iptables", "--wait", "-t", table, "-X", chain),
+			iptables(ctx, "", program, "--wait", "-t", table, "-F", chain),
+			iptables(ctx, "", program, "--wait", "-t", table, "-X", chain),
 		); err != nil {
 			return err
 		}

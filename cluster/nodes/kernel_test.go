@@ -42,7 +42,7 @@ func newLab(t *testing.T, names ...string) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{Machine: New(Options{Dir: "/run/keelson/nodes", Network: network, CgroupRoot: "/keelson-test"}), t: t}
+	l := &lab{Machine: New(Options{Dir: "/run/keelson/nodes", Network: network, Network6: network6, CgroupRoot: "/keelson-test"}), t: t}
 	data := t.TempDir()
 	for i, name := range names {
 		l.nodes = append(l.nodes, Node{Name: name, Address: netip.AddrFrom4([4]byte{198, 19, 0, byte(2 + i)}), Data: filepath.Join(data, name), Boot: 1})
@@ -93,7 +93,7 @@ func (l *lab) listen(name string) string {
 	l.t.Helper()
 	var listener net.Listener
 	open := func() (err error) {
-		listener, err = net.Listen("tcp4", "0.0.0.0:0")
+		listener, err = net.Listen("tcp", "[::]:0") // both families
 		return err
 	}
 	address := Gateway(network)
@@ -130,16 +130,27 @@ func (l *lab) node(name string) *Node {
 	return nil
 }
 
-// reaches says whether a connection is made, as wanted or not. A new wire may lose its
-// first packets, so a connection that is wanted is waited for; that none is made shows
-// by the silence of many times the way.
+// reaches says whether connections of both families are made, as wanted or not. A new
+// wire may lose its first packets, so a connection that is wanted is waited for; that
+// none is made shows by the silence of many times the way.
 func (l *lab) reaches(want bool, from, address string) bool {
+	l.t.Helper()
+	at := netip.MustParseAddrPort(address)
+	second := netip.AddrPortFrom(Second(network, network6, at.Addr()), at.Port())
+	first := l.connects(want, from, at.String())
+	if l.connects(want, from, second.String()) != first {
+		l.t.Errorf("from %q: %s is reached: %v, %s is not as much", from, at, first, second)
+	}
+	return first
+}
+
+func (l *lab) connects(want bool, from, address string) bool {
 	wait := 500 * time.Millisecond
 	if want {
 		wait = 20 * time.Second
 	}
 	dial := func() error {
-		conn, err := net.DialTimeout("tcp4", address, wait)
+		conn, err := net.DialTimeout("tcp", address, wait)
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -318,21 +329,23 @@ func TestUnfinishedNodesAreMadeAgain(t *testing.T) {
 
 func TestRoutesFollow(t *testing.T) {
 	l := newLab(t, "a")
-	pods := netip.MustParsePrefix("10.244.1.0/24")
+	pods, pods6 := netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:10:244:1::/64")
 	all := Routes{
-		Pods:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
-		Services: []netip.Prefix{netip.MustParsePrefix("10.254.0.0/16")},
-		Nodes:    map[netip.Prefix]netip.Addr{pods: l.node("a").Address},
+		Pods:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")},
+		Services: []netip.Prefix{netip.MustParsePrefix("10.254.0.0/16"), netip.MustParsePrefix("fd00:10:254::/112")},
+		Nodes:    map[netip.Prefix]netip.Addr{pods: l.node("a").Address, pods6: netip.MustParseAddr("fd00:198:19::2")},
 	}
 	moved := all
-	moved.Nodes = map[netip.Prefix]netip.Addr{pods: netip.MustParseAddr("198.19.0.9")}
+	moved.Nodes = map[netip.Prefix]netip.Addr{pods: netip.MustParseAddr("198.19.0.9"), pods6: netip.MustParseAddr("fd00:198:19::9")}
 	none := all
 	none.Nodes = nil
 	for _, tt := range []struct {
 		routes Routes
 		want   int
 		via    string
-	}{{all, 3, "198.19.0.2"}, {all, 3, "198.19.0.2"}, {moved, 3, "198.19.0.9"}, {none, 2, ""}} {
+	}{
+		{all, 6, "198.19.0.2 fd00:198:19::2"}, {all, 6, "198.19.0.2 fd00:198:19::2"}, {moved, 6, "198.19.0.9 fd00:198:19::9"}, {none, 4, ""},
+	} {
 		if err := l.ApplyRoutes(tt.routes); err != nil {
 			t.Fatal(err)
 		}
@@ -342,8 +355,8 @@ func TestRoutesFollow(t *testing.T) {
 		}
 		via := ""
 		for _, r := range have {
-			if r.Dst.String() == pods.String() {
-				via = r.Gw.String()
+			if dst := r.Dst.String(); dst == pods.String() || dst == pods6.String() {
+				via = strings.TrimSpace(via + " " + r.Gw.String())
 			}
 		}
 		if len(have) != tt.want || via != tt.via {

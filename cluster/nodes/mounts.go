@@ -28,7 +28,7 @@ const (
 )
 
 // prepareFolders makes what a node has of its own, and where it is mounted.
-func prepareFolders(n Node) error {
+func (m *Machine) prepareFolders(n Node) error {
 	for _, dir := range []string{logOf(n), libOf(n), etcOf(n), LibDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -39,7 +39,7 @@ func prepareFolders(n Node) error {
 		return err
 	}
 	for name, text := range map[string]string{
-		"hostname": n.Name + "\n", "hosts": hostsFile(n), "resolv.conf": resolv,
+		"hostname": n.Name + "\n", "hosts": m.hostsFile(n), "resolv.conf": resolv,
 	} {
 		if err := os.WriteFile(fileOf(n, name), []byte(text), 0o644); err != nil {
 			return err
@@ -48,8 +48,12 @@ func prepareFolders(n Node) error {
 	return nil
 }
 
-func hostsFile(n Node) string {
-	return fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", n.Address, n.Name)
+func (m *Machine) hostsFile(n Node) string {
+	text := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	for _, a := range m.options.addresses(n.Address) {
+		text += fmt.Sprintf("%s\t%s\n", a, n.Name)
+	}
+	return text
 }
 
 // resolvConfFor is this machine's list of name servers without those on its loopback

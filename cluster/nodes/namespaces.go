@@ -64,7 +64,7 @@ func (m *Machine) create(n Node) error {
 	if err := m.preparePins(); err != nil {
 		return err
 	}
-	if err := prepareFolders(n); err != nil {
+	if err := m.prepareFolders(n); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(m.dir(n.Name), 0o700); err != nil {

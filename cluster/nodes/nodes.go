@@ -61,6 +61,9 @@ type Options struct {
 	Dir string
 	// Network is the range of the nodes' own addresses. The first one is this machine's.
 	Network netip.Prefix
+	// Network6 is the range of their IPv6 addresses, invalid if they have none. A node's
+	// is at the same place in it as the other one is in Network.
+	Network6 netip.Prefix
 	// CgroupRoot is the cgroup above those of all nodes.
 	CgroupRoot string
 }
@@ -78,6 +81,22 @@ func New(o Options) *Machine { return &Machine{options: o} }
 
 // Gateway is this machine's own address on the network of nodes.
 func (o Options) Gateway() netip.Addr { return Gateway(o.Network) }
+
+// networks are those of both families, or the one that there is.
+func (o Options) networks() []netip.Prefix {
+	if o.Network6.IsValid() {
+		return []netip.Prefix{o.Network, o.Network6}
+	}
+	return []netip.Prefix{o.Network}
+}
+
+// addresses are those of a node with the IPv4 address a, one in each network.
+func (o Options) addresses(a netip.Addr) []netip.Addr {
+	if o.Network6.IsValid() {
+		return []netip.Addr{a, Second(o.Network, o.Network6, a)}
+	}
+	return []netip.Addr{a}
+}
 
 // Gateway is the first address of a network of nodes, this machine's.
 func Gateway(network netip.Prefix) netip.Addr { return network.Masked().Addr().Next() }

@@ -2,9 +2,11 @@ package nodes
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,6 +17,9 @@ import (
 var (
 	network = netip.MustParsePrefix("198.19.0.0/24")
 	options = Options{Dir: "/run/x/nodes", Network: network, CgroupRoot: "/keelson"}
+	// both are those of nodes with addresses of both families.
+	network6 = netip.MustParsePrefix("fd00:198:19::/64")
+	both     = Options{Dir: options.Dir, Network: network, Network6: network6, CgroupRoot: options.CgroupRoot}
 )
 
 func node(name, address string, cut Cut) Node {
@@ -98,7 +103,7 @@ func TestPlannedDrops(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			here, inside := options.plannedDrops([]Node{node("a", a, Cut{}), node("b", b, tt.cut), node("c", c, Cut{})})
+			here, inside := options.plannedDrops(network, []Node{node("a", a, Cut{}), node("b", b, tt.cut), node("c", c, Cut{})})
 			if diff := cmp.Diff(tt.wantHere, rules(here)); diff != "" {
 				t.Errorf("rules of this machine (-want +got):\n%s", diff)
 			}
@@ -113,6 +118,77 @@ func TestPlannedDrops(t *testing.T) {
 				t.Errorf("rules of nodes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestCutsLoseIPv6AsWell(t *testing.T) {
+	here, inside := both.plannedDrops(network6, []Node{node("a", "198.19.0.2", Cut{}), node("b", "198.19.0.3", Cut{From: Everybody, Only: Sent})})
+	if diff := cmp.Diff([]string{"-i keelson-nodes -s fd00:198:19::3 -d fd00:198:19::1 -j DROP"}, rules(here)); diff != "" {
+		t.Errorf("rules of this machine (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"-i eth0 -s fd00:198:19::3 -j DROP"}, rules(inside["a"])); diff != "" {
+		t.Errorf("rules of the other node (-want +got):\n%s", diff)
+	}
+}
+
+func TestASecondAddressIsAtTheSamePlace(t *testing.T) {
+	tests := map[string]struct{ network, network6, address, want string }{
+		"the first":             {"198.19.0.0/24", "fd00:198:19::/64", "198.19.0.1", "fd00:198:19::1"},
+		"the last":              {"198.19.0.0/24", "fd00:198:19::/64", "198.19.0.254", "fd00:198:19::fe"},
+		"beyond a byte":         {"172.30.0.0/16", "fd00::/112", "172.30.1.0", "fd00::100"},
+		"a network inside a /8": {"10.0.254.0/23", "fd00::/64", "10.0.255.7", "fd00::107"},
+		"a range of 16 bits":    {"172.30.0.0/16", "fd00::1:0:0/112", "172.30.255.254", "fd00::1:0:fffe"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := Second(netip.MustParsePrefix(tt.network), netip.MustParsePrefix(tt.network6), netip.MustParseAddr(tt.address))
+			if got.String() != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestForwardingKeepsRoutesThatWereAnnounced(t *testing.T) {
+	conf := t.TempDir()
+	settings := map[string]string{"all/forwarding": "0\n", "eth0/accept_ra": "1\n", "eth1/accept_ra": "0\n", "eth2/accept_ra": "2\n"}
+	write := func() {
+		for name, value := range settings {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(conf, name)), 0o755), os.WriteFile(filepath.Join(conf, name), []byte(value), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read := func() map[string]string {
+		got := map[string]string{}
+		for name := range settings {
+			text, err := os.ReadFile(filepath.Join(conf, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[name] = strings.TrimSpace(string(text))
+		}
+		return got
+	}
+	write()
+	if err := forwardIPv6(conf); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"all/forwarding": "1", "eth0/accept_ra": "2", "eth1/accept_ra": "0", "eth2/accept_ra": "2"}, read()); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	// A machine that forwards already is as its owner wants it.
+	settings["all/forwarding"] = "1\n"
+	write()
+	if err := forwardIPv6(conf); err != nil || read()["eth0/accept_ra"] != "1" {
+		t.Errorf("%v, settings %v, want them untouched", err, read())
+	}
+}
+
+func TestANodeKnowsItsNames(t *testing.T) {
+	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n198.19.0.2\ta\nfd00:198:19::2\ta\n"
+	if diff := cmp.Diff(want, New(both).hostsFile(node("a", "198.19.0.2", Cut{}))); diff != "" {
+		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
 }
 
@@ -217,6 +293,29 @@ func TestPlanRoutes(t *testing.T) {
 		"10.244.0.0/16": "unreachable <nil> <nil>",
 		"10.254.0.0/16": "unicast <nil> 198.19.0.1",
 		"10.244.1.0/24": "unicast 198.19.0.2 198.19.0.1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+}
+
+func TestPlanRoutesOfBothFamilies(t *testing.T) {
+	plan := both.planRoutes(Routes{
+		Pods:     []netip.Prefix{netip.MustParsePrefix("fd00::/56")},
+		Services: []netip.Prefix{netip.MustParsePrefix("fd00:1::/112")},
+		Nodes: map[netip.Prefix]netip.Addr{
+			netip.MustParsePrefix("fd00:0:0:1::/64"): netip.MustParseAddr("fd00:198:19::2"),
+			netip.MustParsePrefix("fd00:0:0:2::/64"): netip.MustParseAddr("2001:db8::7"), // joined from elsewhere
+		},
+	}, 7)
+	got := map[string]string{}
+	for dst, r := range plan {
+		got[dst.String()] = fmt.Sprint(r.Type, " ", r.Gw, " ", r.Src)
+	}
+	want := map[string]string{
+		"fd00::/56":       "7 <nil> <nil>",
+		"fd00:1::/112":    "1 <nil> fd00:198:19::1",
+		"fd00:0:0:1::/64": "1 fd00:198:19::2 fd00:198:19::1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)

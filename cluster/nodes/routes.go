@@ -17,7 +17,7 @@ const routeProtocol = 75
 type Routes struct {
 	// Pods and Services are the ranges of the cluster.
 	Pods, Services []netip.Prefix
-	// Nodes leads from the range of a node's Pods to the node's address.
+	// Nodes leads from the range of a node's Pods to the node's address of that family.
 	Nodes map[netip.Prefix]netip.Addr
 }
 
@@ -27,25 +27,33 @@ type Routes struct {
 func (o Options) planRoutes(r Routes, bridge int) map[netip.Prefix]netlink.Route {
 	plan := map[netip.Prefix]netlink.Route{}
 	for _, pods := range r.Pods {
-		if pods.Addr().Is4() {
+		if o.of(pods).IsValid() {
 			plan[pods] = netlink.Route{Dst: ipNet(pods), Type: unix.RTN_UNREACHABLE, Protocol: routeProtocol}
 		}
 	}
 	for _, services := range r.Services {
-		if services.Addr().Is4() {
+		if network := o.of(services); network.IsValid() {
 			plan[services] = netlink.Route{
-				Dst: ipNet(services), LinkIndex: bridge, Src: o.Gateway().AsSlice(), Scope: netlink.SCOPE_LINK, Type: unix.RTN_UNICAST, Protocol: routeProtocol,
+				Dst: ipNet(services), LinkIndex: bridge, Src: Gateway(network).AsSlice(), Scope: netlink.SCOPE_LINK, Type: unix.RTN_UNICAST, Protocol: routeProtocol,
 			}
 		}
 	}
 	for pods, node := range r.Nodes {
-		if pods.Addr().Is4() && o.Network.Contains(node) {
+		if network := o.of(pods); network.IsValid() && network.Contains(node) {
 			plan[pods] = netlink.Route{
-				Dst: ipNet(pods), LinkIndex: bridge, Gw: node.AsSlice(), Src: o.Gateway().AsSlice(), Type: unix.RTN_UNICAST, Protocol: routeProtocol,
+				Dst: ipNet(pods), LinkIndex: bridge, Gw: node.AsSlice(), Src: Gateway(network).AsSlice(), Type: unix.RTN_UNICAST, Protocol: routeProtocol,
 			}
 		}
 	}
 	return plan
+}
+
+// of is the nodes' network of a range's family, invalid if they have none.
+func (o Options) of(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is6() {
+		return o.Network6
+	}
+	return o.Network
 }
 
 // ApplyRoutes makes this machine's routes those, and writes only the difference.
@@ -83,11 +91,15 @@ func sameRoute(a, b netlink.Route) bool {
 }
 
 func ownRoutes() ([]netlink.Route, error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+	var all []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		all = append(all, routes...)
 	}
-	return routes, nil
+	return all, nil
 }
 
 func removeOwnRoutes() error {

@@ -49,15 +49,28 @@ func (m *Machine) EnsureNetwork() error {
 	if err != nil {
 		return fmt.Errorf("make bridge %s: %w", Bridge, err)
 	}
-	address := netip.PrefixFrom(m.options.Gateway(), m.options.Network.Bits())
-	if err := ensureAddress(link, address); err != nil {
-		return fmt.Errorf("give bridge %s the address %s: %w", Bridge, address, err)
+	if m.options.Network6.IsValid() {
+		if err := checkIPv6(m.options.Network6); err != nil {
+			return err
+		}
+	}
+	for _, network := range m.options.networks() {
+		address := netip.PrefixFrom(Gateway(network), network.Bits())
+		if err := ensureAddress(link, address); err != nil {
+			return fmt.Errorf("give bridge %s the address %s: %w", Bridge, address, err)
+		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring bridge %s up: %w", Bridge, err)
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		return fmt.Errorf("forward packets of nodes: %w", err)
+	}
+	if !m.options.Network6.IsValid() {
+		return nil
+	}
+	if err := forwardIPv6("/proc/sys/net/ipv6/conf"); err != nil {
+		return fmt.Errorf("forward IPv6 packets of nodes: %w", err)
 	}
 	return nil
 }
@@ -83,9 +96,14 @@ func ensureBridge() (netlink.Link, error) {
 	return netlink.LinkByName(Bridge)
 }
 
-// ensureAddress leaves the interface with that IPv4 address and no other.
+// ensureAddress leaves the interface with that address and no other of its family that
+// leads beyond the link.
 func ensureAddress(link netlink.Link, want netip.Prefix) error {
-	have, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	family := netlink.FAMILY_V4
+	if want.Addr().Is6() {
+		family = netlink.FAMILY_V6
+	}
+	have, err := netlink.AddrList(link, family)
 	if err != nil {
 		return err
 	}
@@ -93,6 +111,8 @@ func ensureAddress(link netlink.Link, want netip.Prefix) error {
 	for _, a := range have {
 		if a.IPNet.String() == ipNet(want).String() {
 			found = true
+		} else if a.IP.IsLinkLocalUnicast() {
+			continue // the kernel's own
 		} else if err := netlink.AddrDel(link, &a); err != nil {
 			return err
 		}
@@ -100,7 +120,16 @@ func ensureAddress(link netlink.Link, want netip.Prefix) error {
 	if found {
 		return nil
 	}
-	return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(want)})
+	return netlink.AddrAdd(link, newAddr(want))
+}
+
+// newAddr is used at once: nobody else has what the cluster gives out.
+func newAddr(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
@@ -173,13 +202,15 @@ func (m *Machine) configureInside(inside *netlink.Handle, eth netlink.Link, n No
 	if err := errors.Join(inside.LinkSetUp(lo), inside.LinkSetUp(eth)); err != nil {
 		return err
 	}
-	address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(n.Address, m.options.Network.Bits()))}
-	if err := inside.AddrReplace(eth, address); err != nil {
-		return fmt.Errorf("set address: %w", err)
-	}
-	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: m.options.Gateway().AsSlice()}
-	if err := inside.RouteReplace(route); err != nil {
-		return fmt.Errorf("set default route: %w", err)
+	addresses := m.options.addresses(n.Address)
+	for i, network := range m.options.networks() {
+		if err := inside.AddrReplace(eth, newAddr(netip.PrefixFrom(addresses[i], network.Bits()))); err != nil {
+			return fmt.Errorf("set address %s: %w", addresses[i], err)
+		}
+		route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: Gateway(network).AsSlice()}
+		if err := inside.RouteReplace(route); err != nil {
+			return fmt.Errorf("set default route by %s: %w", Gateway(network), err)
+		}
 	}
 	return nil
 }
@@ -237,7 +268,7 @@ func (m *Machine) RemoveNetwork(ctx context.Context) error {
 	if len(left) > 0 {
 		return fmt.Errorf("nodes %v are still there", left)
 	}
-	if err := errors.Join(removeFilters(ctx), removeOwnRoutes(), removeLink(Bridge)); err != nil {
+	if err := errors.Join(m.removeFilters(ctx), removeOwnRoutes(), removeLink(Bridge)); err != nil {
 		return err
 	}
 	if err := unix.Unmount(m.options.Dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
