@@ -103,7 +103,7 @@ func (m *Manager) containerConfig(ctx context.Context, pod *keelsonv1.Pod, step 
 		Command: environment.Command, Args: environment.Args, WorkingDir: c.WorkingDir, Env: environment.Env,
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY, PIDTargetID: target,
 		AddCapabilities: add, DropCapabilities: drop, Hostname: hostname,
-		SharePID:     pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace,
+		SharePID:     sharesPID(pod),
 		HostPID:      pod.Spec.HostPID,
 		HostIPC:      pod.Spec.HostIPC,
 		Security:     security,

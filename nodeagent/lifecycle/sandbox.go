@@ -10,6 +10,7 @@ import (
 	"github.com/keelson-dev/keelson/internal/qos"
 	"github.com/keelson-dev/keelson/nodeagent/hostfiles"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
+	"github.com/keelson-dev/keelson/nodeagent/status"
 	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
 
@@ -53,6 +54,7 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		PodIdentity: identity(pod), Attempt: attempt,
 		NetNSPath: attachment.NetNSPath, CgroupParent: m.Cgroups.Pod(qos.Class(&pod.Spec), pod.UID),
 		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod), Users: users,
+		SharePID: sharesPID(pod), Containers: companions(pod),
 	}
 	if err := m.checkRuntimeClass(ctx, pod); err != nil {
 		return runtime.Sandbox{}, err
@@ -71,6 +73,21 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		return runtime.Sandbox{}, err
 	}
 	return m.Runtime.RunSandbox(ctx, config)
+}
+
+// companions are how many containers of the Pod run beside each other.
+func companions(pod *keelsonv1.Pod) int {
+	n := len(pod.Spec.Containers)
+	for i := range pod.Spec.InitContainers {
+		if status.IsSidecar(&pod.Spec.InitContainers[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+func sharesPID(pod *keelsonv1.Pod) bool {
+	return pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace
 }
 
 // attach returns the Pod's network, from memory when it is known.

@@ -33,11 +33,11 @@ type Runtime interface {
 	// Pod returns what the runtime holds of one Pod; the zero lists when nothing.
 	Pod(ctx context.Context, uid types.UID) (PodState, error)
 
-	// RunSandbox creates and starts the Pod's pause container in the namespaces that
-	// its containers will share. When it fails nothing of it is left running.
+	// RunSandbox makes the namespaces that the Pod's containers will share, and a pause
+	// container in them where they need one. When it fails nothing of it is left running.
 	RunSandbox(ctx context.Context, config SandboxConfig) (Sandbox, error)
 
-	// StopSandbox ends the pause container; the sandbox stays listed as not ready.
+	// StopSandbox lets go of the namespaces; the sandbox stays listed as not ready.
 	StopSandbox(ctx context.Context, id string) error
 
 	// RemoveSandbox forgets a stopped sandbox and frees all it held.
@@ -141,7 +141,7 @@ type PodState struct {
 	Containers []Container
 }
 
-// Sandbox is a Pod's shared namespaces and the pause process that holds them.
+// Sandbox is a Pod's shared namespaces and the pause process or files that hold them.
 type Sandbox struct {
 	ID        string
 	Attempt   uint32
@@ -149,8 +149,10 @@ type Sandbox struct {
 	CreatedAt time.Time
 	// HostNetwork says that the sandbox uses the machine's own network namespace.
 	HostNetwork bool
-	// PID is the pause process, 0 when it does not run.
-	PID uint32
+	// PID is the pause process, 0 when none runs. NetNSPath is the network namespace where
+	// there is none, empty for the machine's.
+	PID       uint32
+	NetNSPath string
 	// CgroupParent is SandboxConfig.CgroupParent.
 	CgroupParent string
 }
@@ -207,6 +209,10 @@ type SandboxConfig struct {
 	HostPID, HostIPC bool
 	// Sysctls are set in the Pod's namespaces.
 	Sysctls map[string]string
+	// SharePID makes one PID namespace for all containers.
+	SharePID bool
+	// Containers is how many will run beside each other, as far as is known.
+	Containers int
 	// Users are the machine's IDs that the Pod's processes have, in a user namespace of
 	// their own, which owns the network namespace at NetNSPath; nil for the machine's.
 	Users *userns.Range
@@ -305,7 +311,7 @@ type EventType string
 const (
 	// ContainerExited: a container has ended and its exit is recorded.
 	ContainerExited EventType = "ContainerExited"
-	// SandboxExited: the pause process has ended.
+	// SandboxExited: the pause process has ended, or the namespaces are gone.
 	SandboxExited EventType = "SandboxExited"
 	// Resync: events may have been lost; List again. It names no Pod.
 	Resync EventType = "Resync"

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
+	"github.com/keelson-dev/keelson/nodeagent/namespaces"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -53,9 +54,10 @@ func (s *Sampler) Summary(ctx context.Context, onlyCPUAndMemory bool) (*statsv1a
 	return summary, nil
 }
 
-// gone says that a cgroup or process went away between the list and the look.
+// gone says that a cgroup, process or namespace went away between the list and the look.
 func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ESRCH)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.EINVAL) // a namespace that is no longer bound to its file
 }
 
 func (s *Sampler) nodeStats(onlyCPUAndMemory bool) (statsv1alpha1.NodeStats, error) {
@@ -117,9 +119,27 @@ func (s *Sampler) podStats(pod runtime.PodState, onlyCPUAndMemory bool) (statsv1
 	if count, err := s.cgroups.processes(cgroup); err == nil { // a controller that may be missing
 		stats.ProcessStats = &statsv1alpha1.ProcessStats{ProcessCount: &count}
 	}
-	if !box.HostNetwork && box.PID != 0 {
-		stats.Network, err = s.networkStats(strconv.FormatUint(uint64(box.PID), 10))
+	stats.Network, err = s.podNetwork(box)
+	return stats, err
+}
+
+// podNetwork reads what a Pod's own interfaces have done, nil for one without.
+func (s *Sampler) podNetwork(box *runtime.Sandbox) (stats *statsv1alpha1.NetworkStats, err error) {
+	switch {
+	case box.HostNetwork:
+		return nil, nil
+	case box.PID != 0:
+		return s.networkStats(strconv.FormatUint(uint64(box.PID), 10))
+	case box.NetNSPath == "":
+		return nil, nil
 	}
+	err = namespaces.OnOwnThread(func() error {
+		if err := namespaces.Enter(box.NetNSPath, unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		stats, err = s.networkStats("thread-self")
+		return err
+	})
 	return stats, err
 }
 

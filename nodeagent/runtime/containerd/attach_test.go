@@ -262,7 +262,7 @@ func TestJoinTheProcessesOfAnother(t *testing.T) {
 
 func TestShareTheProcessesOfThePod(t *testing.T) {
 	f := newFixture(t)
-	p := f.newPod()
+	p := f.newPod(func(c *runtime.SandboxConfig) { c.SharePID = true })
 	config := p.config("main", "sh", "-c", "sleep 4322 & wait")
 	config.SharePID = true
 	main := p.run(config)

@@ -21,9 +21,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	if err := r.ensureSynced(ctx); err != nil {
 		return "", err
 	}
-	sandbox := r.objects.get(config.SandboxID)
-	if sandbox == nil || !r.objects.facts(sandbox).running {
-		return "", fmt.Errorf("create container %s: sandbox %s is not running", config.Name, config.SandboxID)
+	sandbox, err := r.sandboxOf(config)
+	if err != nil {
+		return "", err
 	}
 	image, err := r.lookup(ctx, config.ImageRef)
 	if err != nil {
@@ -55,7 +55,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	}
 	in := specInput{
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
-		sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
+		held: sandbox.record.Held, sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
 	}
 	spec, err := r.render(&in, &record)
 	if err != nil {
@@ -78,6 +78,18 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		return "", errors.Join(err, r.discard(clean, o))
 	}
 	return o.id, nil
+}
+
+// sandboxOf is the sandbox of a new container, which runs and has what the container joins.
+func (r *Runtime) sandboxOf(config runtime.ContainerConfig) (*object, error) {
+	sandbox := r.objects.get(config.SandboxID)
+	if sandbox == nil || !r.objects.facts(sandbox).running {
+		return nil, fmt.Errorf("create container %s: sandbox %s is not running", config.Name, config.SandboxID)
+	}
+	if sandbox.record.Held != nil && (config.SharePID || config.Users != nil) {
+		return nil, fmt.Errorf("create container %s: sandbox %s has no process whose PID or user namespace it could join", config.Name, config.SandboxID)
+	}
+	return sandbox, nil
 }
 
 // render reads from the machine what the container's rights take, renders its spec and

@@ -69,10 +69,15 @@ func (r *Runtime) settle(ctx context.Context, o *object, e ended) error {
 	if o.record.Kind == kindContainer {
 		return r.recordExit(ctx, o, e)
 	}
-	// A sandbox without a task has ended: nothing to store.
+	r.sandboxEnded(o)
+	return r.deleteTask(ctx, o)
+}
+
+// sandboxEnded notes the end of a sandbox and announces it. There is nothing to store: one
+// without a process, or without its namespaces, has ended. The object is busy.
+func (r *Runtime) sandboxEnded(o *object) {
 	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status.FinishedAt = false, 0, r.options.Clock.Now() })
 	r.events.publish(runtime.Event{Type: runtime.SandboxExited, PodUID: o.record.UID, ContainerID: o.id})
-	return r.deleteTask(ctx, o)
 }
 
 func (r *Runtime) recordExit(ctx context.Context, o *object, e ended) error {

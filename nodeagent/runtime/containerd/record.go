@@ -46,6 +46,8 @@ type record struct {
 
 	// Of a sandbox.
 	HostNetwork bool `json:"hostNetwork,omitempty"`
+	// Held are the namespaces of a sandbox without a process, nil for one with a process.
+	Held *held `json:"held,omitempty"`
 
 	// Of a container.
 	Container                  string `json:"container,omitempty"`

@@ -128,6 +128,9 @@ func (r *Runtime) compare(ctx context.Context, o *object, running map[string]*ta
 	if old && now.changes != changes || !old && now.changes != 0 {
 		return nil
 	}
+	if o.record.Held != nil {
+		return r.settleHeld(o)
+	}
 	task := running[o.id]
 	do := decide(o.record.Kind, now.status, task)
 	if sandbox := running[o.record.SandboxID]; do == actionLost && sandbox != nil && sandbox.Status == tasktypes.Status_RUNNING {
@@ -172,6 +175,9 @@ func (r *Runtime) settleNow(ctx context.Context, o *object) error {
 }
 
 func (r *Runtime) settleBusy(ctx context.Context, o *object) error {
+	if o.record.Held != nil {
+		return r.settleHeld(o)
+	}
 	task, err := r.task(ctx, o)
 	if err != nil {
 		return err

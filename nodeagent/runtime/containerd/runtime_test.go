@@ -3,6 +3,7 @@ package containerd_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -172,9 +174,31 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-func TestPodsShareNamespacesAndOneShim(t *testing.T) {
-	f := newFixture(t)
-	p := f.newPod()
+func TestPodsShareNamespaces(t *testing.T) {
+	for name, tc := range map[string]struct {
+		companions int
+		pause      bool
+		shims      int
+	}{
+		"held by files, a shim for each": {companions: 2, shims: 2},
+		"held by a process, one shim":    {companions: 3, pause: true, shims: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			p := f.newPod(func(c *runtime.SandboxConfig) { c.Containers = tc.companions })
+			checkShared(t, p)
+			if shims := f.daemon.Shims(); len(shims) != tc.shims {
+				t.Errorf("%d shims for one Pod with two containers, want %d", len(shims), tc.shims)
+			}
+			if p.sandbox.PID != 0 != tc.pause {
+				t.Errorf("the process of the sandbox is %d", p.sandbox.PID)
+			}
+		})
+	}
+}
+
+func checkShared(t *testing.T, p *pod) {
+	t.Helper()
 	show := "hostname; for n in net ipc uts; do readlink /proc/self/ns/$n; done; echo shared > /dev/shm/file; sleep 1000"
 	first, second := p.shell("first", show), p.shell("second", "cat /dev/shm/file; "+show)
 	p.waitOutput(first, "uts:")
@@ -185,8 +209,36 @@ func TestPodsShareNamespacesAndOneShim(t *testing.T) {
 	if !strings.HasPrefix(p.output(first), p.identity.Name+"\n") {
 		t.Errorf("hostname in %q", p.output(first))
 	}
-	if shims := f.daemon.Shims(); len(shims) != 1 {
-		t.Errorf("%d shims for one Pod with three containers", len(shims))
+}
+
+func TestSandboxWithoutAProcessCannotShareOne(t *testing.T) {
+	f := newFixture(t)
+	p := f.newPod()
+	config := p.config("main", "true")
+	config.SharePID = true
+	if _, err := f.CreateContainer(t.Context(), config); err == nil || !strings.Contains(err.Error(), "has no process") {
+		t.Errorf("CreateContainer = %v", err)
+	}
+}
+
+func TestSandboxThatLostANamespaceHasEnded(t *testing.T) {
+	f := newFixture(t)
+	kept, lost := f.newPod(), f.newPod()
+	f.must(f.Close()) // killed while it stopped the sandbox
+	f.must(unix.Unmount(filepath.Join(f.stateDir, "sandboxes", lost.sandbox.ID, "uts"), unix.MNT_DETACH))
+	f.connect()
+	for p, want := range map[*pod]runtime.State{kept: runtime.Running, lost: runtime.Exited} {
+		state, err := f.Pod(t.Context(), p.identity.UID)
+		f.must(err)
+		if got := state.Sandboxes[0].State; got != want {
+			t.Errorf("the sandbox is %s, want %s", got, want)
+		}
+	}
+	if _, err := f.CreateContainer(t.Context(), lost.config("main", "true")); err == nil || !strings.Contains(err.Error(), "is not running") {
+		t.Errorf("CreateContainer = %v", err)
+	}
+	if out := kept.waitExited(kept.shell("main", "exit 4")); out.ExitCode != 4 {
+		t.Errorf("a container in the sandbox that is left ended as %+v", out)
 	}
 }
 
@@ -266,6 +318,11 @@ func TestLossOfEverything(t *testing.T) {
 	// As after a power cut: daemon, shims and containers are gone.
 	f.daemon.Kill()
 	f.daemon.KillShims(t)
+	for _, mount := range f.daemon.Mounts() {
+		if strings.HasPrefix(mount, f.stateDir) {
+			f.must(unix.Unmount(mount, unix.MNT_DETACH))
+		}
+	}
 	f.daemon.Restart()
 	f.eventually("the loss is noticed", func() bool {
 		state, err := f.Pod(t.Context(), p.identity.UID)

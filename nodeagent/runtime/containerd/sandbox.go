@@ -13,8 +13,11 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/keelson-dev/keelson/nodeagent/namespaces"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/nodeagent/userns"
 )
@@ -60,10 +63,14 @@ func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) 
 	if err := r.clearRemains(ctx, record.id()); err != nil {
 		return runtime.Sandbox{}, err
 	}
+	start := r.startSandbox
+	if !needsProcess(config) {
+		record.Held, start = heldBy(config, r.sandboxDir(record.id())), r.holdSandbox
+	}
 	o := r.objects.put(record, facts{})
 	o.busy.Lock()
 	defer o.busy.Unlock()
-	if err := r.startSandbox(ctx, o, config); err != nil {
+	if err := start(ctx, o, config); err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
 		return runtime.Sandbox{}, errors.Join(err, r.discard(clean, o))
@@ -99,6 +106,26 @@ func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.Sa
 		return r.explain("start the sandbox", err)
 	}
 	r.objects.change(o, func(f *facts) { f.running, f.pid = true, created.Pid })
+	return nil
+}
+
+// holdSandbox makes a sandbox without a process. The object in containerd is what the next
+// process finds it by.
+func (r *Runtime) holdSandbox(ctx context.Context, o *object, config runtime.SandboxConfig) error {
+	var group errgroup.Group
+	group.Go(func() error {
+		return r.createObject(ctx, o, &specs.Spec{Version: specs.Version, Hostname: config.Hostname}, containers.Container{})
+	})
+	group.Go(func() error {
+		if err := mountShm(r.shmPath(o.id), nil); err != nil {
+			return err
+		}
+		return o.record.Held.hold(config.Hostname, sandboxSysctls(config))
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	r.objects.change(o, func(f *facts) { f.running = true })
 	return nil
 }
 
@@ -212,10 +239,12 @@ func mountShm(path string, users *userns.Range) error {
 	return nil
 }
 
-// removeDir removes the folder of a sandbox, which may hold a mounted shm.
+// removeDir removes the folder of a sandbox, which may hold a mounted shm and namespaces.
 func removeDir(dir string) error {
-	if err := userns.Unbind(filepath.Join(dir, usersFile)); err != nil {
-		return err
+	for _, file := range []string{usersFile, ipcFile, utsFile} {
+		if err := namespaces.Unbind(filepath.Join(dir, file)); err != nil {
+			return err
+		}
 	}
 	shm := filepath.Join(dir, "shm")
 	err := unix.Unmount(shm, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

@@ -81,6 +81,8 @@ type specInput struct {
 	image      runtime.Image
 	user       specs.User
 	cgroupPath string
+	// held are the namespaces of a sandbox without a process, else sandboxPID is it.
+	held       *held
 	sandboxPID uint32
 	// targetPID is a process whose PID namespace the container joins, 0 for its own.
 	targetPID uint32
@@ -123,7 +125,7 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 			OOMScoreAdj:  new(max(in.config.Resources.OOMScoreAdj, in.machine.minOOMScoreAdj)),
 		},
 		Mounts:      containerMounts(in.shm, in.config.Mounts),
-		Annotations: map[string]string{groupAnnotation: in.config.SandboxID},
+		Annotations: containerAnnotations(in),
 		Linux: &specs.Linux{
 			CgroupsPath: in.cgroupPath, Namespaces: containerNamespaces(in),
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
@@ -134,14 +136,41 @@ func containerSpec(in specInput) (*specs.Spec, error) {
 	return spec, applySecurity(spec, in)
 }
 
-func containerNamespaces(in specInput) []specs.LinuxNamespace {
-	of := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
-	namespaces := []specs.LinuxNamespace{
-		{Type: specs.MountNamespace},
-		{Type: specs.IPCNamespace, Path: of("ipc")},
-		{Type: specs.UTSNamespace, Path: of("uts")},
-		{Type: specs.NetworkNamespace, Path: of("net")},
+// containerAnnotations let the shim of the sandbox's process serve the container too. Without
+// that process the shim is the container's own: one that is shared ends with the last of its
+// containers, and the next one could find it ending.
+func containerAnnotations(in specInput) map[string]string {
+	if in.held != nil {
+		return nil
 	}
+	return map[string]string{groupAnnotation: in.config.SandboxID}
+}
+
+// sandboxNamespaces are those that all containers of the Pod join.
+func sandboxNamespaces(in specInput) []specs.LinuxNamespace {
+	if in.held == nil {
+		of := func(name string) string { return fmt.Sprintf("/proc/%d/ns/%s", in.sandboxPID, name) }
+		return []specs.LinuxNamespace{
+			{Type: specs.IPCNamespace, Path: of("ipc")},
+			{Type: specs.UTSNamespace, Path: of("uts")},
+			{Type: specs.NetworkNamespace, Path: of("net")},
+		}
+	}
+	var joined []specs.LinuxNamespace
+	for _, namespace := range []specs.LinuxNamespace{
+		{Type: specs.IPCNamespace, Path: in.held.IPC},
+		{Type: specs.UTSNamespace, Path: in.held.UTS},
+		{Type: specs.NetworkNamespace, Path: in.held.Net},
+	} {
+		if namespace.Path != "" { // else the machine's, which the container is started in
+			joined = append(joined, namespace)
+		}
+	}
+	return joined
+}
+
+func containerNamespaces(in specInput) []specs.LinuxNamespace {
+	namespaces := append([]specs.LinuxNamespace{{Type: specs.MountNamespace}}, sandboxNamespaces(in)...)
 	switch {
 	case in.targetPID != 0:
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: fmt.Sprintf("/proc/%d/ns/pid", in.targetPID)})

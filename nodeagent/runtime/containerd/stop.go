@@ -41,6 +41,9 @@ func (r *Runtime) stopObject(ctx context.Context, o *object, grace time.Duration
 	if !r.isRunning(o) {
 		return nil
 	}
+	if o.record.Held != nil {
+		return r.stopHeld(o)
+	}
 	if grace > 0 {
 		if err := r.kill(ctx, o, signalOf(o.record.StopSignal)); err != nil {
 			return r.afterKill(ctx, o, err)

@@ -166,6 +166,9 @@ func sandboxState(id string, r record, f facts) runtime.Sandbox {
 		ID: id, Attempt: r.Attempt, State: runtime.Exited,
 		CreatedAt: r.CreatedAt, HostNetwork: r.HostNetwork, CgroupParent: path.Dir(r.CgroupPath),
 	}
+	if r.Held != nil {
+		sandbox.NetNSPath = r.Held.Net
+	}
 	if f.running {
 		sandbox.State, sandbox.PID = runtime.Running, f.pid
 	}
