@@ -248,7 +248,7 @@ func (a *agent) lifecycleOptions() lifecycle.Options {
 		Allocatable: func() corev1.ResourceList { return a.nodeAnyway().Status.Allocatable },
 		RootDir:     a.options.RootDir, PodLogDir: a.podLogDir(),
 		ContainerLogDir: a.containerLogDir(),
-		HostsFile:       "/etc/hosts", ResolverFile: chooseResolverFile("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
+		HostsFile:       "/etc/hosts", ResolverFile: a.options.resolverFile(),
 		DNS: hostfiles.ClusterDNS{Servers: a.options.ClusterDNS, Domain: a.options.ClusterDomain},
 	}
 }

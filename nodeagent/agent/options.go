@@ -78,6 +78,9 @@ type Options struct {
 	// none. ClusterDomain is the domain that it serves.
 	ClusterDNS    []string `json:"clusterDNS,omitempty"`
 	ClusterDomain string   `json:"clusterDomain"`
+	// ResolvConf is the file with the machine's name servers; empty means /etc/resolv.conf,
+	// or systemd-resolved's where that names only the machine itself.
+	ResolvConf string `json:"resolvConf,omitempty"`
 
 	// ServerAddress and ServerPort are where the node's API is served, port 0 for nowhere.
 	ServerAddress string `json:"serverAddress"`
@@ -183,6 +186,7 @@ func (o *Options) AddFlags(fss *cliflag.NamedFlagSets) {
 	o.addOverlayFlags(fs)
 	o.addProxyFlags(fs)
 	fs.StringSliceVar(&o.ClusterDNS, "cluster-dns", o.ClusterDNS, "Addresses of the cluster's DNS service. Empty: Pods use the machine's resolver.")
+	fs.StringVar(&o.ResolvConf, "resolv-conf", o.ResolvConf, "File with the name servers and search domains that Pods get from this machine. Default: /etc/resolv.conf, or /run/systemd/resolve/resolv.conf where that names only the machine itself.")
 	fs.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "Domain that the cluster's DNS serves.")
 }
 
@@ -266,6 +270,7 @@ func (o *Options) validateNetwork() []error {
 	if msgs := validation.IsDNS1123Subdomain(o.ClusterDomain); len(msgs) > 0 {
 		problems = append(problems, fmt.Errorf("--cluster-domain: %q is not a domain: %s", o.ClusterDomain, strings.Join(msgs, "; ")))
 	}
+	problems = append(problems, o.validateResolvConf())
 	if o.HealthAddress != "" {
 		if _, _, err := net.SplitHostPort(o.HealthAddress); err != nil {
 			problems = append(problems, fmt.Errorf("--health-address: %q is not host:port: %w", o.HealthAddress, err))

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -35,5 +36,30 @@ func TestChooseResolverFile(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestTheOwnersResolverFileIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"":                 "",
+		file:               "",
+		"resolv.conf":      "not an absolute path",
+		file + ".other":    "no such file",
+		filepath.Dir(file): "is a directory",
+	} {
+		o := NewOptions()
+		o.ResolvConf = path
+		err := o.validateResolvConf()
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--resolv-conf: ")) {
+			t.Errorf("%q: %v; want %q", path, err, want)
+		}
+		if got := o.resolverFile(); path != "" && got != path {
+			t.Errorf("%q: takes %s", path, got)
+		}
 	}
 }

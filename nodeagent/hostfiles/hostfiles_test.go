@@ -185,3 +185,23 @@ func TestRenderIsReadBack(t *testing.T) {
 		t.Errorf("read back (-want +got):\n%s", diff)
 	}
 }
+
+func TestPodsGetNoServerOfTheMachineItself(t *testing.T) {
+	for name, tt := range map[string]struct {
+		machine, want []string
+		hostNetwork   bool
+	}{
+		"one of each kind":                {[]string{"127.0.0.1", "192.0.2.53", "::1"}, []string{"192.0.2.53"}, false},
+		"one of each, the host's network": {[]string{"127.0.0.1", "192.0.2.53"}, []string{"127.0.0.1", "192.0.2.53"}, true},
+		"no other":                        {[]string{"127.0.0.53"}, []string{"127.0.0.53"}, false},
+		"none of its own":                 {[]string{"192.0.2.53", "2001:db8::53"}, []string{"192.0.2.53", "2001:db8::53"}, false},
+	} {
+		pod := &keelsonv1.Pod{}
+		pod.Spec.DNSPolicy, pod.Spec.HostNetwork = corev1.DNSDefault, tt.hostNetwork
+		machine := Resolver{Nameservers: tt.machine}
+		got, _ := ComputeResolver(pod, ClusterDNS{}, machine)
+		if diff := cmp.Diff(tt.want, got.Nameservers); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

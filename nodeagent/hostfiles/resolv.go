@@ -69,9 +69,25 @@ func (r Resolver) ServesPods() bool {
 	})
 }
 
+// withoutLoopback leaves out the machine's own servers where there are others: in a Pod's
+// network nobody answers there, and a DNS server in a Pod would ask itself.
+func (r Resolver) withoutLoopback() Resolver {
+	if !r.ServesPods() {
+		return r
+	}
+	r.Nameservers = slices.DeleteFunc(slices.Clone(r.Nameservers), func(server string) bool {
+		ip, err := netip.ParseAddr(server)
+		return err == nil && ip.IsLoopback()
+	})
+	return r
+}
+
 // ComputeResolver returns the resolver of pod by its dnsPolicy and dnsConfig.
 func ComputeResolver(pod *keelsonv1.Pod, cluster ClusterDNS, machine Resolver) (Resolver, []Notice) {
 	var notices []Notice
+	if !pod.Spec.HostNetwork {
+		machine = machine.withoutLoopback()
+	}
 	r := machine
 	switch policy := effectivePolicy(pod); {
 	case policy == corev1.DNSNone:
