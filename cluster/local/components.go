@@ -165,7 +165,7 @@ func (p plan) nodeArgs(at site) []string {
 	args := []string{
 		"--kubeconfig=" + p.layout.kubeconfig(at.client),
 		"--node-name=" + at.name,
-		"--node-ip=" + at.address.String(),
+		"--node-ip=" + at.nodeIPs(),
 		"--containerd-address=" + at.containerd,
 		"--root-dir=" + at.rootDir,
 		"--run-dir=" + at.runDir,

@@ -188,7 +188,7 @@ func TestOptionsAreValidatedAllAtOnce(t *testing.T) {
 	o := Options{RunDir: "run", NodeName: "A", NodeIP: "::1", ServiceCIDR: "10.0.0.1/8", ClusterCIDR: "x", KubernetesService: "both"}
 	err := o.Validate()
 	for _, want := range []string{
-		"--data-dir: must not be empty", `--run-dir: "run" is not an absolute path`, `--node-name: "A"`, `--node-ip: "::1"`,
+		"--data-dir: must not be empty", `--run-dir: "run" is not an absolute path`, `--node-name: "A"`, `--node-ip: "::1" has no IPv4 address`,
 		"--service-cidr: \"10.0.0.1/8\" has bits set beyond its prefix: write 10.0.0.0/8", `--cluster-cidr: "x"`, "--timeout", `--kubernetes-service: "both"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -153,8 +153,9 @@ func (s *Settings) addNamed(name, address string) error {
 	if i := slices.IndexFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == ip }); i >= 0 {
 		return fmt.Errorf("--address: %s is that of node %s", ip, s.Nodes[i].Name)
 	}
-	if pool, _ := addrpool.Parse(s.LoadBalancerPool); pool.Contains(ip) {
-		return fmt.Errorf("--address: %s is in the pool of load balancers (--load-balancer-pool %s): choose another", ip, pool)
+	pool, _ := addrpool.Parse(s.LoadBalancerPool) // validated
+	if a, taken := s.inPool(pool, ip); taken {
+		return fmt.Errorf("--address: %s is in the pool of load balancers (--load-balancer-pool %s): choose another", a, pool)
 	}
 	s.addNode(name, ip)
 	return nil
@@ -313,7 +314,7 @@ func (c *nodeChanger) forgetNode(ctx context.Context, name string) error {
 		return fmt.Errorf("delete Node %s: %w", name, err)
 	}
 	i := c.settings.indexOf(name)
-	at := c.settings.Nodes[i].identity()
+	at := c.settings.identity(c.settings.Nodes[i])
 	err = errors.Join(
 		removeAll(c.layout.nodeData(name), c.layout.nodeContainerdConfig(name), c.layout.kubeconfig(at.client), store.LeafFile(at.client), store.LeafFile(at.server)),
 		removeIfEmpty(c.layout.staticPodsOf(name)),

@@ -36,14 +36,14 @@ func printNodes(out io.Writer, s Settings, state supervisor.State) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "NODE\tADDRESS\tSTATUS\tNETWORK")
 	if !s.several() {
-		fmt.Fprintf(w, "%s\t%s\t%s\tthis machine itself\n", s.NodeName, s.NodeIP, phaseOf(state, nameNode))
+		fmt.Fprintf(w, "%s\t%s\t%s\tthis machine itself\n", s.NodeName, joinAddresses(s.NodeIP, s.NodeIP6), phaseOf(state, nameNode))
 	}
 	for _, n := range s.Nodes {
 		network := n.Cut.String()
 		if network == "" {
 			network = "connected"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, n.Address, statusOf(n, state), network)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, joinAddresses(n.Address, s.second(n.Address)), statusOf(n, state), network)
 	}
 	return w.Flush()
 }

@@ -3,7 +3,6 @@ package local
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -18,7 +17,8 @@ import (
 type Options struct {
 	DataDir string
 	RunDir  string
-	// NodeName and NodeIP are found out when empty.
+	// NodeName and NodeIP are found out when empty. NodeIP may be two addresses, one of
+	// each family, separated by a comma.
 	NodeName string
 	NodeIP   string
 	// ServiceCIDR and ClusterCIDR are the ranges of Services and Pods: one, or one of
@@ -28,7 +28,8 @@ type Options struct {
 	// Nodes is how many nodes a new cluster gets, each in namespaces of its own; nil and
 	// 1 are this machine itself, for a new cluster.
 	Nodes *int
-	// NodeNetwork is the range of the addresses of several nodes.
+	// NodeNetwork is the range of the addresses of several nodes: of IPv4, or one of each
+	// family, separated by a comma.
 	NodeNetwork string
 	// RegistryConfigDir is the agents' folder of registry configurations; empty leaves it
 	// as it was, at first their own default.
@@ -68,7 +69,7 @@ func (o *Options) AddDirFlags(fs *pflag.FlagSet) {
 // AddUpFlags binds the flags of up.
 func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of the node. Default: the host name.")
-	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens. Default: the address of the default route's interface.")
+	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens, and after a comma the node's IPv6 address. Default: the IPv4 address of the default route's interface.")
 	o.addNodesFlags(fs)
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
@@ -118,9 +119,8 @@ func (o *Options) Validate() error {
 		}
 	}
 	if o.NodeIP != "" {
-		if ip, err := netip.ParseAddr(o.NodeIP); err != nil || !ip.Is4() {
-			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IPv4 address", o.NodeIP))
-		}
+		_, _, err := parseNodeIP(o.NodeIP)
+		errs = append(errs, err)
 	}
 	if o.Timeout <= 0 {
 		errs = append(errs, errors.New("--timeout: must be more than 0"))

@@ -95,7 +95,8 @@ func (p plan) applyRoutes(ctx context.Context, objects client.Reader) error {
 	return p.machine.ApplyRoutes(r)
 }
 
-// computeRoutes are the ways to the Pods of Nodes that have both a range and an address.
+// computeRoutes are the ways to the Pods of Nodes that have both a range and an address
+// of its family.
 func computeRoutes(s Settings, list []keelsonv1.Node) (nodes.Routes, error) {
 	r := nodes.Routes{Nodes: map[netip.Prefix]netip.Addr{}}
 	var err error
@@ -106,12 +107,12 @@ func computeRoutes(s Settings, list []keelsonv1.Node) (nodes.Routes, error) {
 		return r, err
 	}
 	for i := range list {
-		address, ok := internalIP(&list[i])
-		if !ok {
-			continue
-		}
 		for _, text := range append([]string{list[i].Spec.PodCIDR}, list[i].Spec.PodCIDRs...) {
-			if pods, err := netip.ParsePrefix(text); err == nil {
+			pods, err := netip.ParsePrefix(text)
+			if err != nil {
+				continue
+			}
+			if address, ok := internalIP(&list[i], pods.Addr().Is4()); ok {
 				r.Nodes[pods] = address
 			}
 		}
@@ -119,12 +120,13 @@ func computeRoutes(s Settings, list []keelsonv1.Node) (nodes.Routes, error) {
 	return r, nil
 }
 
-func internalIP(n *keelsonv1.Node) (netip.Addr, bool) {
+// internalIP is a node's address of one family, if it has one.
+func internalIP(n *keelsonv1.Node, v4 bool) (netip.Addr, bool) {
 	for _, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {
 			continue
 		}
-		if ip, err := netip.ParseAddr(a.Address); err == nil && ip.Is4() {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && ip.Is4() == v4 {
 			return ip, true
 		}
 	}

@@ -25,6 +25,7 @@ import (
 type Settings struct {
 	NodeName    string     `json:"nodeName"`
 	NodeIP      netip.Addr `json:"nodeIP"`
+	NodeIP6     netip.Addr `json:"nodeIP6,omitzero"`
 	ServiceCIDR string     `json:"serviceCIDR"`
 	ClusterCIDR string     `json:"clusterCIDR"`
 	RunDir      string     `json:"runDir"`
@@ -44,9 +45,11 @@ type Settings struct {
 
 	// Nodes are those of a cluster of several, each in namespaces of its own; without
 	// them the node is this machine. NodeName is what their names begin with then, and
-	// NodeIP this machine's address on NodeNetwork.
-	Nodes       []NodeSettings `json:"nodes,omitempty"`
-	NodeNetwork netip.Prefix   `json:"nodeNetwork,omitzero"`
+	// NodeIP and NodeIP6 this machine's addresses on NodeNetwork and NodeNetwork6. Nodes
+	// have IPv6 addresses if there is the second one.
+	Nodes        []NodeSettings `json:"nodes,omitempty"`
+	NodeNetwork  netip.Prefix   `json:"nodeNetwork,omitzero"`
+	NodeNetwork6 netip.Prefix   `json:"nodeNetwork6,omitzero"`
 	// Generation counts the changes of Nodes.
 	Generation int `json:"generation,omitempty"`
 	// NoDNS says that the cluster runs no DNS server.
@@ -155,7 +158,7 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if s.several() {
 		return decideSeveral(s, o, l, m)
 	}
-	if s.NodeIP, err = decideNodeIP(o, m); err != nil {
+	if s.NodeIP, s.NodeIP6, err = decideNodeIP(o, m); err != nil {
 		return Settings{}, err
 	}
 	if err := s.checkPool(); err != nil {
@@ -205,8 +208,8 @@ func sameCluster(s Settings, o Options) error {
 func sameWhileRunning(s Settings, o Options) error {
 	const how = "end it with 'keelson down --keep-data' first"
 	var errs []error
-	if o.NodeIP != "" && o.NodeIP != s.NodeIP.String() {
-		errs = append(errs, fmt.Errorf("--node-ip: the cluster runs on %s: %s", s.NodeIP, how))
+	if ip, ip6, err := parseNodeIP(o.NodeIP); o.NodeIP != "" && (err != nil || ip != s.NodeIP || ip6 != s.NodeIP6) {
+		errs = append(errs, fmt.Errorf("--node-ip: the cluster runs on %s: %s", joinAddresses(s.NodeIP, s.NodeIP6), how))
 	}
 	if o.NoFsync && !s.NoFsync {
 		errs = append(errs, fmt.Errorf("--unsafe-no-fsync: the cluster runs without: %s", how))
@@ -232,26 +235,30 @@ func (s Settings) checkPool() error {
 	if err != nil {
 		return fmt.Errorf("--load-balancer-pool: %w", err)
 	}
+	if s.NodeIP6.IsValid() && pool.Contains(s.NodeIP6) {
+		return fmt.Errorf("--load-balancer-pool: %s is the address of a machine: leave it out", s.NodeIP6)
+	}
 	used := []netip.Addr{s.NodeIP}
 	for _, n := range s.Nodes {
 		used = append(used, n.Address)
 	}
 	for _, addr := range used {
 		if !addr.IsValid() {
-			return fmt.Errorf("--load-balancer-pool: %s leaves no address of %s for a node: make it smaller", pool, s.NodeNetwork)
+			return fmt.Errorf("--load-balancer-pool: %s leaves no address of %s for a node: make it smaller", pool, s.nodeNetworks())
 		}
-		if pool.Contains(addr) {
-			return fmt.Errorf("--load-balancer-pool: %s is the address of a machine: leave it out", addr)
+		if a, taken := s.inPool(pool, addr); taken {
+			return fmt.Errorf("--load-balancer-pool: %s is the address of a machine: leave it out", a)
 		}
 	}
 	return nil
 }
 
-func decideNodeIP(o Options, m surroundings) (netip.Addr, error) {
+func decideNodeIP(o Options, m surroundings) (ip, ip6 netip.Addr, err error) {
 	if o.NodeIP != "" {
-		return netip.ParseAddr(o.NodeIP)
+		return parseNodeIP(o.NodeIP)
 	}
-	return m.detectIP()
+	ip, err = m.detectIP()
+	return ip, ip6, err
 }
 
 // decidePorts keeps the ports that are free and finds others for those that

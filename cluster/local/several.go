@@ -14,7 +14,6 @@ import (
 
 	"github.com/keelson-dev/keelson/cluster/nodes"
 	"github.com/keelson-dev/keelson/internal/addrpool"
-	"github.com/keelson-dev/keelson/internal/ranges"
 )
 
 // maxNodes is beyond what one machine carries, and below what one bridge has ports for.
@@ -48,17 +47,17 @@ func (o *Options) addNodesFlags(fs *pflag.FlagSet) {
 		o.Nodes = &n
 		return nil
 	})
-	fs.StringVar(&o.NodeNetwork, "node-network", o.NodeNetwork, "IPv4 range of the addresses of several nodes. The first address is this machine's, where the API server listens.")
+	fs.StringVar(&o.NodeNetwork, "node-network", o.NodeNetwork, "IPv4 range of the addresses of several nodes, and after a comma one of IPv6. The first address is this machine's, where the API server listens. Nodes whose Pods have IPv6 get addresses in "+defaultNodeNetwork6.String()+" unless told otherwise.")
 	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Folder with containerd's registry configurations (REGISTRY/hosts.toml) for all nodes. Default: what the cluster had before, at first /etc/containerd/certs.d.")
 }
 
 func (o *Options) validateNodes() []error {
 	var errs []error
-	network, err := parseNodeNetwork(o.NodeNetwork)
+	network, network6, err := parseNodeNetwork(o.NodeNetwork)
 	if err != nil {
 		errs = append(errs, err)
 	} else {
-		errs = append(errs, checkNodeNetwork(network, o.ServiceCIDR, o.ClusterCIDR))
+		errs = append(errs, checkNodeNetwork(o.ServiceCIDR, o.ClusterCIDR, network, secondNetwork(*o, network6)))
 	}
 	if o.RegistryConfigDir != "" && o.RegistryConfigDir[0] != '/' {
 		errs = append(errs, fmt.Errorf("--registry-config-dir: %q is not an absolute path", o.RegistryConfigDir))
@@ -84,44 +83,13 @@ func (o *Options) validateNodes() []error {
 	return errs
 }
 
-func parseNodeNetwork(text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil || !p.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("--node-network: %q is not an IPv4 range, such as 198.19.0.0/24", text)
-	case p != p.Masked():
-		return netip.Prefix{}, fmt.Errorf("--node-network: %s has bits set beyond its prefix: write %s", text, p.Masked())
-	case p.Bits() < 16 || nodes.Capacity(p) < 2:
-		return netip.Prefix{}, fmt.Errorf("--node-network: %s: choose a range between /16 and /29", p)
-	case !p.Addr().IsGlobalUnicast():
-		return netip.Prefix{}, fmt.Errorf("--node-network: %s is not for addresses of machines", p)
-	}
-	return p, nil
-}
-
-// checkNodeNetwork refuses a network of nodes that others use.
-func checkNodeNetwork(network netip.Prefix, services, pods string) error {
-	for _, other := range []struct{ what, list string }{
-		{"--service-cidr", services}, {"--cluster-cidr", pods}, {"the API server's own range", builtinServiceCIDR},
-	} {
-		list, err := ranges.Parse(other.what, other.list)
-		if err != nil {
-			continue // said elsewhere
-		}
-		for _, p := range list {
-			if p.Overlaps(network) {
-				return fmt.Errorf("--node-network: %s overlaps %s (%s): choose separate ranges", network, p, other.what)
-			}
-		}
-	}
-	return nil
-}
-
 // newSeveral completes the settings of a new cluster of several nodes.
 func newSeveral(s Settings, o Options) Settings {
 	s.NodeName, _, _ = strings.Cut(s.NodeName, ".")
-	s.NodeNetwork, _ = parseNodeNetwork(o.NodeNetwork) // validated
+	network, network6, _ := parseNodeNetwork(o.NodeNetwork) // validated
+	s.NodeNetwork, s.NodeNetwork6 = network, secondNetwork(o, network6)
 	s.ContainerdAddress, s.OwnContainerd = "", true
+	s.LoadBalancerPool = o.LoadBalancerPool // which the nodes' addresses make way for
 	for number := range *o.Nodes {
 		s.addNode(fmt.Sprintf("%s-%d", s.NodeName, number+1), netip.Addr{})
 	}
@@ -133,7 +101,7 @@ func (s *Settings) addNode(name string, address netip.Addr) {
 	if !address.IsValid() {
 		pool, _ := addrpool.Parse(s.LoadBalancerPool) // validated
 		for a := range nodes.Addresses(s.NodeNetwork) {
-			if !pool.Contains(a) && !slices.ContainsFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == a }) {
+			if _, taken := s.inPool(pool, a); !taken && !slices.ContainsFunc(s.Nodes, func(n NodeSettings) bool { return n.Address == a }) {
 				address = a
 				break
 			}
@@ -160,7 +128,7 @@ func decideSeveral(s Settings, o Options, l Layout, m surroundings) (Settings, e
 	if o.NodeIP != "" {
 		return Settings{}, errors.New("--node-ip: is the address of the only node, and this cluster has several")
 	}
-	if err := checkNodeNetwork(s.NodeNetwork, s.ServiceCIDR, s.ClusterCIDR); err != nil {
+	if err := checkNodeNetwork(s.ServiceCIDR, s.ClusterCIDR, s.NodeNetwork, s.NodeNetwork6); err != nil {
 		return Settings{}, err
 	}
 	for _, shared := range []struct{ flag, path string }{{"--data-dir", l.Data}, {"--registry-config-dir", s.RegistryConfigDir}} {
@@ -173,11 +141,14 @@ func decideSeveral(s Settings, o Options, l Layout, m surroundings) (Settings, e
 		return Settings{}, err
 	}
 	for _, p := range used {
-		if p.Overlaps(s.NodeNetwork) {
-			return Settings{}, fmt.Errorf("--node-network: %s overlaps %s, which this machine is in: choose another range", s.NodeNetwork, p)
+		for _, network := range []netip.Prefix{s.NodeNetwork, s.NodeNetwork6} {
+			if network.IsValid() && p.Overlaps(network) {
+				return Settings{}, fmt.Errorf("--node-network: %s overlaps %s, which this machine is in: choose another range", network, p)
+			}
 		}
 	}
 	s.NodeIP = nodes.Gateway(s.NodeNetwork)
+	s.NodeIP6 = s.second(s.NodeIP)
 	if err := s.checkPool(); err != nil {
 		return Settings{}, err
 	}
@@ -221,9 +192,9 @@ func sameNodes(s Settings, o Options) []error {
 	default:
 		errs = append(errs, fmt.Errorf("--nodes: the only node of this cluster is this machine itself, which cannot be joined by %d others: run 'keelson down' first", *o.Nodes-1))
 	}
-	if o.NodeNetwork != NewOptions().NodeNetwork && o.NodeNetwork != s.NodeNetwork.String() {
+	if o.NodeNetwork != NewOptions().NodeNetwork && o.NodeNetwork != s.nodeNetworks() {
 		if s.several() {
-			errs = append(errs, fmt.Errorf("--node-network: the cluster was made with %s, not %s: run 'keelson down' first", s.NodeNetwork, o.NodeNetwork))
+			errs = append(errs, fmt.Errorf("--node-network: the cluster was made with %s, not %s: run 'keelson down' first", s.nodeNetworks(), o.NodeNetwork))
 		} else {
 			errs = append(errs, errors.New("--node-network: the only node of this cluster is this machine itself: run 'keelson down' first"))
 		}

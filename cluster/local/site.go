@@ -11,6 +11,8 @@ import (
 type site struct {
 	name    string
 	address netip.Addr
+	// address6 is invalid for a node without IPv6.
+	address6 netip.Addr
 	// client and server name its certificates.
 	client, server string
 	// containerd is its socket.
@@ -31,7 +33,7 @@ func (p plan) thisMachine() site {
 
 // inNamespaces is the site of one of several nodes.
 func (p plan) inNamespaces(n NodeSettings) site {
-	at := n.identity()
+	at := p.settings.identity(n)
 	at.containerd = nodeContainerdSocket
 	at.rootDir, at.runDir, at.staticPods = nodes.LibDir, nodeRunDir, p.layout.staticPodsOf(n.Name)
 	at.cgroupRoot = nodesOptions(p.layout, p.settings).Cgroup(n.Name)
@@ -48,17 +50,17 @@ const (
 // identities are the sites of all nodes, with what credentials follow from.
 func (s Settings) identities() []site {
 	if !s.several() {
-		return []site{{name: s.NodeName, address: s.NodeIP, client: certNode, server: certNodeServer}}
+		return []site{{name: s.NodeName, address: s.NodeIP, address6: s.NodeIP6, client: certNode, server: certNodeServer}}
 	}
 	var all []site
 	for _, n := range s.Nodes {
-		all = append(all, n.identity())
+		all = append(all, s.identity(n))
 	}
 	return all
 }
 
-func (n NodeSettings) identity() site {
-	return site{name: n.Name, address: n.Address, client: "node-" + n.Name + "-client", server: "node-" + n.Name + "-server"}
+func (s Settings) identity(n NodeSettings) site {
+	return site{name: n.Name, address: n.Address, address6: s.second(n.Address), client: "node-" + n.Name + "-client", server: "node-" + n.Name + "-server"}
 }
 
 // staticPodsOf is for manifests that the cluster's owner wants on one of several nodes.
@@ -73,14 +75,14 @@ func (l Layout) nodeContainerdConfig(node string) string {
 }
 
 func nodesOptions(l Layout, s Settings) nodes.Options {
-	return nodes.Options{Dir: l.nodePins(), Network: s.NodeNetwork, CgroupRoot: "/keelson"}
+	return nodes.Options{Dir: l.nodePins(), Network: s.NodeNetwork, Network6: s.NodeNetwork6, CgroupRoot: "/keelson"}
 }
 
 // hostProxyArgs run the proxy alone on this machine, so that its programs (the API
 // server that calls webhooks, the gateway) reach Services as nodes do.
 func (p plan) hostProxyArgs() []string {
 	args := p.nodeArgs(site{
-		name: p.settings.NodeName, address: p.settings.NodeIP, client: certHostProxy,
+		name: p.settings.NodeName, address: p.settings.NodeIP, address6: p.settings.NodeIP6, client: certHostProxy,
 		containerd: nodeContainerdSocket, rootDir: p.layout.nodeDir(), runDir: p.layout.Run,
 	})
 	return append(args, "--agent=false")
