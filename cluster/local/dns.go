@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/cluster/internal/imagearchive"
 	"github.com/keelson-dev/keelson/cluster/supervisor"
 	"github.com/keelson-dev/keelson/config"
@@ -45,7 +47,7 @@ func (s Settings) dnsAddress() netip.Addr {
 }
 
 // dnsReplicas are two, so that one may end, where there are nodes to spread them over.
-func (s Settings) dnsReplicas() int64 { return int64(min(2, max(1, len(s.Nodes)))) }
+func (s Settings) dnsReplicas() int64 { return int64(min(2, max(1, len(s.dnsHosts())))) }
 
 // dns is the component that brings the cluster's DNS up, or takes it away where it is
 // not wanted any more.
@@ -55,10 +57,73 @@ func (p plan) dns(probes *probes) supervisor.Component {
 		c.Name, c.Task = "dns-removal", probes.removeDNS
 		return c
 	}
+	in := dnsInstall{image: p.dnsImage, address: p.settings.dnsAddress(), replicas: p.settings.dnsReplicas(), hosts: p.settings.dnsHosts()}
 	c.Task = func(ctx context.Context) error {
-		return probes.installDNS(ctx, dnsInstall{image: p.dnsImage, address: p.settings.dnsAddress(), replicas: p.settings.dnsReplicas()})
+		if p.settings.several() {
+			if err := probes.waitForHosts(ctx, in.hosts, p.machine.expected(in.replicas)); err != nil {
+				return err
+			}
+		}
+		return probes.installDNS(ctx, in)
 	}
 	return c
+}
+
+// dnsHosts are the nodes that have the DNS server's image: those of this machine. One that
+// joined from another may be of another version.
+func (s Settings) dnsHosts() []string {
+	if len(s.Nodes) == 0 {
+		return []string{s.NodeName}
+	}
+	var hosts []string
+	for _, n := range s.Nodes {
+		if !n.Deleting {
+			hosts = append(hosts, n.Name)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// followDNS spreads the DNS server over the nodes anew when there are others than before:
+// their names are in its Pods, so that a change of them replaces the Pods.
+func (p plan) followDNS(ctx context.Context, s Settings, probes *probes, changes chan<- supervisor.Change, spread *[]string) error {
+	hosts := s.dnsHosts()
+	if s.NoDNS || slices.Equal(hosts, *spread) {
+		return nil
+	}
+	p.settings = s
+	err := sendChange(ctx, changes, supervisor.Change{Remove: []string{nameDNS}, Add: []supervisor.Component{p.dns(probes)}})
+	if err == nil {
+		*spread = hosts
+	}
+	return err
+}
+
+// waitForHosts waits until so many of the hosts are ready, so that the replicas are not all
+// on the one that was first. After a while it goes on with those there are.
+func (p *probes) waitForHosts(ctx context.Context, hosts []string, count int) error {
+	c, err := p.apiClient()
+	if err != nil {
+		return err
+	}
+	err = wait.PollUntilContextTimeout(ctx, dnsPeriod, dnsWait, true, func(ctx context.Context) (bool, error) {
+		var all keelsonv1.NodeList
+		if err := c.List(ctx, &all); err != nil {
+			return false, err
+		}
+		ready := 0
+		for i := range all.Items {
+			if slices.Contains(hosts, all.Items[i].Name) && nodeReady(&all.Items[i]) {
+				ready++
+			}
+		}
+		return ready >= count, nil
+	})
+	if err != nil && (ctx.Err() != nil || !wait.Interrupted(err)) {
+		return fmt.Errorf("wait until %d nodes are ready for the DNS server: %w", count, err)
+	}
+	return nil
 }
 
 // writeDNSImage puts the DNS server's image where nodes look for it, before they start.
@@ -74,6 +139,8 @@ type dnsInstall struct {
 	image    string
 	address  netip.Addr
 	replicas int64
+	// hosts are the nodes that have the image.
+	hosts []string
 }
 
 // installDNS applies the DNS server and waits until it answers. The Corefile is the
@@ -144,7 +211,14 @@ func (in dnsInstall) complete(object *unstructured.Unstructured) error {
 			return errors.New("manifest of the DNS server has a container that is no object")
 		}
 		container["image"] = in.image
+		hosts := make([]any, len(in.hosts))
+		for i, name := range in.hosts {
+			hosts[i] = name
+		}
+		there := map[string]any{"matchExpressions": []any{map[string]any{"key": corev1.LabelHostname, "operator": string(corev1.NodeSelectorOpIn), "values": hosts}}}
 		return errors.Join(
+			unstructured.SetNestedSlice(object.Object, []any{there}, "spec", "template", "spec", "affinity", "nodeAffinity",
+				"requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"),
 			unstructured.SetNestedSlice(object.Object, containers, "spec", "template", "spec", "containers"),
 			unstructured.SetNestedField(object.Object, in.replicas, "spec", "replicas"))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/keelson-dev/keelson/cluster/supervisor"
 	"github.com/keelson-dev/keelson/config"
 )
 
@@ -15,7 +16,7 @@ func TestTheInstallerCompletesTheManifestsOfDNS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := dnsInstall{image: "keelson.dev/keelson-dns:1", address: netip.MustParseAddr("10.96.0.10"), replicas: 2}
+	in := dnsInstall{image: "keelson.dev/keelson-dns:1", address: netip.MustParseAddr("10.96.0.10"), replicas: 2, hosts: []string{"box-1", "box-2"}}
 	found := map[string]any{}
 	for _, object := range objects {
 		if err := in.complete(object); err != nil {
@@ -27,10 +28,14 @@ func TestTheInstallerCompletesTheManifestsOfDNS(t *testing.T) {
 		case "Deployment":
 			containers, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
 			found["image"] = containers[0].(map[string]any)["image"]
+			terms, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+			found["terms"] = terms
 			found["replicas"], _, _ = unstructured.NestedInt64(object.Object, "spec", "replicas")
 		}
 	}
-	want := map[string]any{"clusterIP": "10.96.0.10", "image": "keelson.dev/keelson-dns:1", "replicas": int64(2)}
+	want := map[string]any{"clusterIP": "10.96.0.10", "image": "keelson.dev/keelson-dns:1", "replicas": int64(2), "terms": []any{map[string]any{
+		"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"box-1", "box-2"}}},
+	}}}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("filled in (-want +got):\n%s", diff)
 	}
@@ -41,6 +46,57 @@ func TestReplicasOfDNSFollowTheNodes(t *testing.T) {
 		if got := (Settings{Nodes: make([]NodeSettings, nodes)}).dnsReplicas(); got != want {
 			t.Errorf("%d nodes have %d replicas, want %d", nodes, got, want)
 		}
+	}
+}
+
+func TestNodesOfThisMachineHaveTheImageOfDNS(t *testing.T) {
+	one := Settings{NodeName: "box"}
+	if diff := cmp.Diff([]string{"box"}, one.dnsHosts()); diff != "" {
+		t.Errorf("one node (-want +got):\n%s", diff)
+	}
+	// One that is off comes back; one that is being deleted does not.
+	several := Settings{NodeName: "box", Nodes: []NodeSettings{{Name: "box-2", Stopped: true}, {Name: "box-1"}, {Name: "box-3", Deleting: true}}}
+	if diff := cmp.Diff([]string{"box-1", "box-2"}, several.dnsHosts()); diff != "" {
+		t.Errorf("several nodes (-want +got):\n%s", diff)
+	}
+	m := &machine{}
+	m.now.Store(&several)
+	if got := m.expected(several.dnsReplicas()); got != 1 {
+		t.Errorf("%d replicas are waited for, want 1: the other's node is off", got)
+	}
+}
+
+func TestDNSFollowsNodesThatComeAndGo(t *testing.T) {
+	s := settings()
+	s.Nodes = []NodeSettings{{Name: "box-1"}, {Name: "box-2"}}
+	p := testPlan(s)
+	p.machine = &machine{}
+	p.machine.now.Store(&s)
+	changes := make(chan supervisor.Change)
+	var seen []supervisor.Change
+	go func() {
+		for c := range changes {
+			seen = append(seen, c)
+			c.Done <- nil
+		}
+	}()
+	spread := s.dnsHosts()
+	follow := func(s Settings) {
+		t.Helper()
+		if err := p.followDNS(t.Context(), s, newProbes(p.store, s), changes, &spread); err != nil {
+			t.Fatal(err)
+		}
+	}
+	follow(s)
+	if len(seen) != 0 {
+		t.Errorf("%d changes for the same nodes", len(seen))
+	}
+	s.Nodes = append(s.Nodes, NodeSettings{Name: "box-3"})
+	follow(s)
+	follow(s)
+	close(changes)
+	if len(seen) != 1 || seen[0].Remove[0] != nameDNS || seen[0].Add[0].Name != nameDNS || seen[0].Add[0].Task == nil {
+		t.Errorf("changes for a new node: %+v", seen)
 	}
 }
 

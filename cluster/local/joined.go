@@ -50,12 +50,16 @@ func deletable(all []keelsonv1.Node, own, name string) (*keelsonv1.Node, error) 
 		}
 		return nil, fmt.Errorf("there is no node %q: there are %s", name, strings.Join(names, ", "))
 	}
-	if slices.ContainsFunc(all[i].Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	}) {
+	if nodeReady(&all[i]) {
 		return nil, fmt.Errorf("node %s is ready, and its agent would register it again: run 'keelson leave' on that machine first", name)
 	}
 	return &all[i], nil
+}
+
+func nodeReady(n *keelsonv1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // ofOneMachine returns the settings of a cluster whose only node here is this machine, so

@@ -59,6 +59,18 @@ func (m *machine) isCut(name string) bool {
 	return slices.ContainsFunc(m.now.Load().Nodes, func(n NodeSettings) bool { return n.Name == name && n.Cut.From != "" })
 }
 
+// expected is how many of replicas can be on nodes of their own now: one that is off or cut
+// off takes none.
+func (m *machine) expected(replicas int64) int {
+	there := 0
+	for _, n := range m.now.Load().Nodes {
+		if n.on() && n.Cut.From == "" {
+			there++
+		}
+	}
+	return min(int(replicas), there)
+}
+
 // severalComponents follow the control plane of a cluster of several nodes.
 func (p plan) severalComponents(probes *probes) []supervisor.Component {
 	list := []supervisor.Component{
@@ -171,7 +183,7 @@ func (p plan) keepNodes(ctx context.Context, probes *probes, changes chan<- supe
 	defer stop()
 	tick := time.NewTicker(netPeriod)
 	defer tick.Stop()
-	running := map[string]NodeSettings{}
+	running, spread := map[string]NodeSettings{}, p.settings.dnsHosts()
 	for _, n := range p.settings.Nodes {
 		if n.on() {
 			running[n.Name] = n
@@ -181,7 +193,7 @@ func (p plan) keepNodes(ctx context.Context, probes *probes, changes chan<- supe
 		s, known, err := readSettings(p.layout.settingsFile())
 		if err == nil && known {
 			p.machine.now.Store(&s)
-			err = p.followSettings(ctx, s, running, probes, changes)
+			err = errors.Join(p.followSettings(ctx, s, running, probes, changes), p.followDNS(ctx, s, probes, changes, &spread))
 			a := applied{Generation: s.Generation}
 			if err != nil {
 				a.Error = err.Error()
