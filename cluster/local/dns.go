@@ -59,8 +59,10 @@ func (p plan) dns(probes *probes) supervisor.Component {
 	}
 	in := dnsInstall{image: p.dnsImage, address: p.settings.dnsAddress(), replicas: p.settings.dnsReplicas(), hosts: p.settings.dnsHosts()}
 	c.Task = func(ctx context.Context) error {
-		if p.settings.several() {
-			if err := probes.waitForHosts(ctx, in.hosts, p.machine.expected(in.replicas)); err != nil {
+		in := in
+		if in.least = in.replicas; p.settings.several() {
+			in.least = p.machine.expected(in.replicas)
+			if err := probes.waitForHosts(ctx, in.hosts, int(in.least)); err != nil {
 				return err
 			}
 		}
@@ -141,6 +143,9 @@ type dnsInstall struct {
 	replicas int64
 	// hosts are the nodes that have the image.
 	hosts []string
+	// least is how many replicas have to be available: fewer than there are where a node
+	// is off, whose replica stays bound to it for minutes.
+	least int64
 }
 
 // installDNS applies the DNS server and waits until it answers. The Corefile is the
@@ -176,7 +181,7 @@ func (p *probes) installDNS(ctx context.Context, in dnsInstall) error {
 			return err
 		}
 	}
-	return waitAvailable(ctx, c, deployment)
+	return waitAvailable(ctx, c, deployment, in.least)
 }
 
 // atLeastAsMany keeps the replicas that somebody asked for since.
@@ -226,7 +231,7 @@ func (in dnsInstall) complete(object *unstructured.Unstructured) error {
 }
 
 // waitAvailable waits until the Deployment has rolled out what was applied.
-func waitAvailable(ctx context.Context, c client.Client, deployment *unstructured.Unstructured) error {
+func waitAvailable(ctx context.Context, c client.Client, deployment *unstructured.Unstructured, least int64) error {
 	problem := ""
 	err := wait.PollUntilContextTimeout(ctx, dnsPeriod, dnsWait, true, func(ctx context.Context) (bool, error) {
 		now := &unstructured.Unstructured{}
@@ -234,7 +239,7 @@ func waitAvailable(ctx context.Context, c client.Client, deployment *unstructure
 		if err := c.Get(ctx, client.ObjectKeyFromObject(deployment), now); err != nil {
 			return false, err
 		}
-		problem = notAvailableBecause(now)
+		problem = notAvailableBecause(now, least)
 		return problem == "", nil
 	})
 	if err != nil {
@@ -243,8 +248,9 @@ func waitAvailable(ctx context.Context, c client.Client, deployment *unstructure
 	return nil
 }
 
-// notAvailableBecause is empty when the newest replicas are all available.
-func notAvailableBecause(deployment *unstructured.Unstructured) string {
+// notAvailableBecause is empty when all replicas are of the newest kind, and at least so
+// many are available.
+func notAvailableBecause(deployment *unstructured.Unstructured, least int64) string {
 	number := func(path ...string) int64 {
 		n, _, err := unstructured.NestedInt64(deployment.Object, path...)
 		if err != nil {
@@ -253,13 +259,14 @@ func notAvailableBecause(deployment *unstructured.Unstructured) string {
 		return n
 	}
 	wanted := number("spec", "replicas")
+	least = min(least, wanted)
 	switch {
 	case number("status", "observedGeneration") < deployment.GetGeneration():
 		return "the controller has not seen it yet"
 	case number("status", "updatedReplicas") < wanted:
 		return fmt.Sprintf("%d of %d replicas are new", number("status", "updatedReplicas"), wanted)
-	case number("status", "availableReplicas") < wanted:
-		return fmt.Sprintf("%d of %d replicas are available", number("status", "availableReplicas"), wanted)
+	case number("status", "availableReplicas") < least:
+		return fmt.Sprintf("%d of %d replicas are available", number("status", "availableReplicas"), least)
 	}
 	return ""
 }

@@ -106,13 +106,17 @@ func TestADeploymentIsAvailableWhenItsNewestReplicasAre(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		status map[string]any
+		least  int64
 		want   string
 	}{
-		"nobody has looked at it":       {nil, "the controller has not seen it yet"},
-		"it was changed since":          {status(1, 2, 2), "the controller has not seen it yet"},
-		"old replicas do not count":     {status(2, 1, 2), "1 of 2 replicas are new"},
-		"new ones that are not ready":   {status(2, 2, 1), "1 of 2 replicas are available"},
-		"all are new and all are ready": {status(2, 2, 2), ""},
+		"nobody has looked at it":        {nil, 2, "the controller has not seen it yet"},
+		"it was changed since":           {status(1, 2, 2), 2, "the controller has not seen it yet"},
+		"old replicas do not count":      {status(2, 1, 2), 2, "1 of 2 replicas are new"},
+		"new ones that are not ready":    {status(2, 2, 1), 2, "1 of 2 replicas are available"},
+		"all are new and all are ready":  {status(2, 2, 2), 2, ""},
+		"one's node is off":              {status(2, 2, 1), 1, ""},
+		"one's node is off, old ones":    {status(2, 1, 2), 1, "1 of 2 replicas are new"},
+		"somebody has scaled it to less": {status(2, 2, 2), 3, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &unstructured.Unstructured{Object: map[string]any{
@@ -121,7 +125,7 @@ func TestADeploymentIsAvailableWhenItsNewestReplicasAre(t *testing.T) {
 			if tt.status != nil {
 				d.Object["status"] = tt.status
 			}
-			if got := notAvailableBecause(d); got != tt.want {
+			if got := notAvailableBecause(d, tt.least); got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})

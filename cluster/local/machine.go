@@ -61,14 +61,14 @@ func (m *machine) isCut(name string) bool {
 
 // expected is how many of replicas can be on nodes of their own now: one that is off or cut
 // off takes none.
-func (m *machine) expected(replicas int64) int {
-	there := 0
+func (m *machine) expected(replicas int64) int64 {
+	there := int64(0)
 	for _, n := range m.now.Load().Nodes {
 		if n.on() && n.Cut.From == "" {
 			there++
 		}
 	}
-	return min(int(replicas), there)
+	return min(replicas, there)
 }
 
 // severalComponents follow the control plane of a cluster of several nodes.

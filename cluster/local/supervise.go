@@ -15,6 +15,7 @@ import (
 	"github.com/keelson-dev/keelson/cluster/internal/files"
 	"github.com/keelson-dev/keelson/cluster/pki"
 	"github.com/keelson-dev/keelson/cluster/supervisor"
+	"github.com/keelson-dev/keelson/version"
 )
 
 // renewPeriod is how often the supervisor looks for certificates about to expire.
@@ -68,7 +69,7 @@ func Supervise(ctx context.Context, o Options) error {
 		background.Go(func() { p.keepNodes(ctx, probes, changes) })
 	}
 	err = supervisor.Run(ctx, supervisor.Options{
-		Components: p.components(probes), Changes: changes,
+		Components: p.components(probes), Changes: changes, Version: version.Get().String(),
 		Owner: l.Data, LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
 	})
 	stop()

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/keelson-dev/keelson/cluster/internal/process"
 	"github.com/keelson-dev/keelson/cluster/pki"
 	"github.com/keelson-dev/keelson/cluster/supervisor"
+	"github.com/keelson-dev/keelson/version"
 )
 
 // ErrMachine is returned when the machine lacks something; what, was printed.
@@ -99,12 +101,17 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		}
 		u.layout.Run = old.RunDir
 	}
-	_, running, err := supervisor.ReadState(u.layout.stateFile())
+	state, running, err := supervisor.ReadState(u.layout.stateFile())
 	if err != nil {
 		return err
 	}
 	if running && known {
-		return sameWhileRunning(old, u.options)
+		if err := sameWhileRunning(old, u.options); err != nil || state.Version == version.Get().String() {
+			return err
+		}
+		if err := u.replace(ctx, state); err != nil {
+			return err
+		}
 	}
 	if !known {
 		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost(), u.layout.checkSpace(minSpace)); err != nil {
@@ -132,6 +139,18 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		return err
 	}
 	return u.startSupervisor()
+}
+
+// replace ends the programs of another version, so that those of this one take their place.
+// Containers go on, as they do when a supervisor was killed, and what is killed here the
+// next up finds as that.
+func (u *upper) replace(ctx context.Context, running supervisor.State) error {
+	u.say("The cluster's programs are of another version, %s, and are replaced by those of %s; containers go on",
+		cmp.Or(running.Version, "before versions were noted"), version.Get())
+	if err := process.End(ctx, running.Supervisor, supervisorGrace); err != nil {
+		return fmt.Errorf("end the supervisor of another version: %w", err)
+	}
+	return nil
 }
 
 // claimMachine refuses to start a second cluster: interfaces, chains and the

@@ -33,6 +33,8 @@ const (
 // State is what the supervisor tells others, through a file.
 type State struct {
 	Supervisor process.Identity `json:"supervisor"`
+	// Version is that of the programs, as whoever runs the supervisor names it.
+	Version    string           `json:"version,omitempty"`
 	StartedAt  time.Time        `json:"startedAt"`
 	Components []ComponentState `json:"components"`
 }

@@ -18,6 +18,8 @@ import (
 // Options of a supervisor.
 type Options struct {
 	Components []Component
+	// Version is what the published state says of the programs.
+	Version string
 	// Owner marks the children; see Leftovers.
 	Owner string
 	// LogDir, StateFile and LockFile are where logs, state and the lock go.
@@ -89,7 +91,7 @@ func newSupervisor(ctx context.Context, o Options) (*supervisor, error) {
 			path:    o.StateFile,
 			now:     o.Clock.Now,
 			onError: func(err error) { klog.FromContext(ctx).Error(err, "Cannot publish the state") },
-			state:   State{Supervisor: self, StartedAt: now},
+			state:   State{Supervisor: self, Version: o.Version, StartedAt: now},
 		},
 	}
 	return s, nil

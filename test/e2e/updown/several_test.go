@@ -1,7 +1,11 @@
 package updown
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -89,12 +93,93 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 		t.Errorf("another number of nodes: %v\n%s", err, out)
 	}
 	c.keelson("node", "start", two)
+	checkUpgrade(t, c)
 
 	killSupervisor(t, nothing)
 	// The agents go on, and may make a file in a folder that is being removed.
 	eventually(t, "the cluster's files are removed", func() error { return os.RemoveAll(c.data) })
 	c.keelson("down")
 	clean()
+}
+
+// checkUpgrade runs up of another version on the running cluster.
+func checkUpgrade(t *testing.T, c cluster) {
+	t.Helper()
+	image := func() string {
+		out, err := c.kubectl("", "-n", "kube-system", "get", "kdeploy", "keelson-dns", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return out
+	}
+	before, servers := image(), processesOf(t, "keelson-dns")
+	next := nextVersion(t, c)
+	out, err := next.try("up")
+	if err != nil || !strings.Contains(out, "are of another version") {
+		t.Errorf("up of another version: %v\n%s", err, out)
+	}
+	if after := image(); after == before {
+		t.Errorf("the image of DNS is still %s", after)
+	}
+	for _, pid := range processesOf(t, "keelson-dns") {
+		if slices.Contains(servers, pid) {
+			t.Errorf("process %d is a DNS server of the earlier version", pid)
+		}
+	}
+	if out, err := next.try("up"); err != nil || !strings.Contains(out, "already up") {
+		t.Errorf("up again: %v\n%s", err, out)
+	}
+}
+
+// nextVersion is the cluster with programs that say that they are of another commit, and
+// with another DNS server.
+func nextVersion(t *testing.T, c cluster) cluster {
+	t.Helper()
+	next := c
+	next.root = t.TempDir()
+	bin := filepath.Join(next.root, "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(c.root, "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		from, to := filepath.Join(c.root, "bin", e.Name()), filepath.Join(bin, e.Name())
+		if e.Name() != "keelson" && e.Name() != "keelson-dns" {
+			if err := os.Symlink(from, to); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		program, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Name() == "keelson" {
+			program = otherCommit(t, from, program)
+		} else {
+			program = append(program, 0) // beyond what the kernel reads of it
+		}
+		if err := os.WriteFile(to, program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return next
+}
+
+var commitForm = regexp.MustCompile(`commit ([0-9a-f]{7,40})`)
+
+// otherCommit replaces the commit that a program names by one of the same length.
+func otherCommit(t *testing.T, path string, program []byte) []byte {
+	t.Helper()
+	said, err := exec.Command(path, "version").Output()
+	found := commitForm.FindSubmatch(said)
+	if err != nil || found == nil {
+		t.Fatalf("%s names no commit: %s (%v)", path, said, err)
+	}
+	return bytes.ReplaceAll(program, found[1], bytes.Repeat([]byte("0"), len(found[1])))
 }
 
 // TestSeveralNodesHalfMade ends a cluster whose supervisor was killed while it made the
