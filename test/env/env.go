@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -80,6 +81,47 @@ func Run(m *testing.M, env *Environment, options ...Option) int {
 		return 1
 	}
 	return code
+}
+
+// RunInDir makes a temporary directory, lets prepare fill it with what all tests of a
+// package share, and runs them as Run does, with the options that prepare returns.
+func RunInDir(m *testing.M, env *Environment, prepare func(dir string) ([]Option, error)) (code int) {
+	dir, err := os.MkdirTemp("", "keelson-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Cannot make a temporary directory:", err)
+		return 1
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "Cannot remove the temporary directory:", err)
+		}
+	}()
+	options, err := prepare(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Cannot prepare:", err)
+		return 1
+	}
+	return Run(m, env, options...)
+}
+
+// BuildManager builds the manager into dir and returns its path.
+func BuildManager(dir string) (path string, err error) {
+	path = filepath.Join(dir, "keelson-manager")
+	build := exec.Command("go", "build", "-o", path, "github.com/keelson-dev/keelson/cmd/manager")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the manager: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// TokensSignedBy is an Option: the API server signs tokens with key, and trusts those
+// that public verifies.
+func TokensSignedBy(key, public string) Option {
+	return func(e *envtest.Environment) {
+		e.ControlPlane.GetAPIServer().Configure().
+			Set("service-account-signing-key-file", key).
+			Set("service-account-key-file", public)
+	}
 }
 
 // Option changes the control plane before it starts.

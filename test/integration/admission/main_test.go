@@ -3,25 +3,18 @@ package admission
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
-	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/config"
-	webhookconfig "github.com/keelson-dev/keelson/config/webhook"
 	"github.com/keelson-dev/keelson/controllers/admission"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -34,57 +27,16 @@ func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv, env.StockAdmission)) 
 // when the API server gets answers from it.
 func startWebhook(t *testing.T) {
 	t.Helper()
-	objects, err := config.Objects(config.Namespaces, config.ManagerRBAC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, object := range objects {
-		if err := testEnv.Client.Create(t.Context(), object); err != nil {
-			t.Fatal(err)
-		}
-	}
-	port := freePort(t)
+	testEnv.Install(t, config.Namespaces, config.ManagerRBAC)
+	port := env.FreePort(t)
 	url := "https://localhost:" + strconv.Itoa(port)
-	registrations, err := webhookconfig.ForURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, registration := range registrations {
-		if err := testEnv.Client.Create(t.Context(), registration); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := testEnv.Client.Delete(context.WithoutCancel(t.Context()), registration); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	// The webhook works with the rights of the real manager, not with a test's.
-	manager := testEnv
-	manager.Config = rest.CopyConfig(testEnv.Config)
-	manager.Config.Impersonate = rest.ImpersonationConfig{UserName: keelsonv1.ManagerUser}
-	manager.StartManager(t, func(mgr ctrl.Manager) error {
+	testEnv.Register(t, url)
+	testEnv.AsManager().StartManager(t, func(mgr ctrl.Manager) error {
 		return admission.Add(mgr, admission.Options{ServiceCIDR: "10.254.0.0/16", NodePortRange: "30000-32767", URL: url})
 	}, func(o *ctrl.Options) {
 		o.WebhookServer = webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: port})
 	})
-	env.Eventually(t, func() string {
-		probe := &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}
-		if err := testEnv.Client.Create(t.Context(), probe, client.DryRunAll); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	testEnv.EventuallyAdmits(t)
 }
 
 // kubectl runs the real kubectl in one namespace.

@@ -40,7 +40,7 @@ func nodeName(t *testing.T, name string) string { return label63(t) + "-" + name
 func makeNode(t *testing.T, name string) *keelsonv1.Node {
 	t.Helper()
 	node := &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(t, name), Labels: map[string]string{"test": label63(t)}}}
-	create(t, node)
+	testEnv.Create(t, node)
 	t.Cleanup(func() {
 		if err := testEnv.Client.Delete(t.Context(), node); client.IgnoreNotFound(err) != nil && t.Context().Err() == nil {
 			t.Errorf("failed to delete a Node: %v", err)
@@ -66,7 +66,7 @@ func eventuallyOn(t *testing.T, ns string, nodes ...string) []*keelsonv1.Pod {
 	}
 	var live []*keelsonv1.Pod
 	env.Eventually(t, func() string {
-		live = slices.DeleteFunc(pods(t, ns), func(p *keelsonv1.Pod) bool { return p.DeletionTimestamp != nil })
+		live = slices.DeleteFunc(testEnv.Pods(t, ns), func(p *keelsonv1.Pod) bool { return p.DeletionTimestamp != nil })
 		var got []string
 		for _, pod := range live {
 			got = append(got, target(pod))
@@ -84,7 +84,7 @@ func eventuallyStatus(t *testing.T, ds *appsv1.DaemonSet, check func(upstreamapp
 	t.Helper()
 	env.Eventually(t, func() string {
 		fresh := ds.DeepCopy()
-		get(t, fresh)
+		testEnv.Get(t, fresh)
 		return check(fresh.Status.DaemonSetStatus)
 	})
 }
@@ -93,28 +93,28 @@ func TestPodsFollowTheNodes(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	ds := builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a", "b")).Obj()
-	create(t, ds)
+	testEnv.Create(t, ds)
 	for _, pod := range eventuallyOn(t, ns, "a", "b") {
-		if !isControlled(pod, ds) || !strings.HasPrefix(pod.Name, "d-") || pod.Labels["controller-revision-hash"] == "" {
+		if !metav1.IsControlledBy(pod, ds) || !strings.HasPrefix(pod.Name, "d-") || pod.Labels["controller-revision-hash"] == "" {
 			t.Errorf("Pod %s: owners %v, labels %v", pod.Name, pod.OwnerReferences, pod.Labels)
 		}
 	}
-	eventuallyEvent(t, ns, "SuccessfulCreate", "Created pod: d-")
+	testEnv.EventuallyEvent(t, ns, "SuccessfulCreate", "Created pod: d-")
 
 	// A node that comes, one that is relabelled, one that drives out, one that keeps out.
 	makeNode(t, "c")
 	live := eventuallyOn(t, ns, "a", "b", "c")
-	makeReady(t, live...)
+	testEnv.MakeReady(t, live...)
 	node := func(name string) *keelsonv1.Node {
 		return &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(t, name)}}
 	}
-	change(t, node("a"), func(n *keelsonv1.Node) { n.Labels["test"] = "other" })
+	env.Change(t, &testEnv, node("a"), func(n *keelsonv1.Node) { n.Labels["test"] = "other" })
 	eventuallyOn(t, ns, "b", "c")
-	change(t, node("b"), func(n *keelsonv1.Node) {
+	env.Change(t, &testEnv, node("b"), func(n *keelsonv1.Node) {
 		n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}
 	})
 	eventuallyOn(t, ns, "c")
-	change(t, node("c"), func(n *keelsonv1.Node) {
+	env.Change(t, &testEnv, node("c"), func(n *keelsonv1.Node) {
 		n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoSchedule}}
 	})
 	eventuallyStatus(t, ds, func(s upstreamappsv1.DaemonSetStatus) string {
@@ -124,13 +124,13 @@ func TestPodsFollowTheNodes(t *testing.T) {
 		}
 		return ""
 	})
-	change(t, node("a"), func(n *keelsonv1.Node) { n.Labels["test"] = label63(t) })
+	env.Change(t, &testEnv, node("a"), func(n *keelsonv1.Node) { n.Labels["test"] = label63(t) })
 	eventuallyOn(t, ns, "a", "c")
 	// An unbound Pod for a node that is gone goes too.
-	remove(t, node("a"))
+	testEnv.Delete(t, node("a"))
 	eventuallyOn(t, ns, "c")
 
-	if out := kubectl(t, "get", "daemonsets.apps.keelson.dev", "-n", ns, "--no-headers"); !strings.Contains(out, "test="+label63(t)) {
+	if out := testEnv.Kubectl(t, "get", "daemonsets.apps.keelson.dev", "-n", ns, "--no-headers"); !strings.Contains(out, "test="+label63(t)) {
 		t.Errorf("kubectl get: %s", out)
 	}
 }
@@ -138,12 +138,12 @@ func TestPodsFollowTheNodes(t *testing.T) {
 func TestDeletedPodsAreReplaced(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
+	testEnv.Create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
 	first := eventuallyOn(t, ns, "a")[0]
-	remove(t, first)
+	testEnv.Delete(t, first)
 	env.Eventually(t, func() string {
-		if all := pods(t, ns); len(all) != 1 || all[0].UID == first.UID {
-			return fmt.Sprintf("Pods %v, want a new one", names(all))
+		if all := testEnv.Pods(t, ns); len(all) != 1 || all[0].UID == first.UID {
+			return fmt.Sprintf("Pods %v, want a new one", env.Names(all))
 		}
 		return ""
 	})
@@ -153,8 +153,8 @@ func TestAnUpdateRollsAndGoesBack(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	ds := builders.MakeDaemonSet("d").Namespace(ns).RollingUpdate("0", "1").HistoryLimit(1).Template(onNodes(t, "a", "b", "c")).Obj()
-	create(t, ds)
-	makeReady(t, eventuallyOn(t, ns, "a", "b", "c")...)
+	testEnv.Create(t, ds)
+	testEnv.MakeReady(t, eventuallyOn(t, ns, "a", "b", "c")...)
 	available := func(n int32) func(upstreamappsv1.DaemonSetStatus) string {
 		return func(s upstreamappsv1.DaemonSetStatus) string {
 			if s.NumberAvailable != n || s.UpdatedNumberScheduled != n || s.NumberUnavailable != 0 {
@@ -164,13 +164,13 @@ func TestAnUpdateRollsAndGoesBack(t *testing.T) {
 		}
 	}
 	eventuallyStatus(t, ds, available(3))
-	before := revisions(t, ns)
+	before := testEnv.Revisions(t, ns)
 
 	roll := func(image string) {
 		t.Helper()
-		change(t, ds, func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.Containers[0].Image = image })
+		env.Change(t, &testEnv, ds, func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.Containers[0].Image = image })
 		env.Eventually(t, func() string {
-			all := pods(t, ns)
+			all := testEnv.Pods(t, ns)
 			serving, updated := 0, 0
 			for _, pod := range all {
 				isNew := pod.Spec.Containers[0].Image == image
@@ -181,7 +181,7 @@ func TestAnUpdateRollsAndGoesBack(t *testing.T) {
 				case ready:
 					serving++
 				case isNew:
-					makeReady(t, pod)
+					testEnv.MakeReady(t, pod)
 				}
 			}
 			if serving < 2 {
@@ -195,19 +195,19 @@ func TestAnUpdateRollsAndGoesBack(t *testing.T) {
 		eventuallyStatus(t, ds, available(3))
 	}
 	roll("two")
-	after := revisions(t, ns)
+	after := testEnv.Revisions(t, ns)
 	if len(before) != 1 || len(after) != 2 || after[1].Revision != 2 || after[0].Name != before[0].Name {
 		t.Fatalf("revisions %+v, then %+v", before, after)
 	}
 	// Going back to the first template takes its revision up again.
 	roll("test.invalid/main:1")
-	if back := revisions(t, ns); len(back) != 2 || back[1].Name != before[0].Name || back[1].Revision != 3 {
+	if back := testEnv.Revisions(t, ns); len(back) != 2 || back[1].Name != before[0].Name || back[1].Revision != 3 {
 		t.Errorf("revisions after going back %+v", back)
 	}
 	// One old revision is kept.
 	roll("three")
 	env.Eventually(t, func() string {
-		if left := revisions(t, ns); len(left) != 2 || left[0].Revision != 3 || left[1].Revision != 4 {
+		if left := testEnv.Revisions(t, ns); len(left) != 2 || left[0].Revision != 3 || left[1].Revision != 4 {
 			return fmt.Sprintf("%d revisions, the oldest %d", len(left), left[0].Revision)
 		}
 		return ""
@@ -218,27 +218,27 @@ func TestFailedPodsAreReplacedAfterABackOff(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Now())
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error { return daemonset.Add(mgr, daemonset.Options{Clock: clock}) })
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
+	testEnv.Create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
 	failing := func() *keelsonv1.Pod {
 		pod := eventuallyOn(t, ns, "a")[0]
-		fail(t, pod)
+		testEnv.Fail(t, pod)
 		return pod
 	}
 	replaced := func(old *keelsonv1.Pod) {
 		t.Helper()
 		env.Eventually(t, func() string {
-			if all := pods(t, ns); len(all) != 1 || all[0].UID == old.UID {
-				return fmt.Sprintf("Pods %v, want a new one", names(all))
+			if all := testEnv.Pods(t, ns); len(all) != 1 || all[0].UID == old.UID {
+				return fmt.Sprintf("Pods %v, want a new one", env.Names(all))
 			}
 			return ""
 		})
 	}
 	replaced(failing()) // the first at once
-	eventuallyEvent(t, ns, "FailedDaemonPod", "Found failed daemon pod "+ns+"/d-")
+	testEnv.EventuallyEvent(t, ns, "FailedDaemonPod", "Found failed daemon pod "+ns+"/d-")
 	second := failing()
 	env.Always(t, 300*time.Millisecond, func() string {
-		if all := pods(t, ns); len(all) != 1 || all[0].UID != second.UID {
-			return fmt.Sprintf("Pods %v: replaced before its time", names(all))
+		if all := testEnv.Pods(t, ns); len(all) != 1 || all[0].UID != second.UID {
+			return fmt.Sprintf("Pods %v: replaced before its time", env.Names(all))
 		}
 		return ""
 	})
@@ -250,21 +250,21 @@ func TestOrphansComeBack(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	ds := builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj()
-	create(t, ds)
+	testEnv.Create(t, ds)
 	pod := eventuallyOn(t, ns, "a")[0]
-	revision := revisions(t, ns)[0]
-	orphan(t, pod)
-	orphan(t, &revision)
+	revision := testEnv.Revisions(t, ns)[0]
+	env.Orphan(t, &testEnv, pod)
+	env.Orphan(t, &testEnv, &revision)
 	env.Eventually(t, func() string {
-		get(t, pod)
-		get(t, &revision)
-		if !isControlled(pod, ds) || !isControlled(&revision, ds) {
+		testEnv.Get(t, pod)
+		testEnv.Get(t, &revision)
+		if !metav1.IsControlledBy(pod, ds) || !metav1.IsControlledBy(&revision, ds) {
 			return fmt.Sprintf("owners of the Pod %v, of the revision %v", pod.OwnerReferences, revision.OwnerReferences)
 		}
 		return ""
 	})
-	if all := pods(t, ns); len(all) != 1 {
-		t.Errorf("Pods %v, want the adopted one", names(all))
+	if all := testEnv.Pods(t, ns); len(all) != 1 {
+		t.Errorf("Pods %v, want the adopted one", env.Names(all))
 	}
 }
 
@@ -272,20 +272,20 @@ func TestOrphansComeBack(t *testing.T) {
 func TestADeletedRevisionChangesNoPod(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
+	testEnv.Create(t, builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj())
 	pod := eventuallyOn(t, ns, "a")[0]
-	makeReady(t, pod)
-	old := revisions(t, ns)[0]
-	remove(t, &old)
+	testEnv.MakeReady(t, pod)
+	old := testEnv.Revisions(t, ns)[0]
+	testEnv.Delete(t, &old)
 	env.Eventually(t, func() string {
-		if now := revisions(t, ns); len(now) != 1 || now[0].Name != old.Name || now[0].UID == old.UID {
+		if now := testEnv.Revisions(t, ns); len(now) != 1 || now[0].Name != old.Name || now[0].UID == old.UID {
 			return fmt.Sprintf("%d revisions, want %s again", len(now), old.Name)
 		}
 		return ""
 	})
 	env.Always(t, 200*time.Millisecond, func() string {
-		if all := pods(t, ns); len(all) != 1 || all[0].UID != pod.UID {
-			return fmt.Sprintf("Pods %v: replaced", names(all))
+		if all := testEnv.Pods(t, ns); len(all) != 1 || all[0].UID != pod.UID {
+			return fmt.Sprintf("Pods %v: replaced", env.Names(all))
 		}
 		return ""
 	})
@@ -295,27 +295,27 @@ func TestAnIdleControllerWritesNothing(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	ds := builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a")).Obj()
-	create(t, ds)
+	testEnv.Create(t, ds)
 	pod := eventuallyOn(t, ns, "a")[0]
-	makeReady(t, pod)
+	testEnv.MakeReady(t, pod)
 	eventuallyStatus(t, ds, func(s upstreamappsv1.DaemonSetStatus) string {
 		if s.NumberAvailable != 1 {
 			return "not available"
 		}
 		return ""
 	})
-	get(t, ds)
-	get(t, pod)
+	testEnv.Get(t, ds)
+	testEnv.Get(t, pod)
 	beat := 0
 	env.Always(t, 500*time.Millisecond, func() string {
 		// Heartbeats wake nobody.
 		beat++
-		change(t, &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(t, "a")}}, func(n *keelsonv1.Node) {
+		env.Change(t, &testEnv, &keelsonv1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(t, "a")}}, func(n *keelsonv1.Node) {
 			n.Annotations = map[string]string{"beat": fmt.Sprint(beat)}
 		})
 		fresh, freshPod := ds.DeepCopy(), pod.DeepCopy()
-		get(t, fresh)
-		get(t, freshPod)
+		testEnv.Get(t, fresh)
+		testEnv.Get(t, freshPod)
 		if fresh.ResourceVersion != ds.ResourceVersion || freshPod.ResourceVersion != pod.ResourceVersion {
 			return "something was written"
 		}
@@ -329,14 +329,14 @@ func TestASpecThatAdmissionNeverSaw(t *testing.T) {
 	onNodes(t, "a")
 	all := builders.MakeDaemonSet("all").Namespace(ns).Obj()
 	all.Spec.Selector = &metav1.LabelSelector{}
-	create(t, all)
-	eventuallyEvent(t, ns, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
+	testEnv.Create(t, all)
+	testEnv.EventuallyEvent(t, ns, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 	unlike := builders.MakeDaemonSet("unlike").Namespace(ns).Obj()
 	unlike.Spec.Selector.MatchLabels["app"] = "other"
-	create(t, unlike)
-	eventuallyEvent(t, ns, "InvalidSpec", "spec.template.metadata.labels: `selector` does not match template `labels`")
-	if got := pods(t, ns); len(got) != 0 {
-		t.Errorf("Pods %v, want none", names(got))
+	testEnv.Create(t, unlike)
+	testEnv.EventuallyEvent(t, ns, "InvalidSpec", "spec.template.metadata.labels: `selector` does not match template `labels`")
+	if got := testEnv.Pods(t, ns); len(got) != 0 {
+		t.Errorf("Pods %v, want none", env.Names(got))
 	}
 }
 
@@ -346,8 +346,8 @@ func TestTwoManagersConverge(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	ds := builders.MakeDaemonSet("d").Namespace(ns).Template(onNodes(t, "a", "b", "c")).Obj()
-	create(t, ds)
-	makeReady(t, eventuallyOn(t, ns, "a", "b", "c")...)
+	testEnv.Create(t, ds)
+	testEnv.MakeReady(t, eventuallyOn(t, ns, "a", "b", "c")...)
 	eventuallyStatus(t, ds, func(s upstreamappsv1.DaemonSetStatus) string {
 		if s.CurrentNumberScheduled != 3 {
 			return fmt.Sprintf("scheduled %d", s.CurrentNumberScheduled)
@@ -355,7 +355,7 @@ func TestTwoManagersConverge(t *testing.T) {
 		return ""
 	})
 	eventuallyOn(t, ns, "a", "b", "c")
-	if got := revisions(t, ns); len(got) != 1 {
+	if got := testEnv.Revisions(t, ns); len(got) != 1 {
 		t.Errorf("%d revisions, want 1", len(got))
 	}
 }

@@ -61,13 +61,6 @@ func image(name string) func(*upstreamappsv1.DeploymentSpec) {
 	return func(s *upstreamappsv1.DeploymentSpec) { s.Template.Spec.Containers[0].Image = name }
 }
 
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatalf("failed to create %T: %v", obj, err)
-	}
-}
-
 // get reads obj again; it is left alone when it is gone.
 func get(t *testing.T, obj client.Object) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 func TestManagersComeAndGo(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 20).Namespace(ns).Bounds(3, 2).Spec(image(works + "0")).Obj()
-	create(t, d)
+	testEnv.Create(t, d)
 	for round, milliseconds := range []int{30, 120, 250, 60, 400, 90} {
 		pause := time.Duration(milliseconds) * time.Millisecond
 		stop := testEnv.StartManager(t, addControllers)

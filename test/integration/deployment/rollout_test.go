@@ -22,7 +22,7 @@ func TestRollOutAndBack(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 3).Namespace(ns).Bounds(1, 1).Spec(image(works + "1")).Obj()
 	d.Annotations = map[string]string{"team": "blue"}
-	create(t, d)
+	testEnv.Create(t, d)
 	eventuallyComplete(t, d)
 
 	first := setsOf(t, ns)[0]
@@ -72,7 +72,7 @@ func TestNothingIsWrittenWhenNothingHappens(t *testing.T) {
 	testEnv.StartManager(t, addControllers)
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 2).Namespace(ns).Spec(image(works + "1")).Obj()
-	create(t, d)
+	testEnv.Create(t, d)
 	eventuallyComplete(t, d)
 	versions := func() (out []string) {
 		get(t, d)
@@ -90,7 +90,7 @@ func TestRecreateWaitsForTheLastOldPod(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 2).Namespace(ns).Recreate().Spec(image(works + "1")).Obj()
 	d.Spec.Template.Finalizers = []string{"test.keelson.dev/running"}
-	create(t, d)
+	testEnv.Create(t, d)
 	eventuallyComplete(t, d)
 	edit(t, d, image(works+"2"))
 	env.Eventually(t, func() string {
@@ -134,7 +134,7 @@ func TestTheDeadlineIsReported(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	d := builders.MakeDeployment("web", 1).Namespace(ns).Spec(image(broken + "1")).Obj()
 	d.Spec.ProgressDeadlineSeconds = new(int32(1))
-	create(t, d)
+	testEnv.Create(t, d)
 	env.Eventually(t, func() string {
 		get(t, d)
 		c := condition(d, upstreamappsv1.DeploymentProgressing)
@@ -159,9 +159,9 @@ func TestReplicaSetsAreAdoptedAndReleased(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	orphan := builders.MakeReplicaSet("web", 1).Namespace(ns).Obj()
 	orphan.Spec.Template.Spec.Containers[0].Image = works + "1"
-	create(t, orphan)
+	testEnv.Create(t, orphan)
 	d := builders.MakeDeployment("web", 2).Namespace(ns).Spec(image(works + "1")).Obj()
-	create(t, d)
+	testEnv.Create(t, d)
 	eventuallyComplete(t, d)
 	if get(t, orphan); !metav1.IsControlledBy(orphan, d) || *orphan.Spec.Replicas != 2 || len(setsOf(t, ns)) != 1 {
 		t.Errorf("owners %v, size %d, %d sets: want the orphan adopted and scaled", orphan.OwnerReferences, *orphan.Spec.Replicas, len(setsOf(t, ns)))
@@ -187,15 +187,15 @@ func TestATakenNameIsCounted(t *testing.T) {
 	testEnv.StartManager(t, addControllers)
 	where, elsewhere := testEnv.Namespace(t), testEnv.Namespace(t)
 	first := builders.MakeDeployment("web", 1).Namespace(elsewhere).Spec(image(works + "1")).Obj()
-	create(t, first)
+	testEnv.Create(t, first)
 	eventuallyComplete(t, first)
 	name := setsName(t, elsewhere)
 
 	taken := builders.MakeReplicaSet("other", 0).Namespace(where).Obj()
 	taken.Name = name
-	create(t, taken)
+	testEnv.Create(t, taken)
 	d := builders.MakeDeployment("web", 1).Namespace(where).Spec(image(works + "1")).Obj()
-	create(t, d)
+	testEnv.Create(t, d)
 	eventuallyComplete(t, d)
 	if d.Status.CollisionCount == nil || *d.Status.CollisionCount != 1 {
 		t.Errorf("collisionCount %v, want 1", d.Status.CollisionCount)
@@ -212,10 +212,10 @@ func TestASpecThatCannotBeServed(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	wrong := builders.MakeDeployment("wrong", 1).Namespace(ns).Obj()
 	wrong.Spec.Template.Labels = map[string]string{"app": "other"}
-	create(t, wrong)
+	testEnv.Create(t, wrong)
 	all := builders.MakeDeployment("all", 1).Namespace(ns).Obj()
 	all.Spec.Selector = &metav1.LabelSelector{}
-	create(t, all)
+	testEnv.Create(t, all)
 	for d, want := range map[*appsv1.Deployment]string{wrong: "do not match spec.selector", all: "A non-empty selector is required."} {
 		env.Eventually(t, func() string {
 			get(t, d)

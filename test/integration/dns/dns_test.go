@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -90,32 +89,13 @@ func shipped(t *testing.T, port, ready, metrics, health int) string {
 	return ""
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 50 { // one that is free for both
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 func start(t *testing.T) *server {
 	t.Helper()
 	dir := t.TempDir()
-	port, ready := freePort(t), freePort(t)
+	port, ready := env.FreePort(t), env.FreePort(t)
 	s := &server{address: fmt.Sprintf("127.0.0.1:%d", port), ready: fmt.Sprintf("127.0.0.1:%d", ready), corefile: filepath.Join(dir, "Corefile")}
 	resolv := filepath.Join(dir, "resolv.conf")
-	write(t, s.corefile, strings.ReplaceAll(shipped(t, port, ready, freePort(t), freePort(t)), "/etc/resolv.conf", resolv))
+	write(t, s.corefile, strings.ReplaceAll(shipped(t, port, ready, env.FreePort(t), env.FreePort(t)), "/etc/resolv.conf", resolv))
 	write(t, resolv, "nameserver 127.0.0.1\n")
 	var err error
 	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {

@@ -5,7 +5,6 @@ package endpoints
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -34,12 +33,12 @@ func TestEndpointsFollowThePods(t *testing.T) {
 
 	// A Service without Pods has an empty object of its name (EP-01, EP-09).
 	service := builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).Label("team", "a").Obj()
-	create(t, service)
+	testEnv.Create(t, service)
 	eventuallySummary(t, ns, "web", "<none>")
 
-	a := runningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web"), "10.0.0.1", true)
-	b := runningPod(t, builders.MakePod("b").Namespace(ns).Label("app", "web"), "10.0.0.2", false)
-	runningPod(t, builders.MakePod("other").Namespace(ns).Label("app", "db"), "10.0.0.3", true)
+	a := testEnv.RunningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web"), "10.0.0.1", true)
+	b := testEnv.RunningPod(t, builders.MakePod("b").Namespace(ns).Label("app", "web"), "10.0.0.2", false)
+	testEnv.RunningPod(t, builders.MakePod("other").Namespace(ns).Label("app", "db"), "10.0.0.3", true)
 	eventuallySummary(t, ns, "web", "10.0.0.1:8080")
 	env.Eventually(t, func() string {
 		ep := endpointsOf(t, ns, "web")
@@ -52,32 +51,32 @@ func TestEndpointsFollowThePods(t *testing.T) {
 		return ""
 	})
 
-	setReady(t, b, true)
+	testEnv.SetReady(t, b, true)
 	eventuallySummary(t, ns, "web", "10.0.0.1:8080,10.0.0.2:8080")
 
 	// A Pod that no longer matches leaves.
 	before := a.DeepCopy()
 	a.Labels["app"] = "debug"
-	patch(t, a, before)
+	testEnv.Patch(t, a, before)
 	eventuallySummary(t, ns, "web", "10.0.0.2:8080")
 
 	// So does a deleted one, and one that terminates behind its finalizer.
-	c := runningPod(t, builders.MakePod("c").Namespace(ns).Label("app", "web").Finalizer(keelsonv1.PodFinalizer), "10.0.0.4", true)
+	c := testEnv.RunningPod(t, builders.MakePod("c").Namespace(ns).Label("app", "web").Finalizer(keelsonv1.PodFinalizer), "10.0.0.4", true)
 	eventuallySummary(t, ns, "web", "10.0.0.2:8080,10.0.0.4:8080")
-	remove(t, c)
+	testEnv.Delete(t, c)
 	eventuallySummary(t, ns, "web", "10.0.0.2:8080")
-	remove(t, b)
+	testEnv.Delete(t, b)
 	eventuallySummary(t, ns, "web", "<none>")
 
 	// A new port and a lost object are repaired; a deleted Service takes it along.
 	before2 := service.DeepCopy()
 	service.Spec.Ports[0].TargetPort.IntVal = 9090
 	service.Spec.Selector["app"] = "debug"
-	patch(t, service, before2)
+	testEnv.Patch(t, service, before2)
 	eventuallySummary(t, ns, "web", "10.0.0.1:9090")
-	remove(t, endpointsOf(t, ns, "web"))
+	testEnv.Delete(t, endpointsOf(t, ns, "web"))
 	eventuallySummary(t, ns, "web", "10.0.0.1:9090")
-	remove(t, service)
+	testEnv.Delete(t, service)
 	eventuallyGone(t, ns, "web")
 }
 
@@ -90,16 +89,16 @@ func TestHandMadeEndpointsStay(t *testing.T) {
 		Ports:     []corev1.EndpointPort{{Port: 3036, Protocol: corev1.ProtocolTCP}},
 	}}}
 	manual.Name, manual.Namespace = "mysql", ns
-	create(t, manual)
+	testEnv.Create(t, manual)
 	service := builders.MakeService("mysql").Namespace(ns).Port("", 3036, 3036).Obj()
-	create(t, service)
+	testEnv.Create(t, service)
 	// Proof that the controller is past these: a Service made later has its object.
-	create(t, builders.MakeService("marker").Namespace(ns).Selector("app", "x").Port("", 1, 1).Obj())
+	testEnv.Create(t, builders.MakeService("marker").Namespace(ns).Selector("app", "x").Port("", 1, 1).Obj())
 	eventuallySummary(t, ns, "marker", "<none>")
 	if got := endpointsOf(t, ns, "mysql"); got.ResourceVersion != manual.ResourceVersion {
 		t.Errorf("the hand-made Endpoints were changed: %+v", got)
 	}
-	remove(t, service)
+	testEnv.Delete(t, service)
 	eventuallyGone(t, ns, "mysql")
 }
 
@@ -107,10 +106,10 @@ func TestLeftoversAreFoundAtStart(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	stop := testEnv.StartManager(t, addController)
 	service := builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).Obj()
-	create(t, service)
+	testEnv.Create(t, service)
 	eventuallySummary(t, ns, "web", "<none>")
 	stop()
-	remove(t, service)
+	testEnv.Delete(t, service)
 	testEnv.StartManager(t, addController)
 	eventuallyGone(t, ns, "web")
 }
@@ -121,10 +120,10 @@ func TestABurstOfPodsIsWrittenFewTimes(t *testing.T) {
 	const count = 100
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).Obj())
+	testEnv.Create(t, builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).Obj())
 	var pods []*keelsonv1.Pod
 	for i := range count {
-		pods = append(pods, runningPod(t, builders.MakePod("p"+strconv.Itoa(i)).Namespace(ns).Label("app", "web"), fmt.Sprintf("10.1.0.%d", i+1), false))
+		pods = append(pods, testEnv.RunningPod(t, builders.MakePod("p"+strconv.Itoa(i)).Namespace(ns).Label("app", "web"), fmt.Sprintf("10.1.0.%d", i+1), false))
 	}
 	eventuallyReady(t, ns, 0, count)
 
@@ -139,7 +138,7 @@ func TestABurstOfPodsIsWrittenFewTimes(t *testing.T) {
 	defer w.Stop()
 	start := time.Now()
 	for _, pod := range pods {
-		setReady(t, pod, true)
+		testEnv.SetReady(t, pod, true)
 	}
 	wrote := time.Since(start)
 	eventuallyReady(t, ns, count, 0)
@@ -161,54 +160,6 @@ func TestABurstOfPodsIsWrittenFewTimes(t *testing.T) {
 }
 
 // Helpers.
-
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatalf("failed to create %T: %v", obj, err)
-	}
-}
-
-func patch(t *testing.T, obj, before client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to patch %T: %v", obj, err)
-	}
-}
-
-func remove(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Delete(t.Context(), obj); err != nil {
-		t.Fatalf("failed to delete %T: %v", obj, err)
-	}
-}
-
-// runningPod creates a Pod and writes its status, as an agent would.
-func runningPod(t *testing.T, b *builders.PodBuilder, ip string, ready bool) *keelsonv1.Pod {
-	t.Helper()
-	pod := b.Obj()
-	create(t, pod)
-	status := b.IP(ip).NotReady().Obj().Status
-	if ready {
-		status = b.Ready().Obj().Status
-	}
-	before := pod.DeepCopy()
-	pod.Status.PodStatus = status.PodStatus
-	if err := testEnv.Client.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to write the status of Pod %s: %v", pod.Name, err)
-	}
-	return pod
-}
-
-func setReady(t *testing.T, pod *keelsonv1.Pod, ready bool) {
-	t.Helper()
-	before := pod.DeepCopy()
-	pod.Status.Conditions = slices.Clone(pod.Status.Conditions)
-	pod.Status.Conditions[0].Status = map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}[ready]
-	if err := testEnv.Client.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to write the status of Pod %s: %v", pod.Name, err)
-	}
-}
 
 func endpointsOf(t *testing.T, ns, name string) *keelsonv1.Endpoints {
 	t.Helper()

@@ -40,7 +40,7 @@ func TestSlicesFollowThePods(t *testing.T) {
 
 	service := builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("http", 80, 8080).Label("team", "a").ClusterIP("10.254.0.9").Obj()
 	service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
-	create(t, service)
+	testEnv.Create(t, service)
 	// No Pod yet: an empty slice, and an event that says why (O-47).
 	eventuallySlices(t, ns, "IPv4 <unset>: ")
 	eventually(t, "an event about the selector", func() bool {
@@ -51,9 +51,9 @@ func TestSlicesFollowThePods(t *testing.T) {
 		})
 	})
 
-	a := runningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web").Node(node).Hostname("a-0", "web"), "10.0.0.1", true)
-	b := runningPod(t, builders.MakePod("b").Namespace(ns).Label("app", "web").Node(node).Finalizer(keelsonv1.PodFinalizer), "10.0.0.2", false)
-	runningPod(t, builders.MakePod("other").Namespace(ns).Label("app", "db").Node(node), "10.0.0.3", true)
+	a := testEnv.RunningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web").Node(node).Hostname("a-0", "web"), "10.0.0.1", true)
+	b := testEnv.RunningPod(t, builders.MakePod("b").Namespace(ns).Label("app", "web").Node(node).Finalizer(keelsonv1.PodFinalizer), "10.0.0.2", false)
+	testEnv.RunningPod(t, builders.MakePod("other").Namespace(ns).Label("app", "db").Node(node), "10.0.0.3", true)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving, 10.0.0.2")
 	slice := slicesOf(t, ns)[0]
 	if slice.Labels[upstreamdiscoveryv1.LabelServiceName] != "web" || slice.Labels["team"] != "a" ||
@@ -76,20 +76,20 @@ func TestSlicesFollowThePods(t *testing.T) {
 	}
 
 	// A Pod that terminates stays to serve what is under way.
-	setReady(t, b, true)
+	testEnv.SetReady(t, b, true)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving, 10.0.0.2 ready serving")
 	remove(t, b)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving, 10.0.0.2 serving terminating")
 	before := b.DeepCopy()
 	b.Finalizers = nil
-	patch(t, b, before)
+	testEnv.Patch(t, b, before)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving")
 
 	// Somebody else's change is repaired, in the same object; a lost slice is made again.
 	damaged := slicesOf(t, ns)[0]
 	slice = *damaged.DeepCopy()
 	slice.Endpoints = []upstreamdiscoveryv1.Endpoint{{Addresses: []string{"10.9.9.9"}}}
-	patch(t, &slice, &damaged)
+	testEnv.Patch(t, &slice, &damaged)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving")
 	remove(t, &slice)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving")
@@ -97,12 +97,12 @@ func TestSlicesFollowThePods(t *testing.T) {
 	// A Pod that no longer matches leaves; a changed port moves the others.
 	beforeA := a.DeepCopy()
 	a.Labels["app"] = "debug"
-	patch(t, a, beforeA)
+	testEnv.Patch(t, a, beforeA)
 	eventuallySlices(t, ns, "IPv4 <unset>: ")
 	beforeService := service.DeepCopy()
 	service.Spec.Ports[0].TargetPort.IntVal = 9090
 	service.Spec.Selector["app"] = "debug"
-	patch(t, service, beforeService)
+	testEnv.Patch(t, service, beforeService)
 	eventuallySlices(t, ns, "IPv4 9090: 10.0.0.1 ready serving")
 }
 
@@ -112,8 +112,8 @@ func TestBothFamiliesHaveTheirSlices(t *testing.T) {
 	node := makeNode(t, ns+"-n1", "")
 	service := builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).Headless().Obj()
 	service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-	create(t, service)
-	pod := runningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web").Node(node), "10.0.0.1", true)
+	testEnv.Create(t, service)
+	pod := testEnv.RunningPod(t, builders.MakePod("a").Namespace(ns).Label("app", "web").Node(node), "10.0.0.1", true)
 	before := pod.DeepCopy()
 	pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: "fd00::1"})
 	if err := testEnv.Client.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
@@ -128,7 +128,7 @@ func TestBothFamiliesHaveTheirSlices(t *testing.T) {
 	// A family that the Service gives up takes its slice along.
 	beforeService := service.DeepCopy()
 	service.Spec.IPFamilies = service.Spec.IPFamilies[:1]
-	patch(t, service, beforeService)
+	testEnv.Patch(t, service, beforeService)
 	eventuallySlices(t, ns, "IPv4 8080: 10.0.0.1 ready serving")
 }
 
@@ -141,10 +141,10 @@ func TestTheChangeOfOnePodIsOneWrite(t *testing.T) {
 	node := makeNode(t, ns+"-n1", "")
 	service := builders.MakeService("web").Namespace(ns).Selector("app", "web").Port("", 80, 8080).ClusterIP("10.254.0.9").Obj()
 	service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
-	create(t, service)
+	testEnv.Create(t, service)
 	var last *keelsonv1.Pod
 	for i := range count {
-		last = runningPod(t, builders.MakePod("p"+strconv.Itoa(i)).Namespace(ns).Label("app", "web").Node(node), fmt.Sprintf("10.1.%d.%d", i/200, i%200+1), true)
+		last = testEnv.RunningPod(t, builders.MakePod("p"+strconv.Itoa(i)).Namespace(ns).Label("app", "web").Node(node), fmt.Sprintf("10.1.%d.%d", i/200, i%200+1), true)
 	}
 	eventually(t, "all endpoints", func() bool { return len(addresses(slicesOf(t, ns))) == count })
 	if all := slicesOf(t, ns); len(all) > 5 || slices.ContainsFunc(all, func(s discoveryv1.EndpointSlice) bool { return len(s.Endpoints) > 100 }) {
@@ -152,7 +152,7 @@ func TestTheChangeOfOnePodIsOneWrite(t *testing.T) {
 	}
 
 	w := watchSlices(t, ns)
-	setReady(t, last, false)
+	testEnv.SetReady(t, last, false)
 	eventually(t, "the change", func() bool {
 		all := slicesOf(t, ns)
 		return slices.ContainsFunc(all, func(s discoveryv1.EndpointSlice) bool {
@@ -165,7 +165,7 @@ func TestTheChangeOfOnePodIsOneWrite(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	marker := builders.MakeService("marker").Namespace(ns).Selector("app", "none").Port("", 1, 1).ClusterIP("10.254.0.10").Obj()
 	marker.Spec.IPFamilies = service.Spec.IPFamilies
-	create(t, marker)
+	testEnv.Create(t, marker)
 	writes := 0
 	for e := range w.ResultChan() {
 		slice, ok := e.Object.(*discoveryv1.EndpointSlice)
@@ -185,15 +185,15 @@ func TestTheChangeOfOnePodIsOneWrite(t *testing.T) {
 func TestServicesThatAreNotOursToFill(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeService("no-selector").Namespace(ns).Port("", 80, 80).ClusterIP("10.254.0.9").Obj())
+	testEnv.Create(t, builders.MakeService("no-selector").Namespace(ns).Port("", 80, 80).ClusterIP("10.254.0.9").Obj())
 	alias := builders.MakeService("alias").Namespace(ns).Selector("a", "b").Type(corev1.ServiceTypeExternalName).Obj()
 	alias.Spec.ExternalName = "a.example"
-	create(t, alias)
+	testEnv.Create(t, alias)
 	// Its address is still to come: what it is, nobody knows.
-	create(t, builders.MakeService("new").Namespace(ns).Selector("a", "b").Port("", 80, 80).Obj())
+	testEnv.Create(t, builders.MakeService("new").Namespace(ns).Selector("a", "b").Port("", 80, 80).Obj())
 	marker := builders.MakeService("marker").Namespace(ns).Selector("app", "none").Port("", 1, 1).ClusterIP("10.254.0.10").Obj()
 	marker.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
-	create(t, marker)
+	testEnv.Create(t, marker)
 	eventuallySlices(t, ns, "IPv4 <unset>: ")
 }
 
@@ -206,55 +206,14 @@ func makeNode(t *testing.T, name, zone string) string {
 	if zone != "" {
 		node.Labels = map[string]string{corev1.LabelTopologyZone: zone}
 	}
-	create(t, node)
+	testEnv.Create(t, node)
 	return name
-}
-
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatalf("failed to create %T: %v", obj, err)
-	}
-}
-
-func patch(t *testing.T, obj, before client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to patch %T: %v", obj, err)
-	}
 }
 
 func remove(t *testing.T, obj client.Object) {
 	t.Helper()
 	if err := testEnv.Client.Delete(t.Context(), obj); err != nil && !apierrors.IsNotFound(err) {
 		t.Fatalf("failed to delete %T: %v", obj, err)
-	}
-}
-
-// runningPod creates a Pod and writes its status, as an agent would.
-func runningPod(t *testing.T, b *builders.PodBuilder, ip string, ready bool) *keelsonv1.Pod {
-	t.Helper()
-	pod := b.Obj()
-	create(t, pod)
-	status := b.IP(ip).NotReady().Obj().Status
-	if ready {
-		status = b.Ready().Obj().Status
-	}
-	before := pod.DeepCopy()
-	pod.Status.PodStatus = status.PodStatus
-	if err := testEnv.Client.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to write the status of Pod %s: %v", pod.Name, err)
-	}
-	return pod
-}
-
-func setReady(t *testing.T, pod *keelsonv1.Pod, ready bool) {
-	t.Helper()
-	before := pod.DeepCopy()
-	pod.Status.Conditions = slices.Clone(pod.Status.Conditions)
-	pod.Status.Conditions[0].Status = map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}[ready]
-	if err := testEnv.Client.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to write the status of Pod %s: %v", pod.Name, err)
 	}
 }
 

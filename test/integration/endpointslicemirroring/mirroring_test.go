@@ -35,26 +35,26 @@ func TestHandMadeEndpointsAreMirrored(t *testing.T) {
 		Ports:     []corev1.EndpointPort{{Port: 3306, Protocol: corev1.ProtocolTCP}},
 	}}}
 	manual.Name, manual.Namespace = "mysql", ns
-	create(t, manual)
+	testEnv.Create(t, manual)
 	// Only where there is a Service, and one without a selector.
 	marker := &keelsonv1.Endpoints{Subsets: manual.Subsets}
 	marker.Name, marker.Namespace = "marker", ns
-	create(t, marker)
-	create(t, builders.MakeService("marker").Namespace(ns).Port("", 3306, 3306).Obj())
+	testEnv.Create(t, marker)
+	testEnv.Create(t, builders.MakeService("marker").Namespace(ns).Port("", 3306, 3306).Obj())
 	eventuallyMirrors(t, ns, "marker", "192.168.3.180")
 	eventuallyMirrors(t, ns, "mysql")
 	service := builders.MakeService("mysql").Namespace(ns).Port("", 3306, 3306).Obj()
-	create(t, service)
+	testEnv.Create(t, service)
 	eventuallyMirrors(t, ns, "mysql", "192.168.3.180")
 
-	change(t, manual, func(e *keelsonv1.Endpoints) {
+	env.Change(t, &testEnv, manual, func(e *keelsonv1.Endpoints) {
 		e.Subsets[0].Addresses = append(e.Subsets[0].Addresses, corev1.EndpointAddress{IP: "192.168.3.181"})
 	})
 	eventuallyMirrors(t, ns, "mysql", "192.168.3.180,192.168.3.181")
 
 	// A mirror that somebody damages or deletes comes back.
 	mirror := mirrorsOf(t, ns, "mysql")[0]
-	change(t, &mirror, func(s *discoveryv1.EndpointSlice) { s.Endpoints, s.Status.Summary.Endpoints = s.Endpoints[:1], "" })
+	env.Change(t, &testEnv, &mirror, func(s *discoveryv1.EndpointSlice) { s.Endpoints, s.Status.Summary.Endpoints = s.Endpoints[:1], "" })
 	eventuallyMirrors(t, ns, "mysql", "192.168.3.180,192.168.3.181")
 	if err := testEnv.Client.Delete(t.Context(), &mirror); err != nil {
 		t.Fatal(err)
@@ -63,10 +63,10 @@ func TestHandMadeEndpointsAreMirrored(t *testing.T) {
 
 	// A Service that selects Pods has slices of its own. The manager is away meanwhile.
 	stop()
-	change(t, service, func(s *keelsonv1.Service) { s.Spec.Selector = map[string]string{"app": "mysql"} })
+	env.Change(t, &testEnv, service, func(s *keelsonv1.Service) { s.Spec.Selector = map[string]string{"app": "mysql"} })
 	testEnv.StartManager(t, addController)
 	eventuallyMirrors(t, ns, "mysql")
-	change(t, service, func(s *keelsonv1.Service) { s.Spec.Selector = nil })
+	env.Change(t, &testEnv, service, func(s *keelsonv1.Service) { s.Spec.Selector = nil })
 	eventuallyMirrors(t, ns, "mysql", "192.168.3.180,192.168.3.181")
 
 	// The mirror goes at once, the garbage collector is not waited for.
@@ -77,25 +77,6 @@ func TestHandMadeEndpointsAreMirrored(t *testing.T) {
 }
 
 // Helpers.
-
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatalf("failed to create %T: %v", obj, err)
-	}
-}
-
-func change[T client.Object](t *testing.T, obj T, mutate func(T)) {
-	t.Helper()
-	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
-		t.Fatal(err)
-	}
-	before, _ := obj.DeepCopyObject().(client.Object)
-	mutate(obj)
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to patch %T: %v", obj, err)
-	}
-}
 
 func mirrorsOf(t *testing.T, ns, name string) []discoveryv1.EndpointSlice {
 	t.Helper()

@@ -60,7 +60,7 @@ func start(t testing.TB) *front {
 	}
 	f := &front{t: t, admin: admin, ca: store.AuthorityFile("ca"), namespace: testEnv.Namespace(t)}
 	o := server.NewOptions()
-	o.Serving = server.Serving{BindAddress: "127.0.0.1", Port: freePort(t), CertFile: store.LeafFile("serving"), PrivateKeyFile: store.LeafFile("serving")}
+	o.Serving = server.Serving{BindAddress: "127.0.0.1", Port: env.FreePort(t), CertFile: store.LeafFile("serving"), PrivateKeyFile: store.LeafFile("serving")}
 	o.Authentication.ClientCAFile = f.ca
 	o.HealthBindAddress, o.MetricsBindAddress = "0", "0"
 	o.Kubeconfig = filepath.Join(dir, "kubeconfig")
@@ -98,16 +98,6 @@ func install(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (f *front) writeKubeconfig(path, token string) {

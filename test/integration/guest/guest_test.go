@@ -126,11 +126,11 @@ func TestNobodyTouchesTheOthersObjects(t *testing.T) {
 
 	t.Run("who owns an object decides what becomes of its Pods", func(t *testing.T) { ownersApart(t, ns) })
 	for _, p := range processes {
-		if p.hasEnded() {
+		if p.HasEnded() {
 			t.Error("a program ended by itself")
 		}
 	}
-	if denied := lacking.FindAllString(processes[len(processes)-1].log.String(), 3); len(denied) > 0 {
+	if denied := lacking.FindAllString(processes[len(processes)-1].Log.String(), 3); len(denied) > 0 {
 		t.Errorf("the manager lacks rights in guest mode: %q", denied)
 	}
 }

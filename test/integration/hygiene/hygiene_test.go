@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/config"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -257,7 +258,7 @@ func issued(t *testing.T, r *certificatesv1.CertificateSigningRequest) {
 }
 
 func TestNodesGetTheirCertificates(t *testing.T) {
-	install(t)
+	testEnv.Install(t, config.Namespaces, config.NodeRBAC)
 	start(t)
 	const clients, serving = "keelson.dev/node-client", "keelson.dev/node-serving"
 	own := create(t, agent(t, "n1"), request(t, "n1", clients))
@@ -301,7 +302,7 @@ func TestNodesGetTheirCertificates(t *testing.T) {
 }
 
 func TestNodesMayBeTrustedWithTheirNames(t *testing.T) {
-	install(t)
+	testEnv.Install(t, config.Namespaces, config.NodeRBAC)
 	role := create(t, testEnv.Client, &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "server"},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests/selfnodeserver"}, Verbs: []string{"create"}}},

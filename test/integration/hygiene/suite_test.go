@@ -17,12 +17,9 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
-	"github.com/keelson-dev/keelson/config"
 	"github.com/keelson-dev/keelson/controllers/clusterroleaggregation"
 	"github.com/keelson-dev/keelson/controllers/csr"
 	"github.com/keelson-dev/keelson/controllers/csrcleaner"
@@ -37,28 +34,11 @@ var (
 	dir string
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if dir, err = os.MkdirTemp("", "keelson-hygiene-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, "Cannot make a temporary directory:", err)
-		return 1
-	}
-	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "Cannot remove the temporary directory:", err)
-		}
-	}()
-	if err := makeKeys(); err != nil {
-		fmt.Fprintln(os.Stderr, "Cannot make keys:", err)
-		return 1
-	}
-	return env.Run(m, &testEnv, env.StockAdmission, func(e *envtest.Environment) {
-		e.ControlPlane.GetAPIServer().Configure().
-			Set("service-account-signing-key-file", file("sa.key")).
-			Set("service-account-key-file", file("sa.crt"))
-	})
+func TestMain(m *testing.M) {
+	os.Exit(env.RunInDir(m, &testEnv, func(made string) ([]env.Option, error) {
+		dir = made
+		return []env.Option{env.StockAdmission, env.TokensSignedBy(file("sa.key"), file("sa.crt"))}, makeKeys()
+	}))
 }
 
 func file(name string) string { return filepath.Join(dir, name) }
@@ -112,20 +92,6 @@ func start(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// install applies the rights of nodes.
-func install(t *testing.T) {
-	t.Helper()
-	objects, err := config.Objects(config.Namespaces, config.NodeRBAC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, object := range objects {
-		if err := testEnv.Client.Create(t.Context(), object); err != nil && !apierrors.IsAlreadyExists(err) {
-			t.Fatalf("create %s %s: %v", object.GetKind(), object.GetName(), err)
-		}
-	}
 }
 
 func create[T client.Object](t *testing.T, c client.Client, o T) T {

@@ -72,11 +72,11 @@ func TestACronJobMakesItsJobs(t *testing.T) {
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error { return cronjob.Add(mgr, cronjob.Options{Clock: now}) })
 	ns := testEnv.Namespace(t)
 	c := makeCronJob(ns, "tick")
-	create(t, c)
+	testEnv.Create(t, c)
 	minute := c.CreationTimestamp.Truncate(time.Minute).Add(time.Minute)
 	poke := func(value string) {
 		t.Helper()
-		change(t, c, func(c *batchv1.CronJob) { c.Spec.JobTemplate.Annotations = map[string]string{"poke": value} })
+		env.Change(t, &testEnv, c, func(c *batchv1.CronJob) { c.Spec.JobTemplate.Annotations = map[string]string{"poke": value} })
 	}
 
 	now.SetTime(minute.Add(time.Second))
@@ -93,7 +93,7 @@ func TestACronJobMakesItsJobs(t *testing.T) {
 		t.Errorf("scheduled timestamp %s, want %s", got, want)
 	}
 	env.Eventually(t, func() string {
-		get(t, c)
+		testEnv.Get(t, c)
 		if len(c.Status.Active) != 1 || c.Status.Active[0].UID != j.UID || !c.Status.LastScheduleTime.Time.Equal(minute) || c.Status.Summary.Active != 1 {
 			return fmt.Sprintf("status %+v", c.Status)
 		}
@@ -102,14 +102,14 @@ func TestACronJobMakesItsJobs(t *testing.T) {
 
 	finish(t, &j, upstreambatchv1.JobComplete, now.Now())
 	env.Eventually(t, func() string {
-		get(t, c)
+		testEnv.Get(t, c)
 		if len(c.Status.Active) != 0 || c.Status.LastSuccessfulTime == nil || c.Status.Summary.Active != 0 {
 			return fmt.Sprintf("status %+v", c.Status)
 		}
 		return ""
 	})
-	eventuallyEvent(t, ns, "SuccessfulCreate", "Created job "+j.Name)
-	eventuallyEvent(t, ns, "SawCompletedJob", "Saw completed job: "+j.Name+", condition: Complete")
+	testEnv.EventuallyEvent(t, ns, "SuccessfulCreate", "Created job "+j.Name)
+	testEnv.EventuallyEvent(t, ns, "SawCompletedJob", "Saw completed job: "+j.Name+", condition: Complete")
 
 	// The history holds one: the second finished Job pushes the first out.
 	now.SetTime(minute.Add(time.Minute + time.Second))
@@ -120,7 +120,7 @@ func TestACronJobMakesItsJobs(t *testing.T) {
 	if diff := cmp.Diff(second.Name, left[0].Name); diff != "" {
 		t.Errorf("the Job that stays (-want +got):\n%s", diff)
 	}
-	eventuallyEvent(t, ns, "SuccessfulDelete", "Deleted job "+j.Name)
+	testEnv.EventuallyEvent(t, ns, "SuccessfulDelete", "Deleted job "+j.Name)
 }
 
 // TestACronJobFindsTheJobOfItsPredecessor stands for a process that died between the Job
@@ -128,16 +128,16 @@ func TestACronJobMakesItsJobs(t *testing.T) {
 func TestACronJobFindsTheJobOfItsPredecessor(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	c := makeCronJob(ns, "tick")
-	create(t, c)
+	testEnv.Create(t, c)
 	minute := c.CreationTimestamp.Truncate(time.Minute).Add(time.Minute)
 	j := builders.MakeJob(fmt.Sprintf("tick-%d", minute.Unix()/60)).Namespace(ns).Obj()
 	j.Annotations = map[string]string{upstreambatchv1.CronJobScheduledTimestampAnnotation: minute.Format(time.RFC3339)}
 	j.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(c, batchv1.GroupVersion.WithKind("CronJob"))}
-	create(t, j)
+	testEnv.Create(t, j)
 	now := clocktesting.NewFakePassiveClock(minute.Add(2 * time.Second))
 	testEnv.StartManager(t, func(mgr ctrl.Manager) error { return cronjob.Add(mgr, cronjob.Options{Clock: now}) })
 	env.Eventually(t, func() string {
-		get(t, c)
+		testEnv.Get(t, c)
 		if len(c.Status.Active) != 1 || c.Status.Active[0].UID != j.UID || !c.Status.LastScheduleTime.Time.Equal(minute) {
 			return fmt.Sprintf("status %+v", c.Status)
 		}
@@ -154,13 +154,13 @@ func TestAJobWhoseTimeHasPassedGoes(t *testing.T) {
 	none := builders.MakeJob("none").Namespace(ns).Obj()
 	running := builders.MakeJob("running").Namespace(ns).Spec(func(s *upstreambatchv1.JobSpec) { s.TTLSecondsAfterFinished = new(int32(0)) }).Obj()
 	for _, j := range []*batchv1.Job{short, long, none, running} {
-		create(t, j)
+		testEnv.Create(t, j)
 	}
 	for _, j := range []*batchv1.Job{short, long, none} {
 		finish(t, j, upstreambatchv1.JobFailed, time.Now())
 	}
 	env.Eventually(t, func() string {
-		get(t, short)
+		testEnv.Get(t, short)
 		if short.DeletionTimestamp == nil {
 			return "the Job is still there"
 		}
@@ -171,7 +171,7 @@ func TestAJobWhoseTimeHasPassedGoes(t *testing.T) {
 		t.Errorf("finalizers (-want +got):\n%s", diff)
 	}
 	for _, j := range []*batchv1.Job{long, none, running} {
-		if get(t, j); j.DeletionTimestamp != nil {
+		if testEnv.Get(t, j); j.DeletionTimestamp != nil {
 			t.Errorf("Job %s was deleted", j.Name)
 		}
 	}

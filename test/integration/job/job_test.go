@@ -21,10 +21,10 @@ func TestAJobRunsToCompletion(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("pi").Namespace(ns).Completions(3).Parallelism(2).Obj()
-	create(t, j)
+	testEnv.Create(t, j)
 
-	pods := eventuallyActive(t, ns, 2)
-	get(t, j)
+	pods := testEnv.EventuallyActive(t, ns, 2)
+	testEnv.Get(t, j)
 	uid, label := string(j.UID), upstreambatchv1.ControllerUidLabel
 	if diff := cmp.Diff(map[string]string{label: uid}, j.Spec.Selector.MatchLabels); diff != "" {
 		t.Errorf("selector (-want +got):\n%s", diff)
@@ -39,9 +39,9 @@ func TestAJobRunsToCompletion(t *testing.T) {
 		t.Errorf("Pod: finalizers %v, owners %v", pods[0].Finalizers, pods[0].OwnerReferences)
 	}
 	for range 3 {
-		end(t, activeOf(t, ns)[0], corev1.PodSucceeded, 0)
+		end(t, testEnv.ActivePods(t, ns)[0], corev1.PodSucceeded, 0)
 		env.Eventually(t, func() string {
-			for _, pod := range podsOf(t, ns) {
+			for _, pod := range testEnv.Pods(t, ns) {
 				if pod.Status.Phase == corev1.PodSucceeded && isTracked(pod) {
 					return "a Pod that has ended still has the finalizer"
 				}
@@ -56,39 +56,39 @@ func TestAJobRunsToCompletion(t *testing.T) {
 	if j.Status.Summary.Status != "Complete" || j.Status.Summary.Completions != "3/3" {
 		t.Errorf("columns %+v", j.Status.Summary)
 	}
-	if n := len(podsOf(t, ns)); n != 3 {
+	if n := len(testEnv.Pods(t, ns)); n != 3 {
 		t.Errorf("%d Pods, want 3", n)
 	}
-	eventuallyEvent(t, ns, "Completed", "Job completed")
-	eventuallyEvent(t, ns, "SuccessfulCreate", "Created pod: pi-")
+	testEnv.EventuallyEvent(t, ns, "Completed", "Job completed")
+	testEnv.EventuallyEvent(t, ns, "SuccessfulCreate", "Created pod: pi-")
 }
 
 func TestAJobFailsAtItsLimit(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("bad").Namespace(ns).Completions(2).Parallelism(2).BackoffLimit(0).Obj()
-	create(t, j)
-	pods := eventuallyActive(t, ns, 2)
+	testEnv.Create(t, j)
+	pods := testEnv.EventuallyActive(t, ns, 2)
 	end(t, pods[0], corev1.PodFailed, 1)
 	eventuallyStatus(t, j, finished(upstreambatchv1.JobFailed, upstreambatchv1.JobReasonBackoffLimitExceeded))
 	if j.Status.Failed != 2 || !hasCondition(j.Status, upstreambatchv1.JobFailureTarget, upstreambatchv1.JobReasonBackoffLimitExceeded) {
 		t.Errorf("status %+v: the Pod that was stopped counts, too", j.Status)
 	}
 	env.Eventually(t, func() string {
-		if left := podsOf(t, ns); len(left) != 1 || left[0].Name != pods[0].Name {
+		if left := testEnv.Pods(t, ns); len(left) != 1 || left[0].Name != pods[0].Name {
 			return fmt.Sprintf("%d Pods left, want the one that failed", len(left))
 		}
 		return ""
 	})
-	eventuallyEvent(t, ns, upstreambatchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")
+	testEnv.EventuallyEvent(t, ns, upstreambatchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")
 }
 
 func TestAnIndexedJobGivesEachIndexAPod(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("ix").Namespace(ns).Indexed().Completions(3).Parallelism(3).Obj()
-	create(t, j)
-	pods := eventuallyActive(t, ns, 3)
+	testEnv.Create(t, j)
+	pods := testEnv.EventuallyActive(t, ns, 3)
 	for i, pod := range pods {
 		text := fmt.Sprint(i)
 		if pod.Labels[upstreambatchv1.JobCompletionIndexAnnotation] != text || pod.Annotations[upstreambatchv1.JobCompletionIndexAnnotation] != text ||
@@ -119,24 +119,24 @@ func TestASuspendedJobHasNoPods(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("s").Namespace(ns).Completions(2).Parallelism(2).Suspend(true).Obj()
-	create(t, j)
+	testEnv.Create(t, j)
 	eventuallyStatus(t, j, func(s batchv1.JobStatus) string {
 		if !hasCondition(s, upstreambatchv1.JobSuspended, "JobSuspended") || s.StartTime != nil {
 			return "not suspended"
 		}
 		return ""
 	})
-	change(t, j, func(j *batchv1.Job) { j.Spec.Suspend = new(false) })
-	eventuallyActive(t, ns, 2)
+	env.Change(t, &testEnv, j, func(j *batchv1.Job) { j.Spec.Suspend = new(false) })
+	testEnv.EventuallyActive(t, ns, 2)
 	eventuallyStatus(t, j, func(s batchv1.JobStatus) string {
 		if hasCondition(s, upstreambatchv1.JobSuspended, "JobSuspended") || s.StartTime == nil {
 			return "not resumed"
 		}
 		return ""
 	})
-	change(t, j, func(j *batchv1.Job) { j.Spec.Suspend = new(true) })
+	env.Change(t, &testEnv, j, func(j *batchv1.Job) { j.Spec.Suspend = new(true) })
 	env.Eventually(t, func() string {
-		if n := len(podsOf(t, ns)); n != 0 {
+		if n := len(testEnv.Pods(t, ns)); n != 0 {
 			return fmt.Sprintf("%d Pods are left", n)
 		}
 		return ""
@@ -147,8 +147,8 @@ func TestASuspendedJobHasNoPods(t *testing.T) {
 		}
 		return ""
 	})
-	eventuallyEvent(t, ns, "Suspended", "Job suspended")
-	eventuallyEvent(t, ns, "Resumed", "Job resumed")
+	testEnv.EventuallyEvent(t, ns, "Suspended", "Job suspended")
+	testEnv.EventuallyEvent(t, ns, "Resumed", "Job resumed")
 }
 
 // Without its Job nobody counts a Pod: the finalizer must not keep it, nor its namespace.
@@ -156,25 +156,25 @@ func TestPodsOfADeletedJobCanGo(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("gone").Namespace(ns).Completions(2).Parallelism(2).Obj()
-	create(t, j)
-	pods := eventuallyActive(t, ns, 2)
-	remove(t, j, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	testEnv.Create(t, j)
+	pods := testEnv.EventuallyActive(t, ns, 2)
+	testEnv.Delete(t, j, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	for _, pod := range pods {
 		if err := testEnv.Client.Delete(t.Context(), pod); client.IgnoreNotFound(err) != nil {
 			t.Fatal(err)
 		}
 	}
 	env.Eventually(t, func() string {
-		if n := len(podsOf(t, ns)); n != 0 {
+		if n := len(testEnv.Pods(t, ns)); n != 0 {
 			return fmt.Sprintf("%d Pods are left", n)
 		}
 		return ""
 	})
 	// A Pod that never had a Job.
 	lost := builders.MakePod("lost").Namespace(ns).Finalizer(upstreambatchv1.JobTrackingFinalizer).Obj()
-	create(t, lost)
+	testEnv.Create(t, lost)
 	env.Eventually(t, func() string {
-		if get(t, lost); isTracked(lost) {
+		if testEnv.Get(t, lost); isTracked(lost) {
 			return "the finalizer is still there"
 		}
 		return ""
@@ -185,22 +185,22 @@ func TestAJobAdoptsWithTheFinalizer(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	old := builders.MakePod("old").Namespace(ns).Label("app", "x").Obj()
-	create(t, old)
+	testEnv.Create(t, old)
 	j := builders.MakeJob("manual").Namespace(ns).Spec(func(s *upstreambatchv1.JobSpec) {
 		s.ManualSelector = new(true)
 		s.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}
 		s.Template.Labels = map[string]string{"app": "x"}
 	}).Obj()
-	create(t, j)
+	testEnv.Create(t, j)
 	env.Eventually(t, func() string {
-		if get(t, old); !metav1.IsControlledBy(old, j) || !isTracked(old) {
+		if testEnv.Get(t, old); !metav1.IsControlledBy(old, j) || !isTracked(old) {
 			return fmt.Sprintf("owners %v, finalizers %v", old.OwnerReferences, old.Finalizers)
 		}
 		return ""
 	})
 	end(t, old, corev1.PodSucceeded, 0)
 	eventuallyStatus(t, j, finished(upstreambatchv1.JobComplete, upstreambatchv1.JobReasonCompletionsReached))
-	if pods := podsOf(t, ns); len(pods) != 1 || j.Status.Succeeded != 1 {
+	if pods := testEnv.Pods(t, ns); len(pods) != 1 || j.Status.Succeeded != 1 {
 		t.Errorf("%d Pods, succeeded %d", len(pods), j.Status.Succeeded)
 	}
 }
@@ -209,14 +209,14 @@ func TestADeadlineEndsAJobOnTime(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("late").Namespace(ns).Spec(func(s *upstreambatchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(2)) }).Obj()
-	create(t, j)
-	eventuallyActive(t, ns, 1)
+	testEnv.Create(t, j)
+	testEnv.EventuallyActive(t, ns, 1)
 	start := time.Now()
 	eventuallyStatus(t, j, finished(upstreambatchv1.JobFailed, upstreambatchv1.JobReasonDeadlineExceeded))
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("took %s", took)
 	}
-	if n := len(podsOf(t, ns)); n != 0 {
+	if n := len(testEnv.Pods(t, ns)); n != 0 {
 		t.Errorf("%d Pods are left", n)
 	}
 }
@@ -225,16 +225,16 @@ func TestAJobOfAnotherControllerIsLeftToIt(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	j := builders.MakeJob("foreign").Namespace(ns).Spec(func(s *upstreambatchv1.JobSpec) { s.ManagedBy = new("example.com/other") }).Obj()
-	create(t, j)
+	testEnv.Create(t, j)
 	env.Eventually(t, func() string {
-		if get(t, j); j.Spec.Selector == nil {
+		if testEnv.Get(t, j); j.Spec.Selector == nil {
 			return "no selector"
 		}
 		return ""
 	})
 	env.Always(t, 500*time.Millisecond, func() string {
-		get(t, j)
-		if n := len(podsOf(t, ns)); n != 0 || j.Status.StartTime != nil {
+		testEnv.Get(t, j)
+		if n := len(testEnv.Pods(t, ns)); n != 0 || j.Status.StartTime != nil {
 			return fmt.Sprintf("%d Pods, status %+v", n, j.Status)
 		}
 		return ""

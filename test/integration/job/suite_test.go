@@ -3,16 +3,13 @@
 package job
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 
 	upstreambatchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,71 +24,6 @@ var testEnv env.Environment
 func TestMain(m *testing.M) { os.Exit(env.Run(m, &testEnv)) }
 
 func addController(mgr ctrl.Manager) error { return job.Add(mgr, job.Options{}) }
-
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func get(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// change patches obj as it is stored now.
-func change[T client.Object](t *testing.T, obj T, how func(T)) {
-	t.Helper()
-	get(t, obj)
-	before := obj.DeepCopyObject().(client.Object)
-	how(obj)
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func remove(t *testing.T, obj client.Object, opts ...client.DeleteOption) {
-	t.Helper()
-	if err := testEnv.Client.Delete(t.Context(), obj, opts...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func podsOf(t testing.TB, ns string) []*keelsonv1.Pod {
-	t.Helper()
-	var list keelsonv1.PodList
-	if err := testEnv.Client.List(context.WithoutCancel(t.Context()), &list, client.InNamespace(ns)); err != nil {
-		t.Fatal(err)
-	}
-	var pods []*keelsonv1.Pod
-	for i := range list.Items {
-		pods = append(pods, &list.Items[i])
-	}
-	slices.SortFunc(pods, func(a, b *keelsonv1.Pod) int { return strings.Compare(a.Name, b.Name) })
-	return pods
-}
-
-func activeOf(t testing.TB, ns string) []*keelsonv1.Pod {
-	t.Helper()
-	return slices.DeleteFunc(podsOf(t, ns), func(p *keelsonv1.Pod) bool {
-		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-	})
-}
-
-// eventuallyActive waits until exactly want Pods are active, and returns them.
-func eventuallyActive(t *testing.T, ns string, want int) (pods []*keelsonv1.Pod) {
-	t.Helper()
-	env.Eventually(t, func() string {
-		if pods = activeOf(t, ns); len(pods) != want {
-			return fmt.Sprintf("%d active Pods, want %d", len(pods), want)
-		}
-		return ""
-	})
-	return pods
-}
 
 // end reports that pod has ended, as its node's agent would.
 func end(t *testing.T, pod *keelsonv1.Pod, phase corev1.PodPhase, exitCode int32) {
@@ -137,25 +69,6 @@ func finished(conditionType upstreambatchv1.JobConditionType, reason string) fun
 		}
 		return ""
 	}
-}
-
-// eventuallyEvent waits for an event of this reason whose note contains text.
-func eventuallyEvent(t *testing.T, ns, reason, text string) {
-	t.Helper()
-	env.Eventually(t, func() string {
-		var list eventsv1.EventList
-		if err := testEnv.Client.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
-			return err.Error()
-		}
-		var seen []string
-		for _, e := range list.Items {
-			if e.Reason == reason && strings.Contains(e.Note, text) {
-				return ""
-			}
-			seen = append(seen, e.Reason+": "+e.Note)
-		}
-		return fmt.Sprintf("no event %s with %q: %q", reason, text, seen)
-	})
 }
 
 func isTracked(pod client.Object) bool {

@@ -84,7 +84,7 @@ func TestManagerUnderFire(t *testing.T) {
 			t.Errorf("there were %d Pods in %s, want %d", got, ns, want)
 		}
 	}
-	last.kill(t)
+	last.Kill(t)
 
 	modify(t, rc, `{"spec":{"replicas":0}}`)
 	modify(t, deployment, `{"spec":{"template":{"metadata":{"labels":{"round":"two"}}}}}`)
@@ -159,7 +159,7 @@ func underFire(t *testing.T, kills int, random *rand.Rand) *replica {
 			becomesLeader(t, victim)
 		}
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond) // when it dies is what the test varies
-		victim.kill(t)
+		victim.Kill(t)
 	}
 	last := startReplica(t, flags...)
 	becomesLeader(t, last)

@@ -4,13 +4,9 @@ package manager_test
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,40 +20,17 @@ var (
 	binary string
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "keelson-manager-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "Cannot make a temporary directory:", err)
-		return 1
-	}
-	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "Cannot remove the temporary directory:", err)
-		}
-	}()
-	binary = filepath.Join(dir, "keelson-manager")
-	build := exec.Command("go", "build", "-o", binary, "github.com/keelson-dev/keelson/cmd/manager")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "Cannot build the manager: %v\n%s", err, out)
-		return 1
-	}
-	return env.Run(m, &testEnv)
+func TestMain(m *testing.M) {
+	os.Exit(env.RunInDir(m, &testEnv, func(dir string) (_ []env.Option, err error) {
+		binary, err = env.BuildManager(dir)
+		return nil, err
+	}))
 }
 
 // install applies what a standalone cluster gets; once is enough for all tests.
 func install(t *testing.T) {
 	t.Helper()
-	objects, err := config.Objects(config.Namespaces, config.ManagerRBAC, config.HygieneRBAC, config.NodeRBAC, config.Policy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, object := range objects {
-		if err := testEnv.Client.Create(t.Context(), object); err != nil && !apierrors.IsAlreadyExists(err) {
-			t.Fatalf("create %s %s: %v", object.GetKind(), object.GetName(), err)
-		}
-	}
+	testEnv.Install(t, config.Namespaces, config.ManagerRBAC, config.HygieneRBAC, config.NodeRBAC, config.Policy)
 }
 
 // as returns a client with the rights of a user.

@@ -1,9 +1,7 @@
 package manager_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,13 +12,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
@@ -30,108 +25,32 @@ import (
 
 // replica is one manager process.
 type replica struct {
-	cmd     *exec.Cmd
-	health  string
-	metrics string
-	log     *lockedBuffer
-	ended   chan struct{}
-}
-
-// lockedBuffer is a log that can be read while it is written.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-// freePort asks the kernel; something else may take it before the manager does, and
-// then the manager says so and the test fails.
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
-}
-
-// kubeconfig writes credentials that act as the manager's own user.
-func kubeconfig(t *testing.T) string {
-	t.Helper()
-	cfg := testEnv.Config
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{"c": {Server: cfg.Host, CertificateAuthorityData: cfg.CAData}},
-		AuthInfos: map[string]*clientcmdapi.AuthInfo{"u": {
-			ClientCertificateData: cfg.CertData, ClientKeyData: cfg.KeyData, Impersonate: keelsonv1.ManagerUser,
-		}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
-		CurrentContext: "x",
-	}, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
+	*env.Process
+	health, metrics string
 }
 
 func startReplica(t *testing.T, flags ...string) *replica {
 	t.Helper()
 	r := &replica{
-		health:  net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))),
-		metrics: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))),
-		log:     &lockedBuffer{},
-		ended:   make(chan struct{}),
+		health:  net.JoinHostPort("127.0.0.1", strconv.Itoa(env.FreePort(t))),
+		metrics: net.JoinHostPort("127.0.0.1", strconv.Itoa(env.FreePort(t))),
 	}
-	r.cmd = exec.Command(binary, append([]string{
-		"--kubeconfig", kubeconfig(t),
+	r.Process = env.StartProcess(t, binary, append([]string{
+		"--kubeconfig", testEnv.ManagerKubeconfig(t),
 		"--health-bind-address", r.health,
 		"--metrics-bind-address", r.metrics,
 		"--webhook-bind-address", "127.0.0.1",
-		"--webhook-port", strconv.Itoa(freePort(t)),
+		"--webhook-port", strconv.Itoa(env.FreePort(t)),
 		"--leader-elect-lease-duration=4s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=500ms",
 		"-v=2",
 	}, flags...)...)
-	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = r.cmd.Wait() // how it ended is the test's business, through its log
-		close(r.ended)
-	}()
-	t.Cleanup(func() {
-		r.kill(t)
-		if t.Failed() {
-			t.Logf("log of manager %d:\n%s", r.cmd.Process.Pid, r.log)
-		}
-	})
 	return r
-}
-
-func (r *replica) kill(t *testing.T) {
-	t.Helper()
-	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Error(err)
-	}
-	<-r.ended
 }
 
 // residentMemory is what the kernel says; a figure to read, not to judge by.
 func (r *replica) residentMemory(t *testing.T) string {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,10 +78,8 @@ func get(url string) (int, string) {
 func (r *replica) becomesReady(t *testing.T) {
 	t.Helper()
 	env.Eventually(t, func() string {
-		select {
-		case <-r.ended:
+		if r.HasEnded() {
 			t.Fatal("the manager ended")
-		default:
 		}
 		if code, body := get("http://" + r.health + "/readyz"); code != http.StatusOK {
 			return fmt.Sprintf("/readyz says %d %s", code, body)
@@ -269,7 +186,7 @@ func TestAnotherReplicaTakesOverFromAKilledLeader(t *testing.T) {
 	rc := create(t, web(ns, 2))
 	becomesPlaced(t, ns, 2)
 
-	leader.kill(t)
+	leader.Kill(t)
 	if err := testEnv.Client.Patch(t.Context(), rc, merge(`{"spec":{"replicas":4}}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +197,7 @@ func TestAnotherReplicaTakesOverFromAKilledLeader(t *testing.T) {
 	becomesPlaced(t, ns, 4)
 	t.Logf("resident memory of the leader: %s", other.residentMemory(t))
 	for _, r := range []*replica{leader, other} {
-		if log := r.log.String(); strings.Contains(log, "forbidden") {
+		if log := r.Log.String(); strings.Contains(log, "forbidden") {
 			t.Errorf("the manager lacks a right:\n%s", log)
 		}
 	}
@@ -294,7 +211,7 @@ func TestKilledLeaderLeadsAgainAtOnce(t *testing.T) {
 	first := startReplica(t, flags...)
 	first.becomesReady(t)
 	becomesLeader(t, first)
-	first.kill(t)
+	first.Kill(t)
 
 	second := startReplica(t, flags...)
 	second.becomesReady(t)
@@ -304,15 +221,13 @@ func TestKilledLeaderLeadsAgainAtOnce(t *testing.T) {
 func TestManagerWithoutAPIServerWaitsAndSaysFor(t *testing.T) {
 	r := startReplica(t, "--kubeconfig", unreachable(t))
 	env.Eventually(t, func() string {
-		if log := r.log.String(); !strings.Contains(log, "Waiting for the API server") {
+		if log := r.Log.String(); !strings.Contains(log, "Waiting for the API server") {
 			return "log is " + log
 		}
 		return ""
 	})
-	select {
-	case <-r.ended:
+	if r.HasEnded() {
 		t.Error("the manager gave up")
-	default:
 	}
 }
 
@@ -326,7 +241,7 @@ clusters: [{name: c, cluster: {server: "https://127.0.0.1:%d"}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 users: [{name: u, user: {}}]
 current-context: x
-`, freePort(t))
+`, env.FreePort(t))
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,8 @@ import (
 // TestQuota shares two replicas of admission between its parts; each part has a
 // namespace of its own.
 func TestQuota(t *testing.T) {
-	replicas := start(t)
-	t.Run("ExactlyAsManyAsFit", func(t *testing.T) { exactlyAsManyAsFit(t, replicas) })
+	balancer, replicas := start(t)
+	t.Run("ExactlyAsManyAsFit", func(t *testing.T) { exactlyAsManyAsFit(t, balancer, replicas[1]) })
 	t.Run("WhatIsGivenBack", whatIsGivenBack)
 	t.Run("OtherKinds", otherKinds)
 	t.Run("BelowTheUse", belowTheUse)
@@ -135,7 +135,7 @@ func belowTheUse(t *testing.T) {
 }
 
 // exactlyAsManyAsFit: 200 Pods at once against a quota of 50, while a replica goes.
-func exactlyAsManyAsFit(t *testing.T, replicas *balancer) {
+func exactlyAsManyAsFit(t *testing.T, balancer *env.Balancer, stays string) {
 	const wanted, room = 200, 50
 	namespace := testEnv.Namespace(t)
 	q := limit(t, namespace, fmt.Sprintf("pods=%d cpu=100", room))
@@ -144,7 +144,7 @@ func exactlyAsManyAsFit(t *testing.T, replicas *balancer) {
 	for i := range wanted {
 		wg.Go(func() {
 			if i == wanted/2 {
-				replicas.only.Store(2)
+				balancer.Only(stays)
 			}
 			err := testEnv.Client.Create(t.Context(), pod(namespace))
 			switch {
@@ -158,7 +158,7 @@ func exactlyAsManyAsFit(t *testing.T, replicas *balancer) {
 		})
 	}
 	wg.Wait()
-	replicas.only.Store(0)
+	balancer.Only("")
 	var pods keelsonv1.PodList
 	if err := testEnv.Client.List(t.Context(), &pods, client.InNamespace(namespace)); err != nil {
 		t.Fatal(err)

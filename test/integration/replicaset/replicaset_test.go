@@ -33,29 +33,6 @@ func addControllers(mgr ctrl.Manager) error {
 	return errors.Join(replicaset.Add(mgr, replicaset.Options{}), replication.Add(mgr, replication.Options{}))
 }
 
-func create(t *testing.T, objects ...client.Object) {
-	t.Helper()
-	for _, obj := range objects {
-		if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-			t.Fatalf("failed to create %T: %v", obj, err)
-		}
-	}
-}
-
-func get(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
-		t.Fatalf("failed to get %T: %v", obj, err)
-	}
-}
-
-func patch(t *testing.T, obj, before client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to patch %T: %v", obj, err)
-	}
-}
-
 func podsOf(t *testing.T, owner client.Object) (pods []keelsonv1.Pod) {
 	t.Helper()
 	var list keelsonv1.PodList
@@ -84,7 +61,7 @@ func eventuallyPods(t *testing.T, owner client.Object, want int) (pods []keelson
 func TestSetBasedSelectors(t *testing.T) {
 	testEnv.StartManager(t, addControllers)
 	ns := testEnv.Namespace(t)
-	create(t,
+	testEnv.Create(t,
 		builders.MakePod("front").Namespace(ns).Label("app", "web").Label("tier", "front").Obj(),
 		builders.MakePod("back").Namespace(ns).Label("app", "web").Label("tier", "back").Obj(),
 		builders.MakePod("debug").Namespace(ns).Label("app", "web").Label("tier", "front").Label("debug", "").Obj())
@@ -92,13 +69,13 @@ func TestSetBasedSelectors(t *testing.T) {
 		Requirement("tier", metav1.LabelSelectorOpIn, "front", "edge").
 		Requirement("debug", metav1.LabelSelectorOpDoesNotExist).
 		Template(func(p *corev1.PodTemplateSpec) { p.Labels["tier"] = "edge" }).Obj()
-	create(t, rs)
+	testEnv.Create(t, rs)
 	pods := eventuallyPods(t, rs, 2)
 	if !slices.ContainsFunc(pods, func(p keelsonv1.Pod) bool { return p.Name == "front" }) {
 		t.Error("the Pod that was there was not adopted")
 	}
 	env.Eventually(t, func() string {
-		get(t, rs)
+		testEnv.Get(t, rs)
 		want := keelsonv1.WorkloadSummary{Containers: "main", Images: "test.invalid/main:1", Selector: "app=web,!debug,tier in (edge,front)"}
 		return cmp.Diff(want, rs.Status.Summary)
 	})
@@ -109,16 +86,16 @@ func TestTerminatingPodsAreCounted(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	rs := builders.MakeReplicaSet("web", 2).Namespace(ns).
 		Template(func(p *corev1.PodTemplateSpec) { p.Finalizers = []string{"test.keelson.dev/running"} }).Obj()
-	create(t, rs)
+	testEnv.Create(t, rs)
 	eventuallyPods(t, rs, 2)
-	get(t, rs)
+	testEnv.Get(t, rs)
 	before := rs.DeepCopy()
 	rs.Spec.Replicas = new(int32(0))
-	patch(t, rs, before)
+	testEnv.Patch(t, rs, before)
 	counts := func(active, terminating int32) {
 		t.Helper()
 		env.Eventually(t, func() string {
-			get(t, rs)
+			testEnv.Get(t, rs)
 			if n := rs.Status.TerminatingReplicas; rs.Status.Replicas != active || n == nil || *n != terminating {
 				return fmt.Sprintf("status %+v, want %d active and %d terminating", rs.Status, active, terminating)
 			}
@@ -129,7 +106,7 @@ func TestTerminatingPodsAreCounted(t *testing.T) {
 	for _, pod := range podsOf(t, rs) {
 		was := pod.DeepCopy()
 		pod.Finalizers = nil
-		patch(t, &pod, was)
+		testEnv.Patch(t, &pod, was)
 	}
 	counts(0, 0)
 }
@@ -140,7 +117,7 @@ func TestVictimsAreChosenAmongSiblings(t *testing.T) {
 	testEnv.StartManager(t, addControllers)
 	ns := testEnv.Namespace(t)
 	deployment := builders.MakeDeployment("web", 1).Namespace(ns).Obj()
-	create(t, deployment)
+	testEnv.Create(t, deployment)
 	sibling := func(name string, replicas int32) *appsv1.ReplicaSet {
 		rs := builders.MakeReplicaSet(name, replicas).Namespace(ns).Obj()
 		rs.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(deployment, appsv1.GroupVersion.WithKind("Deployment"))}
@@ -150,14 +127,14 @@ func TestVictimsAreChosenAmongSiblings(t *testing.T) {
 	bound := func(name, app, node string) *keelsonv1.Pod {
 		return builders.MakePod(name).Namespace(ns).Label("app", app).Node(node).Obj()
 	}
-	create(t, bound("crowded", "older", "a"), bound("lonely", "older", "b"), bound("x", "newer", "a"), bound("y", "newer", "a"))
-	create(t, newer, older)
+	testEnv.Create(t, bound("crowded", "older", "a"), bound("lonely", "older", "b"), bound("x", "newer", "a"), bound("y", "newer", "a"))
+	testEnv.Create(t, newer, older)
 	eventuallyPods(t, newer, 2)
 	eventuallyPods(t, older, 2)
-	get(t, older)
+	testEnv.Get(t, older)
 	before := older.DeepCopy()
 	older.Spec.Replicas = new(int32(1))
-	patch(t, older, before)
+	testEnv.Patch(t, older, before)
 	if left := eventuallyPods(t, older, 1); left[0].Name != "lonely" {
 		t.Errorf("%s stays, want lonely", left[0].Name)
 	}
@@ -169,11 +146,11 @@ func TestTwoOwnersWithOneSelectorSaySo(t *testing.T) {
 	first, second := builders.MakeReplicaSet("web", 2).Namespace(ns).Obj(), builders.MakeReplicaSet("web", 2).Namespace(ns).Obj()
 	second.Name = "twin"
 	other := builders.MakeReplicaSet("other", 1).Namespace(ns).Obj()
-	create(t, first, second, other)
+	testEnv.Create(t, first, second, other)
 	shares := func(rs *appsv1.ReplicaSet, with string) {
 		t.Helper()
 		env.Eventually(t, func() string {
-			get(t, rs)
+			testEnv.Get(t, rs)
 			for _, c := range rs.Status.Conditions {
 				if c.Type == "SelectorShared" {
 					if with != "" && strings.Contains(c.Message, "also that of "+with+":") {
@@ -229,10 +206,10 @@ func TestTwoReplicationControllersWithOneSelectorSaySo(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	first := builders.MakeReplicationController("web", 1).Namespace(ns).Obj()
 	second := builders.MakeReplicationController("twin", 1).Namespace(ns).Selector(map[string]string{"app": "web"}).TemplateLabel("app", "web").Obj()
-	create(t, first, second)
+	testEnv.Create(t, first, second)
 	for _, rc := range []*keelsonv1.ReplicationController{first, second} {
 		env.Eventually(t, func() string {
-			if get(t, rc); len(rc.Status.Conditions) != 1 || rc.Status.Conditions[0].Type != "SelectorShared" {
+			if testEnv.Get(t, rc); len(rc.Status.Conditions) != 1 || rc.Status.Conditions[0].Type != "SelectorShared" {
 				return fmt.Sprintf("conditions of %s: %+v", rc.Name, rc.Status.Conditions)
 			}
 			return ""
@@ -247,11 +224,11 @@ func TestOwnersOfTwoKindsWithOneSelectorSaySo(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	rc := builders.MakeReplicationController("old", 1).Namespace(ns).Selector(map[string]string{"app": "web"}).TemplateLabel("app", "web").Obj()
 	rs := builders.MakeReplicaSet("web", 1).Namespace(ns).Obj()
-	create(t, rc, rs)
+	testEnv.Create(t, rc, rs)
 	says := func(owner client.Object, message func() []string, want string) {
 		t.Helper()
 		env.Eventually(t, func() string {
-			get(t, owner)
+			testEnv.Get(t, owner)
 			got := message()
 			if want == "" && len(got) == 0 || want != "" && len(got) == 1 && strings.Contains(got[0], want) {
 				return ""

@@ -184,9 +184,9 @@ func TestALateCacheNeverMeansTooManyPods(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	created := createdPods(t, ns)
 	rc := builders.MakeReplicationController("web", 100).Namespace(ns).Obj()
-	create(t, rc)
+	testEnv.Create(t, rc)
 	stop := poke(t, rc)
-	eventuallyActive(t, ns, 100)
+	testEnv.EventuallyActive(t, ns, 100)
 	eventuallyStatus(t, rc, func(s keelsonv1.ReplicationControllerStatus) string {
 		if s.Replicas != 100 {
 			return fmt.Sprintf("status.replicas %d", s.Replicas)
@@ -205,10 +205,10 @@ func TestALateCacheNeverMeansTooManyPods(t *testing.T) {
 		return ""
 	})
 	stop()
-	eventuallyActive(t, ns, 40)
+	testEnv.EventuallyActive(t, ns, 40)
 	// A Pod made after this one is seen after every Pod that the controller made.
 	marker := builders.MakePod("marker").Namespace(ns).Obj()
-	create(t, marker)
+	testEnv.Create(t, marker)
 	eventuallyCreated(t, created, 101)
 	if n := created(); n != 101 {
 		t.Errorf("%d Pods were created beside the marker: scaling down deleted too many", n-1)
@@ -222,7 +222,7 @@ func TestWithoutReadYourWritesALateCacheCreatesTooMany(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	created := createdPods(t, ns)
 	rc := builders.MakeReplicationController("web", 100).Namespace(ns).Obj()
-	create(t, rc)
+	testEnv.Create(t, rc)
 	poke(t, rc)
 	env.Eventually(t, func() string {
 		if n := created(); n <= 100 {
@@ -239,13 +239,13 @@ func TestTwoManagersConverge(t *testing.T) {
 	testEnv.StartManager(t, addController, withLateCache(50*time.Millisecond))
 	testEnv.StartManager(t, addController)
 	rc := builders.MakeReplicationController("web", 30).Namespace(ns).Obj()
-	create(t, rc)
+	testEnv.Create(t, rc)
 	// Steady, not passing by: 30 for half a second, ten times what the late one lags.
 	var since time.Time
 	env.Eventually(t, func() string {
 		fresh := rc.DeepCopy()
-		get(t, fresh)
-		if n := len(active(t, ns)); n != 30 || fresh.Status.Replicas != 30 {
+		testEnv.Get(t, fresh)
+		if n := len(testEnv.ActivePods(t, ns)); n != 30 || fresh.Status.Replicas != 30 {
 			since = time.Time{}
 			return fmt.Sprintf("%d Pods, status.replicas %d; want 30", n, fresh.Status.Replicas)
 		}

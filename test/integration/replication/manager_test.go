@@ -30,9 +30,9 @@ func TestPodsFollowTheReplicationController(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	rc := builders.MakeReplicationController("web", 3).Namespace(ns).TemplateLabel("tier", "front").Obj()
-	create(t, rc)
+	testEnv.Create(t, rc)
 
-	pods := eventuallyActive(t, ns, 3)
+	pods := testEnv.EventuallyActive(t, ns, 3)
 	for _, pod := range pods {
 		if !regexp.MustCompile(`^web-[a-z0-9]{5}$`).MatchString(pod.Name) {
 			t.Errorf("Pod name %q, want web- and five characters", pod.Name)
@@ -49,19 +49,19 @@ func TestPodsFollowTheReplicationController(t *testing.T) {
 	})
 
 	// A deleted Pod is replaced, the others stay (RC-08).
-	remove(t, pods[0])
-	after := eventuallyActive(t, ns, 3)
+	testEnv.Delete(t, pods[0])
+	after := testEnv.EventuallyActive(t, ns, 3)
 	if common := len(commonNames(pods, after)); common != 2 {
 		t.Errorf("%d Pods survived the deletion of one, want 2", common)
 	}
 
 	// Scaling goes through the scale subresource (SCL-01, SCL-02, SCL-04).
 	kubectl(t, "scale", "krc/web", "-n", ns, "--replicas=5")
-	eventuallyActive(t, ns, 5)
+	testEnv.EventuallyActive(t, ns, 5)
 	kubectl(t, "scale", "krc/web", "-n", ns, "--current-replicas=5", "--replicas=1")
-	eventuallyActive(t, ns, 1)
+	testEnv.EventuallyActive(t, ns, 1)
 	kubectl(t, "scale", "krc/web", "-n", ns, "--replicas=0")
-	eventuallyActive(t, ns, 0)
+	testEnv.EventuallyActive(t, ns, 0)
 	eventuallyStatus(t, rc, func(s keelsonv1.ReplicationControllerStatus) string {
 		if s.Replicas != 0 {
 			return fmt.Sprintf("status.replicas %d", s.Replicas)
@@ -78,8 +78,8 @@ func TestAStatusThatOthersWroteIsPutRight(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	rc := builders.MakeReplicationController("web", 2).Namespace(ns).Obj()
-	create(t, rc)
-	eventuallyActive(t, ns, 2)
+	testEnv.Create(t, rc)
+	testEnv.EventuallyActive(t, ns, 2)
 	two := func(s keelsonv1.ReplicationControllerStatus) string {
 		if s.Replicas != 2 {
 			return fmt.Sprintf("status.replicas %d, want 2", s.Replicas)
@@ -87,7 +87,7 @@ func TestAStatusThatOthersWroteIsPutRight(t *testing.T) {
 		return ""
 	}
 	eventuallyStatus(t, rc, two)
-	get(t, rc)
+	testEnv.Get(t, rc)
 	before := rc.DeepCopy()
 	rc.Status.Replicas = 7
 	if err := testEnv.Client.Status().Patch(t.Context(), rc, client.MergeFrom(before)); err != nil {
@@ -99,14 +99,14 @@ func TestAStatusThatOthersWroteIsPutRight(t *testing.T) {
 func TestScaleWithAWrongPreconditionChangesNothing(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
-	create(t, builders.MakeReplicationController("web", 1).Namespace(ns).Obj())
-	eventuallyActive(t, ns, 1)
+	testEnv.Create(t, builders.MakeReplicationController("web", 1).Namespace(ns).Obj())
+	testEnv.EventuallyActive(t, ns, 1)
 	out, err := runKubectl("scale", "krc/web", "-n", ns, "--current-replicas=2", "--replicas=4")
 	if err == nil || !strings.Contains(out, "Expected replicas to be 2, was 1") {
 		t.Errorf("kubectl scale: %v, %s", err, out)
 	}
 	env.Always(t, 300*time.Millisecond, func() string {
-		if n := len(active(t, ns)); n != 1 {
+		if n := len(testEnv.ActivePods(t, ns)); n != 1 {
 			return fmt.Sprintf("%d Pods, want 1", n)
 		}
 		return ""
@@ -119,19 +119,19 @@ func TestMembershipFollowsLabels(t *testing.T) {
 
 	// A Pod that was there before counts (RC-17).
 	old := builders.MakePod("old").Namespace(ns).Label("app", "web").Obj()
-	create(t, old)
+	testEnv.Create(t, old)
 	rc := builders.MakeReplicationController("web", 2).Namespace(ns).Obj()
-	create(t, rc)
-	pods := eventuallyActive(t, ns, 2)
+	testEnv.Create(t, rc)
+	pods := testEnv.EventuallyActive(t, ns, 2)
 	if !slices.ContainsFunc(pods, func(p *keelsonv1.Pod) bool { return p.Name == "old" && metav1.IsControlledBy(p, rc) }) {
-		t.Errorf("the existing Pod was not adopted: %v", names(pods))
+		t.Errorf("the existing Pod was not adopted: %v", env.Names(pods))
 	}
 
 	// A relabelled Pod is released, keeps running, and is replaced (RC-13).
 	relabel(t, old, "debug")
-	eventuallyActive(t, ns, 3)
+	testEnv.EventuallyActive(t, ns, 3)
 	env.Eventually(t, func() string {
-		if get(t, old); metav1.GetControllerOf(old) != nil || old.DeletionTimestamp != nil {
+		if testEnv.Get(t, old); metav1.GetControllerOf(old) != nil || old.DeletionTimestamp != nil {
 			return fmt.Sprintf("released Pod: owners %v, deleted %v", old.OwnerReferences, old.DeletionTimestamp)
 		}
 		return ""
@@ -139,19 +139,19 @@ func TestMembershipFollowsLabels(t *testing.T) {
 
 	// Labelled back, it makes one too many: one of the three goes.
 	relabel(t, old, "web")
-	eventuallyActive(t, ns, 2)
+	testEnv.EventuallyActive(t, ns, 2)
 
 	// A Pod made by hand with the labels of a full controller is removed or displaces
 	// another one (RC-15).
-	create(t, builders.MakePod("extra").Namespace(ns).Label("app", "web").Obj())
+	testEnv.Create(t, builders.MakePod("extra").Namespace(ns).Label("app", "web").Obj())
 	env.Eventually(t, func() string {
 		owned := 0
-		for _, pod := range active(t, ns) {
+		for _, pod := range testEnv.ActivePods(t, ns) {
 			if metav1.IsControlledBy(pod, rc) {
 				owned++
 			}
 		}
-		if total := len(active(t, ns)); total != 2 || owned != 2 {
+		if total := len(testEnv.ActivePods(t, ns)); total != 2 || owned != 2 {
 			return fmt.Sprintf("%d Pods, %d owned; want 2 and 2", total, owned)
 		}
 		return ""
@@ -164,17 +164,17 @@ func TestBoundPodsAreReplacedWhileTheyTerminate(t *testing.T) {
 	rc := builders.MakeReplicationController("web", 1).Namespace(ns).Template(func(template *corev1.PodTemplateSpec) {
 		template.Spec.NodeName = "n1"
 	}).Obj()
-	create(t, rc)
-	pod := eventuallyActive(t, ns, 1)[0]
+	testEnv.Create(t, rc)
+	pod := testEnv.EventuallyActive(t, ns, 1)[0]
 	if !slices.Contains(pod.Finalizers, keelsonv1.PodFinalizer) {
 		t.Fatalf("a Pod that is created bound has finalizers %v", pod.Finalizers)
 	}
-	remove(t, pod)
-	replacement := eventuallyActive(t, ns, 1)[0]
+	testEnv.Delete(t, pod)
+	replacement := testEnv.EventuallyActive(t, ns, 1)[0]
 	if replacement.UID == pod.UID {
 		t.Error("the terminating Pod still counts")
 	}
-	if get(t, pod); pod.DeletionTimestamp == nil {
+	if testEnv.Get(t, pod); pod.DeletionTimestamp == nil {
 		t.Error("the deleted Pod is gone or not terminating: its agent has not released it")
 	}
 }
@@ -185,7 +185,7 @@ func TestARefusedPodIsReportedAndRetried(t *testing.T) {
 	// The CRD refuses this Pod, as a quota or a policy could: its template is not
 	// validated as strictly because labels of a template are free text to the schema.
 	rc := builders.MakeReplicationController("web", 500).Namespace(ns).TemplateLabel("bad", "not a label value!").Obj()
-	create(t, rc)
+	testEnv.Create(t, rc)
 	eventuallyStatus(t, rc, func(s keelsonv1.ReplicationControllerStatus) string {
 		if len(s.Conditions) != 1 || s.Conditions[0].Type != corev1.ReplicationControllerReplicaFailure ||
 			s.Conditions[0].Reason != "FailedCreate" || !strings.Contains(s.Conditions[0].Message, "not a label value!") {
@@ -197,18 +197,18 @@ func TestARefusedPodIsReportedAndRetried(t *testing.T) {
 	// event for each of the first nine, and one that counts from there.
 	for attempts := int32(1); attempts <= 12; attempts++ {
 		eventuallyAttempts(t, ns, attempts)
-		get(t, rc)
+		testEnv.Get(t, rc)
 		before := rc.DeepCopy()
 		rc.Spec.Replicas = new(500 - attempts)
-		patch(t, rc, before)
+		testEnv.Patch(t, rc, before)
 	}
 
-	get(t, rc)
+	testEnv.Get(t, rc)
 	before := rc.DeepCopy()
 	rc.Spec.Replicas = new(int32(2))
 	delete(rc.Spec.Template.Labels, "bad")
-	patch(t, rc, before)
-	eventuallyActive(t, ns, 2)
+	testEnv.Patch(t, rc, before)
+	testEnv.EventuallyActive(t, ns, 2)
 	eventuallyStatus(t, rc, func(s keelsonv1.ReplicationControllerStatus) string {
 		if len(s.Conditions) != 0 {
 			return fmt.Sprintf("conditions %+v", s.Conditions)
@@ -219,74 +219,19 @@ func TestARefusedPodIsReportedAndRetried(t *testing.T) {
 
 // Helpers.
 
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Create(t.Context(), obj); err != nil {
-		t.Fatalf("failed to create %T: %v", obj, err)
-	}
-}
-
-func get(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
-		t.Fatalf("failed to get %T: %v", obj, err)
-	}
-}
-
-func patch(t *testing.T, obj, before client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Patch(t.Context(), obj, client.MergeFrom(before)); err != nil {
-		t.Fatalf("failed to patch %T: %v", obj, err)
-	}
-}
-
-func remove(t *testing.T, obj client.Object) {
-	t.Helper()
-	if err := testEnv.Client.Delete(t.Context(), obj); err != nil {
-		t.Fatalf("failed to delete %T: %v", obj, err)
-	}
-}
-
 func relabel(t *testing.T, pod *keelsonv1.Pod, app string) {
 	t.Helper()
-	get(t, pod)
+	testEnv.Get(t, pod)
 	before := pod.DeepCopy()
 	pod.Labels["app"] = app
-	patch(t, pod, before)
-}
-
-func active(t *testing.T, ns string) []*keelsonv1.Pod {
-	t.Helper()
-	var list keelsonv1.PodList
-	if err := testEnv.Client.List(context.WithoutCancel(t.Context()), &list, client.InNamespace(ns)); err != nil {
-		t.Fatalf("failed to list Pods: %v", err)
-	}
-	var pods []*keelsonv1.Pod
-	for i := range list.Items {
-		pod := &list.Items[i]
-		if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			pods = append(pods, pod)
-		}
-	}
-	return pods
-}
-
-func eventuallyActive(t *testing.T, ns string, want int) (pods []*keelsonv1.Pod) {
-	t.Helper()
-	env.Eventually(t, func() string {
-		if pods = active(t, ns); len(pods) != want {
-			return fmt.Sprintf("%d active Pods, want %d", len(pods), want)
-		}
-		return ""
-	})
-	return pods
+	testEnv.Patch(t, pod, before)
 }
 
 func eventuallyStatus(t *testing.T, rc *keelsonv1.ReplicationController, check func(keelsonv1.ReplicationControllerStatus) string) {
 	t.Helper()
 	env.Eventually(t, func() string {
 		fresh := rc.DeepCopy()
-		get(t, fresh)
+		testEnv.Get(t, fresh)
 		return check(fresh.Status)
 	})
 }
@@ -339,20 +284,12 @@ func eventuallyAttempts(t *testing.T, ns string, want int32) {
 	})
 }
 
-func names(pods []*keelsonv1.Pod) []string {
-	var out []string
-	for _, pod := range pods {
-		out = append(out, pod.Name)
-	}
-	return out
-}
-
 func commonNames(a, b []*keelsonv1.Pod) []string {
 	set := map[string]bool{}
-	for _, name := range names(a) {
+	for _, name := range env.Names(a) {
 		set[name] = true
 	}
-	maps.DeleteFunc(set, func(name string, _ bool) bool { return !slices.Contains(names(b), name) })
+	maps.DeleteFunc(set, func(name string, _ bool) bool { return !slices.Contains(env.Names(b), name) })
 	return slices.Collect(maps.Keys(set))
 }
 

@@ -21,8 +21,8 @@ func TestStatusCountsReadyAndAvailablePods(t *testing.T) {
 	ns := testEnv.Namespace(t)
 	const minReady = 3
 	rc := builders.MakeReplicationController("web", 2).Namespace(ns).MinReadySeconds(minReady).Obj()
-	create(t, rc)
-	pod := eventuallyActive(t, ns, 2)[0]
+	testEnv.Create(t, rc)
+	pod := testEnv.EventuallyActive(t, ns, 2)[0]
 
 	since := metav1.Now().Rfc3339Copy()
 	before := pod.DeepCopy()
@@ -57,8 +57,8 @@ func TestASpecThatAdmissionNeverSaw(t *testing.T) {
 	// Neither replicas nor a selector: one Pod, selected by the template's labels.
 	bare := builders.MakeReplicationController("bare", 1).Namespace(ns).Selector(nil).Obj()
 	bare.Spec.Replicas = nil
-	create(t, bare)
-	eventuallyActive(t, ns, 1)
+	testEnv.Create(t, bare)
+	testEnv.EventuallyActive(t, ns, 1)
 	eventuallyStatus(t, bare, func(s keelsonv1.ReplicationControllerStatus) string {
 		if s.Summary.Selector != "app=bare" {
 			return fmt.Sprintf("selector column %q", s.Summary.Selector)
@@ -68,7 +68,7 @@ func TestASpecThatAdmissionNeverSaw(t *testing.T) {
 
 	// A selector that the template does not match would create Pods for ever.
 	wrong := builders.MakeReplicationController("wrong", 3).Namespace(ns).Selector(map[string]string{"app": "other"}).Obj()
-	create(t, wrong)
+	testEnv.Create(t, wrong)
 	eventuallyStatus(t, wrong, func(s keelsonv1.ReplicationControllerStatus) string {
 		if len(s.Conditions) != 1 || s.Conditions[0].Reason != "InvalidSpec" || !strings.Contains(s.Conditions[0].Message, "spec.template.metadata.labels") {
 			return fmt.Sprintf("conditions %+v", s.Conditions)
@@ -76,7 +76,7 @@ func TestASpecThatAdmissionNeverSaw(t *testing.T) {
 		return ""
 	})
 	env.Always(t, 200*time.Millisecond, func() string {
-		if n := len(active(t, ns)); n != 1 {
+		if n := len(testEnv.ActivePods(t, ns)); n != 1 {
 			return fmt.Sprintf("%d Pods, want the one of the other controller", n)
 		}
 		return ""
@@ -89,25 +89,25 @@ func TestADeletedReplicationControllerDoesNothing(t *testing.T) {
 	testEnv.StartManager(t, addController)
 	ns := testEnv.Namespace(t)
 	rc := builders.MakeReplicationController("web", 2).Namespace(ns).Obj()
-	create(t, rc)
-	pods := eventuallyActive(t, ns, 2)
+	testEnv.Create(t, rc)
+	pods := testEnv.EventuallyActive(t, ns, 2)
 	policy := metav1.DeletePropagationOrphan
 	if err := testEnv.Client.Delete(t.Context(), rc, &client.DeleteOptions{PropagationPolicy: &policy}); err != nil {
 		t.Fatal(err)
 	}
-	get(t, rc)
+	testEnv.Get(t, rc)
 	if len(rc.Finalizers) != 1 || rc.DeletionTimestamp == nil {
 		t.Fatalf("the object does not wait for orphaning: %v", rc.Finalizers)
 	}
 	// As the garbage collector does: the Pods lose their owner.
 	before := pods[0].DeepCopy()
 	pods[0].OwnerReferences = nil
-	patch(t, pods[0], before)
-	remove(t, pods[1])
+	testEnv.Patch(t, pods[0], before)
+	testEnv.Delete(t, pods[1])
 	env.Always(t, 500*time.Millisecond, func() string {
-		left := active(t, ns)
+		left := testEnv.ActivePods(t, ns)
 		if len(left) != 1 || len(left[0].OwnerReferences) != 0 {
-			return fmt.Sprintf("Pods %v: adopted again or replaced", names(left))
+			return fmt.Sprintf("Pods %v: adopted again or replaced", env.Names(left))
 		}
 		return ""
 	})
