@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	upstreamnetworkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +28,10 @@ import (
 	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
 	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
+	webhookconfig "github.com/keelson-dev/keelson/config/webhook"
+	"github.com/keelson-dev/keelson/controllers/admission"
 	"github.com/keelson-dev/keelson/test/builders"
 	"github.com/keelson-dev/keelson/test/env"
 )
@@ -71,8 +76,12 @@ func TestIdleManagerWritesNothingButItsLease(t *testing.T) {
 	create(t, hopeless)
 	hangingNamespace(t)
 	workloads := oneOfEach(t)
+	networkObjects(t, ns)
 	testEnv.StartFakeAgentIn(t, workloads)
-	leader := startReplica(t, "--node-monitor-grace-period=1h", "--kubernetes-service-endpoints=192.0.2.1:6443")
+	port := strconv.Itoa(env.FreePort(t))
+	webhooks := "https://localhost:" + port
+	leader := startReplica(t, "--node-monitor-grace-period=1h", "--kubernetes-service-endpoints=192.0.2.1:6443",
+		"--load-balancer-pool=198.51.100.0/30", "--webhook-port="+port, "--webhook-url="+webhooks)
 	leader.becomesReady(t)
 	becomesLeader(t, leader)
 	env.Eventually(t, func() string { return runAll(t, ns, 3) })
@@ -82,6 +91,7 @@ func TestIdleManagerWritesNothingButItsLease(t *testing.T) {
 	if err := testEnv.Client.Delete(t.Context(), ending); err != nil {
 		t.Fatal(err)
 	}
+	admissionObjects(t, webhooks)
 	settled := settle(t)
 
 	window := idleWindow(t)
@@ -150,6 +160,67 @@ func hygieneObjects(t *testing.T, ns string) {
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
 		},
+	})
+}
+
+// networkObjects are what others look at as well: hand-made Endpoints and their mirror,
+// Services with an address of the pool, one that it has none left for, and a policy.
+func networkObjects(t *testing.T, ns string) {
+	t.Helper()
+	create(t, builders.MakeService("outside").Namespace(ns).Port("", 3306, 3306).Obj())
+	create(t, &keelsonv1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "outside"}, Subsets: []corev1.EndpointSubset{{
+		Addresses: []corev1.EndpointAddress{{IP: "192.168.3.180"}}, Ports: []corev1.EndpointPort{{Port: 3306, Protocol: corev1.ProtocolTCP}},
+	}}})
+	for i := range 5 {
+		create(t, builders.MakeService(fmt.Sprintf("public-%d", i)).Namespace(ns).Selector("app", "web").Type(corev1.ServiceTypeLoadBalancer).Port("http", 80, 8080).Obj())
+	}
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "closed"}}
+	policy.Spec.PolicyTypes = []upstreamnetworkingv1.PolicyType{upstreamnetworkingv1.PolicyTypeIngress}
+	create(t, policy)
+}
+
+// admissionObjects are Keelson's own registration and a webhook and a policy of a user's,
+// which the manager then registers for, and evaluates for our kinds. They come last, and
+// go first: nothing else here can be written while the manager is away.
+func admissionObjects(t *testing.T, address string) {
+	t.Helper()
+	registrations, err := webhookconfig.ForURL(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, registration := range registrations {
+		create(t, registration)
+	}
+	rule := admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+	}
+	create(t, &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "idle"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "idle.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: new(admissionregistrationv1.SideEffectClassNone),
+			ClientConfig:  admissionregistrationv1.WebhookClientConfig{URL: new("https://localhost:1/")},
+			FailurePolicy: new(admissionregistrationv1.Ignore), Rules: []admissionregistrationv1.RuleWithOperations{rule},
+		}},
+	})
+	create(t, &admissionregistrationv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "idle"},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: rule}}},
+			Validations:      []admissionregistrationv1.Validation{{Expression: "object.metadata.name != 'bad'"}},
+		},
+	})
+	env.Eventually(t, func() string {
+		registered := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		if err := testEnv.Client.Get(t.Context(), client.ObjectKey{Name: admission.ConfigurationName}, registered); err != nil {
+			return err.Error()
+		}
+		for _, w := range registered.Webhooks {
+			if len(w.ClientConfig.CABundle) > 0 && strings.HasPrefix(w.Name, "hooks.") {
+				return ""
+			}
+		}
+		return "the manager does not call the user's webhook yet"
 	})
 }
 
