@@ -37,6 +37,9 @@ const (
 type Driver struct {
 	netns   int
 	current [2]*model.Table // nil while unknown
+	// verified is the generation of the kernel's tables at which they were found intact,
+	// 0 for none.
+	verified uint32
 }
 
 // New returns a driver of the network namespace with that file descriptor, zero for the
@@ -88,7 +91,7 @@ func (d *Driver) applyFamily(family model.Family, want model.Table) error {
 	if err = errors.Join(err, w.err); err == nil {
 		err = c.Flush()
 	}
-	if d.current[family] = nil; err == nil {
+	if d.current[family], d.verified = nil, 0; err == nil {
 		d.current[family] = &want
 	}
 	return err
@@ -106,6 +109,8 @@ type writer struct {
 	conn   *nftables.Conn
 	family model.Family
 	table  *nftables.Table
+	// places counts the rules of each chain that were written.
+	places map[string]int
 	err    error
 }
 
@@ -184,6 +189,15 @@ func endpointKey(e netip.AddrPort) []byte {
 	return append(e.Addr().AsSlice(), byte(e.Port()>>8), byte(e.Port()), 0, 0)
 }
 
+// byKey are verdicts by the key of their address.
+func byKey(verdicts map[netip.Addr]string) map[string]string {
+	out := make(map[string]string, len(verdicts))
+	for a, chain := range verdicts {
+		out[string(a.AsSlice())] = chain
+	}
+	return out
+}
+
 func isolated(t model.Table) map[string]bool {
 	out := map[string]bool{}
 	for _, m := range []map[netip.Addr]string{t.Ingress, t.Egress} {
@@ -244,9 +258,18 @@ func (w *writer) inChunks(all []nftables.SetElement, write func([]nftables.SetEl
 	}
 }
 
-// Verify reports whether the kernel still holds what was written last; if not, the next
-// Apply replaces it.
+// Verify reports whether the kernel still holds what was written last, and nothing else;
+// if not, the next Apply replaces it. As long as nobody has changed any table of the
+// network namespace that costs one question to the kernel.
 func (d *Driver) Verify() (bool, error) {
+	now, err := generation(d.netns)
+	if err != nil {
+		return false, err
+	}
+	if now != 0 && now == d.verified {
+		return true, nil
+	}
+	d.verified = 0
 	intact := true
 	for family := range d.current {
 		have := d.current[family]
@@ -262,25 +285,30 @@ func (d *Driver) Verify() (bool, error) {
 			d.current[family], intact = nil, false
 		}
 	}
+	if intact {
+		d.verified = now // asked before the tables were read
+	}
 	return intact, nil
 }
 
-// verifyFamily compares which chains and sets there are and how many rules and elements
-// they have.
+// verifyFamily compares which chains and sets there are and what they hold.
 func (d *Driver) verifyFamily(family model.Family, want model.Table) (bool, error) {
 	c, err := d.connect()
 	if err != nil {
 		return false, err
 	}
 	w := &writer{conn: c, family: family, table: tableOf(family)}
-	if _, err := c.ListTableOfFamily(TableName, w.table.Family); errors.Is(err, os.ErrNotExist) {
+	table, err := c.ListTableOfFamily(TableName, w.table.Family)
+	if errors.Is(err, os.ErrNotExist) {
 		return want.Empty(), nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return false, err
 	}
 	if want.Empty() {
 		return false, nil
 	}
+	w.table.Flags = table.Flags
 	have, err := w.census(d.netns)
 	return maps.Equal(have, census(want)), err
 }

@@ -1,12 +1,18 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -185,6 +191,130 @@ func TestRecovery(t *testing.T) {
 	if tables, err := c.ListTables(); err != nil || len(tables) != 0 {
 		t.Errorf("left over: %v, %v", tables, err)
 	}
+}
+
+// TestChangesByHandAreNoticed changes what is in the tables and keeps how much there is.
+func TestChangesByHandAreNoticed(t *testing.T) {
+	l := newLab(t)
+	d := l.driver()
+	const policy = `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80}]}, {from: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}`
+	tracker := cluster(t, policy)
+	c, err := d.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := tableOf(model.IPv4)
+	want := tracker.Tables()[model.IPv4]
+	chain := &nftables.Chain{Table: table, Name: want.Ingress[netip.MustParseAddr(addresses["a"][0])]}
+	accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	var members, blocks string
+	for name, s := range want.Sets {
+		if s.Ranges != nil {
+			blocks = name
+		} else if len(s.Addresses) > 0 {
+			members = name
+		}
+	}
+	address := func(text string) []nftables.SetElement {
+		return []nftables.SetElement{{Key: netip.MustParseAddr(text).AsSlice()}}
+	}
+	tests := map[string]struct {
+		change func() error
+		// harmless is a change of what is not ours.
+		harmless bool
+	}{
+		"nothing": {change: func() error { return nil }, harmless: true},
+		"another's table": {change: func() error {
+			c.AddTable(&nftables.Table{Name: "others", Family: nftables.TableFamilyIPv4})
+			return nil
+		}, harmless: true},
+		"rules exchanged for as many others": {change: func() error {
+			c.FlushChain(chain)
+			for range len(want.Chains[chain.Name]) + 1 {
+				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: accept})
+			}
+			return nil
+		}},
+		"a rule before the others": {change: func() error {
+			c.InsertRule(&nftables.Rule{Table: table, Chain: chain, Exprs: accept})
+			return nil
+		}},
+		"one address for another": {change: func() error {
+			set := &nftables.Set{Table: table, Name: members, KeyType: nftables.TypeIPAddr}
+			return errors.Join(c.SetDeleteElements(set, address(addresses["b"][0])), c.SetAddElements(set, address("203.0.113.9")))
+		}},
+		"one range for another": {change: func() error {
+			set := &nftables.Set{Table: table, Name: blocks, KeyType: nftables.TypeIPAddr, Interval: true}
+			c.FlushSet(set)
+			return c.SetAddElements(set, intervals([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}))
+		}},
+		"a Pod that is let alone": {change: func() error {
+			set := &nftables.Set{Table: table, Name: ingressMap, IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
+			pod := address(addresses["a"][0])
+			allowed := []nftables.SetElement{{Key: pod[0].Key, VerdictData: &expr.Verdict{Kind: expr.VerdictAccept}}}
+			return errors.Join(c.SetDeleteElements(set, []nftables.SetElement{verdict(netip.MustParseAddr(addresses["a"][0]), chain.Name)}), c.SetAddElements(set, allowed))
+		}},
+		"a table that is put to sleep": {change: func() error { return putToSleep(d.netns) }},
+		"a chain that drops what no rule judges": {change: func() error {
+			base := baseChains[ingressForward]
+			c.AddChain(&nftables.Chain{
+				Table: table, Name: ingressForward, Type: nftables.ChainTypeFilter, Hooknum: base.hook, Priority: &base.priority, Policy: new(nftables.ChainPolicyDrop),
+			})
+			return nil
+		}},
+		"a chain more": {change: func() error {
+			c.AddChain(&nftables.Chain{Table: table, Name: "mine"})
+			return nil
+		}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			apply(t, d, tracker)
+			for range 2 { // the second time nothing has changed since
+				if ok, err := d.Verify(); err != nil || !ok {
+					t.Fatalf("the tables are not found as they were written: %v, %v", ok, err)
+				}
+			}
+			if err := errors.Join(tc.change(), c.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := d.Verify(); err != nil || ok != tc.harmless {
+				t.Errorf("Verify is %v, %v, want %v", ok, err, tc.harmless)
+			}
+			apply(t, d, tracker)
+			if ok, err := d.Verify(); err != nil || !ok {
+				t.Errorf("not repaired: %v, %v", ok, err)
+			}
+		})
+	}
+}
+
+// putToSleep makes the kernel skip the table of IPv4, as "nft add table ... { flags
+// dormant; }" does; the library cannot.
+func putToSleep(netns int) error {
+	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_TABLE_NAME, Data: []byte(TableName + "\x00")},
+		{Type: unix.NFTA_TABLE_FLAGS, Data: binaryutil.BigEndian.PutUint32(unix.NFT_TABLE_F_DORMANT)},
+	})
+	if err != nil {
+		return err
+	}
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})
+	if err != nil {
+		return err
+	}
+	message := func(kind netlink.HeaderType, flags netlink.HeaderFlags, family byte, rest ...byte) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: append([]byte{family, 0}, rest...)}
+	}
+	_, err = c.SendMessages([]netlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES),
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge, unix.NFPROTO_IPV4, append([]byte{0, 0}, attributes...)...),
+		message(unix.NFNL_MSG_BATCH_END, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES),
+	})
+	if err == nil {
+		_, err = c.Receive() // of errors only
+	}
+	return errors.Join(err, c.Close())
 }
 
 // TestManyPeers puts thousands of addresses into one set, and changes one of them.

@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-dev/keelson/nodeagent/policy/model"
@@ -26,8 +27,18 @@ const (
 	ingressForward = "ingress-forward"
 )
 
-// baseRules are how many rules each chain with a hook has.
-var baseRules = map[string]int{egressForward: 5, egressInput: 4, ingressForward: 3}
+// baseChain is a chain with a hook and the number of its rules.
+type baseChain struct {
+	hook     *nftables.ChainHook
+	priority nftables.ChainPriority
+	rules    int
+}
+
+var baseChains = map[string]baseChain{
+	egressForward:  {nftables.ChainHookForward, -10, 5},
+	egressInput:    {nftables.ChainHookInput, -10, 4},
+	ingressForward: {nftables.ChainHookForward, -9, 3},
+}
 
 // register is the first of four bytes; those of 16 bytes overlap with it.
 const (
@@ -142,14 +153,13 @@ func (w *writer) base() {
 	}
 	w.create(w.isolated())
 	w.create(w.self())
-	hooked := func(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	hooked := func(name string) *nftables.Chain {
+		base := baseChains[name]
 		return w.conn.AddChain(&nftables.Chain{
-			Name: name, Table: w.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: &priority,
+			Name: name, Table: w.table, Type: nftables.ChainTypeFilter, Hooknum: base.hook, Priority: &base.priority,
 		})
 	}
-	forward := hooked(egressForward, nftables.ChainHookForward, -10)
-	input := hooked(egressInput, nftables.ChainHookInput, -10)
-	ingress := hooked(ingressForward, nftables.ChainHookForward, -9)
+	forward, input, ingress := hooked(egressForward), hooked(egressInput), hooked(ingressForward)
 
 	const unknown = expr.CtStateBitINVALID | expr.CtStateBitUNTRACKED
 	w.rule(forward, w.refuseState(unknown, true)...)
@@ -164,8 +174,15 @@ func (w *writer) base() {
 	w.rule(ingress, w.judge(server(register), ingressMap)...)
 }
 
+// rule appends a rule with the mark of its place; a chain that is there already never
+// gets more.
 func (w *writer) rule(c *nftables.Chain, exprs ...expr.Any) {
-	w.conn.AddRule(&nftables.Rule{Table: w.table, Chain: c, Exprs: exprs})
+	if w.places == nil {
+		w.places = map[string]int{}
+	}
+	comment := userdata.AppendString(nil, userdata.TypeComment, mark(w.places[c.Name]))
+	w.places[c.Name]++
+	w.conn.AddRule(&nftables.Rule{Table: w.table, Chain: c, Exprs: exprs, UserData: comment})
 }
 
 // refuseState drops what belongs to no connection, from or to who has policies: whose
