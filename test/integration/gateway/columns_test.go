@@ -54,6 +54,17 @@ func listPath(resource schema.GroupVersionResource) string {
 // stockTable is what the API server itself, without a gateway, says of its built-in kind.
 func stockTable(t *testing.T, resource schema.GroupVersionResource) *metav1.Table {
 	t.Helper()
+	body := askDirectly(t, listPath(resource), tableHeader)
+	stock := &metav1.Table{}
+	if err := json.Unmarshal(body, stock); err != nil || stock.Kind != "Table" {
+		t.Fatalf("%v %s", err, body)
+	}
+	return stock
+}
+
+// askDirectly reads from the API server, past the gateway.
+func askDirectly(t *testing.T, path, accept string) []byte {
+	t.Helper()
 	client, err := rest.HTTPClientFor(testEnv.Config)
 	if err != nil {
 		t.Fatal(err)
@@ -62,25 +73,21 @@ func stockTable(t *testing.T, resource schema.GroupVersionResource) *metav1.Tabl
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base.JoinPath(listPath(resource)).String(), http.NoBody)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base.JoinPath(path).String(), http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Accept", tableHeader)
+	request.Header.Set("Accept", accept)
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stock := &metav1.Table{}
-	if err := json.Unmarshal(body, stock); err != nil || stock.Kind != "Table" {
+	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %v %s", response.Status, err, body)
 	}
-	return stock
+	return body
 }
 
 func columnsOf(t *metav1.Table) []string {
