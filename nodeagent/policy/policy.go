@@ -2,7 +2,7 @@
 // model from the API and gives what comes out to package nft.
 //
 // It follows NetworkPolicies always, and the Pods and namespaces of the whole cluster
-// from the first policy on: a cluster without policies pays nothing for them. It never
+// while there is a policy: a cluster without policies pays nothing for them. It never
 // writes to the API, and never loosens what the kernel enforces before everything has
 // been listed once.
 //
@@ -33,6 +33,10 @@ const (
 	// attachWait bounds how long a Pod waits for its rules before its start is tried again.
 	attachWait = 30 * time.Second
 
+	// peersIdle is how long the watches of Pods and namespaces outlive the last policy: who
+	// replaces it soon does not list the cluster again.
+	peersIdle = time.Minute
+
 	minInterval = 50 * time.Millisecond
 	minBackoff  = 500 * time.Millisecond
 	maxBackoff  = 20 * time.Second
@@ -52,7 +56,7 @@ type Options struct {
 	// NewCache returns a cache of policies, and one of all Pods and namespaces.
 	NewCache func() (cache.Cache, error)
 	Driver   Driver
-	Clock    clock.Clock
+	Clock    clock.WithDelayedExecution
 }
 
 // Enforcer enforces policies for the Pods of this node. Its methods may be called
@@ -60,9 +64,6 @@ type Options struct {
 type Enforcer struct {
 	options Options
 	runner  *runner.Runner
-	// first is closed once there is a policy.
-	first     chan struct{}
-	firstOnce sync.Once
 
 	mu      sync.Mutex
 	tracker *model.Tracker
@@ -86,7 +87,7 @@ type localPod struct {
 // New returns an Enforcer that Run starts.
 func New(o Options) *Enforcer {
 	e := &Enforcer{
-		options: o, first: make(chan struct{}), tracker: model.NewTracker(o.NodeName),
+		options: o, tracker: model.NewTracker(o.NodeName),
 		pods: map[types.NamespacedName]model.Pod{}, local: map[types.UID]localPod{}, waiting: make(chan struct{}),
 	}
 	e.runner = runner.New(runner.Options{
@@ -106,16 +107,80 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	if err := e.followPolicies(ctx, &loops); err != nil {
 		return err
 	}
-	select {
-	case <-e.first:
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		if err := e.until(ctx, func() bool { return e.tracker.Policies() > 0 }); err != nil {
+			return err
+		}
+		if err := e.followWhileNeeded(ctx); err != nil {
+			return err
+		}
 	}
-	if err := e.followPeers(ctx, &loops); err != nil {
-		return err
+}
+
+// until returns when ready, which is asked under the lock at every news, says so.
+func (e *Enforcer) until(ctx context.Context, ready func() bool) error {
+	for {
+		e.mu.Lock()
+		ok, changed := ready(), e.waiting
+		e.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	<-ctx.Done()
-	return ctx.Err()
+}
+
+// followWhileNeeded follows Pods and namespaces until there has been no policy for a
+// while, and forgets them then.
+func (e *Enforcer) followWhileNeeded(ctx context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	var watches sync.WaitGroup
+	err := e.followPeers(watching, &watches)
+	for abandoned := false; err == nil && !abandoned; {
+		if err = e.idle(ctx); err == nil {
+			abandoned = e.abandonPeers()
+		}
+	}
+	stop()
+	watches.Wait() // nothing is told by them any more
+	if err == nil {
+		klog.FromContext(ctx).V(2).Info("No network policy is left: Pods and namespaces are not watched any more")
+		e.forgetPeers()
+	}
+	return err
+}
+
+// idle returns when there was no policy for peersIdle.
+func (e *Enforcer) idle(ctx context.Context) error {
+	for {
+		if err := e.until(ctx, func() bool { return e.tracker.Policies() == 0 }); err != nil {
+			return err
+		}
+		waiting, stop := context.WithCancel(ctx)
+		over := e.options.Clock.AfterFunc(peersIdle, stop)
+		err := e.until(waiting, func() bool { return e.tracker.Policies() > 0 })
+		over.Stop()
+		stop()
+		if err != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// abandonPeers says that what is known of Pods and namespaces will not be kept up any
+// more, unless there is a policy: from here on a new one waits for another list.
+func (e *Enforcer) abandonPeers() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.peersKnown || e.tracker.Policies() > 0 {
+		return false
+	}
+	e.peersKnown = false
+	return true
 }
 
 // Attach takes note of the addresses of a Pod of this node and returns once the kernel
@@ -241,9 +306,6 @@ func (e *Enforcer) change(f func() bool) {
 	changed := f()
 	if changed {
 		e.generation++
-	}
-	if e.tracker.Policies() > 0 {
-		e.firstOnce.Do(func() { close(e.first) })
 	}
 	e.announce()
 	e.mu.Unlock()

@@ -177,9 +177,35 @@ func (e *Enforcer) followPeers(ctx context.Context, loops *sync.WaitGroup) error
 		return fmt.Errorf("watching Pods and namespaces for NetworkPolicies: %w", err)
 	}
 	if synced {
-		e.change(func() bool { e.peersKnown = true; return true })
+		e.change(e.peersListed)
 	}
 	return nil
+}
+
+// peersListed notes that all Pods and namespaces are known. Pods that have lost their
+// address here, and that nobody shows any more, need no memory.
+func (e *Enforcer) peersListed() bool {
+	e.peersKnown = true
+	for uid, here := range e.local {
+		if here.gone && e.pods[here.pod.Name].UID != uid {
+			delete(e.local, uid)
+		}
+	}
+	return true
+}
+
+// forgetPeers keeps of Pods those that have an address of this node.
+func (e *Enforcer) forgetPeers() {
+	e.change(func() bool {
+		e.pods = map[types.NamespacedName]model.Pod{}
+		e.tracker.ForgetPeers()
+		for _, here := range e.local {
+			if !here.gone {
+				e.tracker.SetPod(here.pod)
+			}
+		}
+		return true
+	})
 }
 
 // follow starts a cache of its own with these handlers and returns when they have seen

@@ -170,6 +170,15 @@ func (t *Tracker) SetNamespace(name string, set map[string]string) bool {
 	return true
 }
 
+// ForgetPeers forgets all Pods and namespaces, and keeps the policies.
+func (t *Tracker) ForgetPeers() {
+	t.pods, t.namespaces = map[types.NamespacedName]Pod{}, map[string]labels.Set{}
+	t.selected = map[types.NamespacedName]map[types.NamespacedName]bool{}
+	for _, m := range t.members {
+		m.pods = map[types.NamespacedName]bool{}
+	}
+}
+
 // Policies returns how many there are.
 func (t *Tracker) Policies() int { return len(t.policies) }
 
