@@ -140,7 +140,7 @@ func newAgent(o *Options, s settings, d dependencies) *agent {
 		admitted: newAdmittedPods(), resizes: newResizes(filepath.Join(o.RootDir, lifecycle.PodsFolder)), configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
 	a.ports = newPortTable(d.proxy)
 	a.writer = status.NewWriter(d.api.client, d.clock)
-	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts)
+	a.reporter = node.NewReporter(d.api.client, d.clock, s.name, a.facts, func(n node.Note) { a.events.tellOfNode(s.name, n) })
 	a.condition.runtimeProblem = "container runtime is down: it has not answered yet"
 	a.condition.networkProblem = "container runtime network not ready: the Node has no Pod range (spec.podCIDR) yet"
 	a.metrics = newNodeMetrics(d.registry, d.storage, s.name, d.clock)

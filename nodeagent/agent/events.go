@@ -14,6 +14,7 @@ import (
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
+	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/probes"
 )
 
@@ -52,11 +53,16 @@ func (r recorder) Record(pod *keelsonv1.Pod, n lifecycle.Note) {
 }
 
 // nodeEvent warns of something that is about the node and no Pod of it.
-func (r recorder) nodeEvent(node, reason, message string) {
+func (r recorder) nodeEvent(name, reason, message string) {
+	r.tellOfNode(name, node.Note{Type: corev1.EventTypeWarning, Reason: reason, Message: message})
+}
+
+// tellOfNode writes an event about the node.
+func (r recorder) tellOfNode(name string, n node.Note) {
 	reference := &corev1.ObjectReference{
-		APIVersion: keelsonv1.GroupVersion.String(), Kind: "Node", Name: node, UID: types.UID(node),
+		APIVersion: keelsonv1.GroupVersion.String(), Kind: "Node", Name: name, UID: types.UID(name),
 	}
-	r.Event(reference, corev1.EventTypeWarning, reason, message)
+	r.Event(reference, n.Type, n.Reason, n.Message)
 }
 
 // containerList names the list of the spec that the container is in.

@@ -57,7 +57,7 @@ func TestKeepNetwork(t *testing.T) {
 				a := &agent{dependencies: dependencies{network: network, clock: clock.RealClock{}},
 					configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
 				a.condition.networkProblem = "no Pod range yet"
-				a.reporter = node.NewReporter(nil, clock.RealClock{}, "n", a.facts)
+				a.reporter = node.NewReporter(nil, clock.RealClock{}, "n", a.facts, func(node.Note) {})
 				ctx, cancel := context.WithCancel(t.Context())
 				go a.keepNetwork(ctx)
 				synctest.Wait()

@@ -115,7 +115,7 @@ func TestRoutesThatCannotBeSet(t *testing.T) {
 		configure: make(chan struct{}, 1), sweepNow: make(chan struct{}, 1)}
 	a.settings.ips = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	a.condition.networkProblem = "no Pod range yet"
-	a.reporter = node.NewReporter(nil, clock.RealClock{}, "n", func() node.Facts { return node.Facts{} })
+	a.reporter = node.NewReporter(nil, clock.RealClock{}, "n", func() node.Facts { return node.Facts{} }, func(node.Note) {})
 
 	if got := a.condition.routes(); got != "no Pod range yet" {
 		t.Errorf("before the network is there the Node says %q", got)

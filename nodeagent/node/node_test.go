@@ -164,7 +164,7 @@ func newClient(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) 
 
 func TestReporterRegistersAgain(t *testing.T) {
 	c := newClient(t, interceptor.Funcs{})
-	r := NewReporter(c, clock.RealClock{}, "n", testFacts)
+	r := NewReporter(c, clock.RealClock{}, "n", testFacts, func(Note) {})
 	get := func() *keelsonv1.Node {
 		node := &keelsonv1.Node{}
 		if err := c.Get(t.Context(), client.ObjectKey{Name: "n"}, node); err != nil {
@@ -198,7 +198,7 @@ func TestReporterAfterAnotherWriter(t *testing.T) {
 		f.Problems = problems
 		return f
 	}
-	r := NewReporter(c, clock.RealClock{}, "n", facts)
+	r := NewReporter(c, clock.RealClock{}, "n", facts, func(Note) {})
 	if err := r.sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Reporter struct {
 	clock  clock.WithTicker
 	name   string
 	facts  func() Facts
+	tell   func(Note)
 
 	poke chan struct{}
 
@@ -37,18 +38,24 @@ type Reporter struct {
 }
 
 // NewReporter returns the Reporter of the Node called name; facts is asked each time
-// that the status is computed.
-func NewReporter(c client.Client, clk clock.WithTicker, name string, facts func() Facts) *Reporter {
-	return &Reporter{client: c, clock: clk, name: name, facts: facts, poke: make(chan struct{}, 1)}
+// that the status is computed, and tell hears what is worth an event once it is written.
+func NewReporter(c client.Client, clk clock.WithTicker, name string, facts func() Facts, tell func(Note)) *Reporter {
+	return &Reporter{client: c, clock: clk, name: name, facts: facts, tell: tell, poke: make(chan struct{}, 1)}
 }
 
 // Observe takes note of the Node in the API, nil when it has none.
 func (r *Reporter) Observe(node *keelsonv1.Node) {
 	r.mu.Lock()
+	var cordon Note
+	var changed bool
 	if !stale(r.node, node) {
+		cordon, changed = computeCordonNote(r.node, node)
 		r.node = node
 	}
 	r.mu.Unlock()
+	if changed {
+		r.tell(cordon)
+	}
 	r.Poke()
 }
 
@@ -164,6 +171,9 @@ func (r *Reporter) patchStatus(ctx context.Context, node *keelsonv1.Node, status
 		return r.failed(ctx, "writing the status of", err)
 	}
 	r.learn(changed)
+	for _, note := range computeNotes(node, changed) {
+		r.tell(note)
+	}
 	return nil
 }
 
