@@ -160,14 +160,7 @@ func measure(ctx context.Context, t target, o options, into *Result) error {
 	if o.pods == 0 {
 		return nil
 	}
-	progress("Applying a ReplicationController of %d Pods", o.pods)
-	before, err := takeProcesses()
-	if err != nil {
-		return err
-	}
-	into.Scale = &Scale{Pods: o.pods}
-	up := func() error { return w.scaleUp(ctx, into.Scale) }
-	if err := into.addInterval(fmt.Sprintf("starting %d Pods", o.pods), before, up); err != nil {
+	if err := startMany(ctx, t, w, o, into); err != nil {
 		return err
 	}
 	if o.idle > 0 {
@@ -178,6 +171,34 @@ func measure(ctx context.Context, t target, o options, into *Result) error {
 	}
 	progress("Deleting it")
 	return w.scaleDown(ctx, into.Scale)
+}
+
+// startMany starts many Pods at once, and counts what that costs processes and API server.
+func startMany(ctx context.Context, t target, w *workload, o options, into *Result) error {
+	progress("Applying a ReplicationController of %d Pods", o.pods)
+	config, err := t.Config()
+	if err != nil {
+		return err
+	}
+	requests, err := takeRequests(ctx, config)
+	if err != nil {
+		return err
+	}
+	before, err := takeProcesses()
+	if err != nil {
+		return err
+	}
+	into.Scale = &Scale{Pods: o.pods}
+	up := func() error { return w.scaleUp(ctx, into.Scale) }
+	if err := into.addInterval(fmt.Sprintf("starting %d Pods", o.pods), before, up); err != nil {
+		return err
+	}
+	after, err := takeRequests(ctx, config)
+	if err != nil {
+		return err
+	}
+	into.Costs[len(into.Costs)-1].Requests = after.since(requests)
+	return nil
 }
 
 // progress tells the person who waits; results go to standard output.

@@ -32,6 +32,8 @@ type Interval struct {
 	What    string  `json:"what"`
 	Seconds float64 `json:"seconds"`
 	Usage   []Usage `json:"usage"`
+	// Requests are there for the interval in which many Pods start.
+	Requests Requests `json:"requests,omitempty"`
 }
 
 func newResult(t target, up time.Duration) *Result {
@@ -136,7 +138,10 @@ func (i Interval) print(w io.Writer) error {
 		}
 	}
 	row(total)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return i.Requests.print(w)
 }
 
 func mib(bytes uint64) float64 { return float64(bytes) / (1 << 20) }
