@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -142,5 +143,26 @@ func TestCacheKeepsOnlyWhatIsRead(t *testing.T) {
 	}
 	if passed, err := stripUnread("not an object"); err != nil || passed != "not an object" {
 		t.Errorf("got %v, %v", passed, err)
+	}
+}
+
+func TestCacheKeepsWhoAppliedToAPodThatWaits(t *testing.T) {
+	applied := []metav1.ManagedFieldsEntry{{Manager: "keelson-manager", Operation: metav1.ManagedFieldsOperationUpdate}, {Manager: "mesh", Operation: metav1.ManagedFieldsOperationApply}}
+	for name, tc := range map[string]struct {
+		in   client.Object
+		want []metav1.ManagedFieldsEntry
+	}{
+		"a Pod without a node":   {&keelsonv1.Pod{}, applied},
+		"a Pod with a node":      {&keelsonv1.Pod{Spec: corev1.PodSpec{NodeName: "n"}}, nil},
+		"an object that is none": {&keelsonv1.Node{}, nil},
+	} {
+		tc.in.SetManagedFields(slices.Clone(applied))
+		got, err := stripUnread(tc.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, got.(client.Object).GetManagedFields()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

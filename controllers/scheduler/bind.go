@@ -9,10 +9,13 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/state"
@@ -73,23 +76,44 @@ func (s *scheduler) applyNoNomination(ctx context.Context, pod *keelsonv1.Pod) e
 }
 
 // renderBinding is the one patch that binds: spec.nodeName, the finalizer that keeps
-// the object until the node's agent is done, and the generation that it adds one to. The resource version makes it
-// fail when anybody wrote the Pod since it was read, another scheduler included.
+// the object until the node's agent is done, and the generation that it adds one to. The
+// resource version makes it fail when anybody wrote the Pod since it was read, another
+// scheduler included. It also ends the tracking of fields where nobody asks for that (ADR 0038).
 func renderBinding(pod *keelsonv1.Pod, node string) ([]byte, error) {
 	finalizers := pod.Finalizers
 	if !slices.Contains(finalizers, keelsonv1.PodFinalizer) {
 		finalizers = append(slices.Clone(finalizers), keelsonv1.PodFinalizer)
 	}
-	return json.Marshal(map[string]any{
-		"metadata": map[string]any{
-			"uid":             pod.UID,
-			"resourceVersion": pod.ResourceVersion,
-			"finalizers":      finalizers,
-			"annotations": map[string]string{
-				keelsonv1.GenerationBeforeBindingAnnotation: strconv.FormatInt(pod.Generation, 10),
-			},
+	metadata := map[string]any{
+		"uid":             pod.UID,
+		"resourceVersion": pod.ResourceVersion,
+		"finalizers":      finalizers,
+		"annotations": map[string]string{
+			keelsonv1.GenerationBeforeBindingAnnotation: strconv.FormatInt(pod.Generation, 10),
 		},
-		"spec": map[string]any{"nodeName": node},
+	}
+	if untracked(pod) {
+		// By one empty entry the API server knows that the field is to be emptied.
+		metadata["managedFields"] = []metav1.ManagedFieldsEntry{{}}
+	}
+	return json.Marshal(map[string]any{"metadata": metadata, "spec": map[string]any{"nodeName": node}})
+}
+
+// untracked tells whether the API server may forget who set which field of the Pod: one
+// of Keelson's own controllers made it, and nobody has applied to it. Updating that
+// record is more than a third of what a write of such a Pod costs, its agent's included.
+// The API server begins a new one with the first apply.
+func untracked(pod *keelsonv1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return false
+	}
+	group, err := schema.ParseGroupVersion(owner.APIVersion)
+	if err != nil || !slices.Contains([]string{keelsonv1.GroupName, appsv1.GroupName, batchv1.GroupName}, group.Group) {
+		return false
+	}
+	return !slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Operation == metav1.ManagedFieldsOperationApply
 	})
 }
 

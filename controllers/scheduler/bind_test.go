@@ -41,6 +41,52 @@ func TestBindingIsOnePatch(t *testing.T) {
 	}
 }
 
+func TestBindingEndsTheTrackingOfFieldsThatNobodyApplies(t *testing.T) {
+	update := metav1.ManagedFieldsEntry{Manager: "keelson-manager", Operation: metav1.ManagedFieldsOperationUpdate}
+	apply := metav1.ManagedFieldsEntry{Manager: "mesh", Operation: metav1.ManagedFieldsOperationApply}
+	owner := func(apiVersion string, controller bool) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{APIVersion: apiVersion, Kind: "K", Name: "o", UID: "u", Controller: &controller}}
+	}
+	tests := map[string]struct {
+		owners []metav1.OwnerReference
+		fields []metav1.ManagedFieldsEntry
+		want   bool
+	}{
+		"a Pod of a ReplicaSet":                 {owner("apps.keelson.dev/v1", true), nil, true},
+		"a Pod of a ReplicationController":      {owner("core.keelson.dev/v1", true), []metav1.ManagedFieldsEntry{update}, true},
+		"a Pod of a Job":                        {owner("batch.keelson.dev/v1", true), nil, true},
+		"somebody has applied to it":            {owner("apps.keelson.dev/v1", true), []metav1.ManagedFieldsEntry{update, apply}, false},
+		"a Pod of somebody else's controller":   {owner("example.com/v1", true), nil, false},
+		"a Pod of the host's own ReplicaSet":    {owner("apps/v1", true), nil, false},
+		"a Pod with an owner that is no master": {owner("apps.keelson.dev/v1", false), nil, false},
+		"a Pod that a person made":              {nil, nil, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := schedulertest.MakePod("p").Change(func(p *keelsonv1.Pod) { p.OwnerReferences, p.ManagedFields = tc.owners, tc.fields })
+			patch, err := renderBinding(pod.Obj(), "n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Metadata struct {
+					ManagedFields []map[string]any `json:"managedFields"`
+				} `json:"metadata"`
+			}
+			if err := json.Unmarshal(patch, &got); err != nil {
+				t.Fatal(err)
+			}
+			var want []map[string]any
+			if tc.want {
+				want = []map[string]any{{}}
+			}
+			if diff := cmp.Diff(want, got.Metadata.ManagedFields); diff != "" {
+				t.Errorf("managedFields in the patch (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestUnschedulableCondition(t *testing.T) {
 	then, now := metav1.NewTime(time.Unix(100, 0)), metav1.NewTime(time.Unix(200, 0))
 	condition := func(message string, since metav1.Time) corev1.PodCondition {

@@ -12,12 +12,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/test/builders"
@@ -137,6 +140,56 @@ func TestBindingSetsNodeAndFinalizerAndTellsSo(t *testing.T) {
 		t.Errorf("finalizers are %v, want %s among them", bound.Finalizers, keelsonv1.PodFinalizer)
 	}
 	eventAppears(t, ns, "Scheduled", "Successfully assigned "+ns+"/web to bind-1")
+}
+
+// TestBindingEndsTheTrackingOfFields: the record of who set which field goes with the
+// binding for Pods of Keelson's controllers, begins again with the first apply, and stays
+// for whoever has applied before and for Pods that people make.
+func TestBindingEndsTheTrackingOfFields(t *testing.T) {
+	start(t)
+	ns := testEnv.Namespace(t)
+	owned := func(p *keelsonv1.Pod) *keelsonv1.Pod {
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: appsv1.GroupVersion.String(), Kind: "ReplicaSet", Name: "rs", UID: "u", Controller: new(true)}}
+		return p
+	}
+	label := func(name, value string, options ...client.ApplyOption) error {
+		apply := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"labels": map[string]any{"by": value}}}}
+		apply.SetGroupVersionKind(keelsonv1.GroupVersion.WithKind("Pod"))
+		apply.SetNamespace(ns)
+		apply.SetName(name)
+		return testEnv.Client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(apply), options...)
+	}
+	plain, made, applied := create(t, pod(ns, "plain", "1")), create(t, owned(pod(ns, "made", "1"))), create(t, owned(pod(ns, "applied", "1")))
+	if err := label("applied", "mesh", client.FieldOwner("mesh")); err != nil {
+		t.Fatal(err)
+	}
+	node(t, "track-1", "4", "10")
+
+	managers := func(p *keelsonv1.Pod) string {
+		var names []string
+		for _, e := range p.ManagedFields {
+			names = append(names, e.Manager)
+		}
+		return strings.Join(names, " ")
+	}
+	if got := managers(becomesBound(t, plain, "track-1")); got == "" {
+		t.Error("a person's Pod has no managedFields any more")
+	}
+	if got := managers(becomesBound(t, applied, "track-1")); !strings.Contains(got, "mesh") {
+		t.Errorf("managers are %q, want the one that applied among them", got)
+	}
+	if got := managers(becomesBound(t, made, "track-1")); got != "" {
+		t.Errorf("managers of a controller's Pod are %q, want none", got)
+	}
+	if err := label("made", "mesh", client.FieldOwner("mesh")); err != nil {
+		t.Fatal(err)
+	}
+	if err := label("made", "other", client.FieldOwner("other")); !apierrors.IsConflict(err) {
+		t.Errorf("another's apply: %v, want a conflict", err)
+	}
+	if got := managers(read(t, made)); !strings.Contains(got, "mesh") || !strings.Contains(got, "before-first-apply") {
+		t.Errorf("managers after an apply are %q", got)
+	}
 }
 
 func eventAppears(t *testing.T, ns, reason, note string) {
