@@ -34,3 +34,20 @@ func TestCPUForOnePod(t *testing.T) {
 		t.Errorf("%v, want 20 ms for etcd and 10 for new", got)
 	}
 }
+
+func TestRequestsForOnePod(t *testing.T) {
+	before, err := parseRequests("# HELP apiserver_request_total x\napiserver_request_total{code=\"200\",resource=\"pods\",subresource=\"\",verb=\"PATCH\"} 5\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := parseRequests("apiserver_request_total{code=\"200\",resource=\"pods\",subresource=\"\",verb=\"PATCH\"} 15\n" +
+		"apiserver_request_total{code=\"409\",resource=\"pods\",subresource=\"\",verb=\"PATCH\"} 1e+01\n" +
+		"apiserver_request_total{code=\"201\",resource=\"pods\",subresource=\"binding\",verb=\"POST\"} 5\n" +
+		"other_total{verb=\"PATCH\"} 7\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := after.perPod(before, 10), "PATCH pods 2.00, POST pods/binding 0.50"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

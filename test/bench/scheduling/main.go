@@ -38,6 +38,8 @@ type options struct {
 	sides   []string
 	folder  string
 	timeout time.Duration
+	// profiles is the folder for CPU profiles of the API servers; empty means none.
+	profiles string
 }
 
 func main() {
@@ -61,6 +63,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.shape, "shape", shapePlain, "what the Pods ask for: "+strings.Join(shapes(), ", "))
 	sides := flag.String("sides", "keelson,stock", "whom to measure")
 	flag.StringVar(&o.folder, "bin", "bin", "folder with keelson-manager, k8s/ and stock/ (`make build k8s stock`)")
+	flag.StringVar(&o.profiles, "profiles", "", "write a CPU profile of each API server, from the start of the scheduler on, into this folder")
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "end one measurement after this time")
 	flag.Parse()
 	for _, text := range strings.Split(*nodes, ",") {
@@ -92,6 +95,8 @@ type result struct {
 	// cpu is what each program computed between the start of the scheduler and the last
 	// binding, in milliseconds for one Pod.
 	cpu map[string]float64
+	// requests are what the API server was asked for one Pod.
+	requests string
 }
 
 func (r result) cpuText() string {
@@ -113,7 +118,7 @@ func run(ctx context.Context, o options) error {
 				return fmt.Errorf("%s with %d Nodes: %w", name, nodes, err)
 			}
 			rates[name] = r.rate
-			fmt.Printf("%8d %10s %12.1f %14.1f %6s %s\n", nodes, name, r.seconds, r.rate, load(), r.cpuText())
+			fmt.Printf("%8d %10s %12.1f %14.1f %6s %s; requests per Pod: %s\n", nodes, name, r.seconds, r.rate, load(), r.cpuText(), r.requests)
 		}
 		if rates["stock"] > 0 && rates["keelson"] > 0 {
 			fmt.Printf("%8d      ratio %.2f\n", nodes, rates["keelson"]/rates["stock"])
@@ -152,23 +157,43 @@ func measure(ctx context.Context, o options, name string, nodes int) (r result, 
 	if err != nil {
 		return r, err
 	}
+	return s.place(ctx, o, nodes, bound)
+}
+
+// place starts the scheduler and waits for the last binding.
+func (s *side) place(ctx context.Context, o options, nodes int, bound <-chan bindings) (r result, err error) {
+	asked, err := s.readRequests(ctx)
+	if err != nil {
+		return r, err
+	}
+	profiled, err := s.profiling(ctx, o.profiles, nodes)
+	if err != nil {
+		return r, err
+	}
 	before, err := readCPU()
 	if err != nil {
 		return r, err
 	}
-	if err := s.startScheduler(filepath.Join(dir, "scheduler.log")); err != nil {
+	if err := s.startScheduler(filepath.Join(s.dir, "scheduler.log")); err != nil {
 		return r, err
 	}
 	select {
-	case took := <-bound:
-		if took <= 0 {
-			return r, errors.Join(errors.New("the watch ended before all Pods had a Node"), ctx.Err(), s.logTail())
+	case seen := <-bound:
+		if seen.err != nil {
+			return r, errors.Join(seen.err, s.logTail())
 		}
 		after, err := readCPU()
 		if err != nil {
 			return r, err
 		}
-		return result{seconds: took.Seconds(), rate: float64(o.pods-1) / took.Seconds(), cpu: after.perPod(before, o.pods)}, nil
+		answered, err := s.readRequests(ctx)
+		if err != nil {
+			return r, err
+		}
+		return result{
+			seconds: seen.took.Seconds(), rate: float64(o.pods-1) / seen.took.Seconds(),
+			cpu: after.perPod(before, o.pods), requests: answered.perPod(asked, o.pods),
+		}, profiled()
 	case <-s.ended:
 		return r, errors.Join(errors.New("the scheduler has ended"), s.logTail())
 	case <-ctx.Done():

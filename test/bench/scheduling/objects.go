@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -21,9 +22,11 @@ const (
 	shapeSpread = "spread"
 	// shapeApart keeps Pods of one of many applications on different Nodes.
 	shapeApart = "apart"
+	// shapeReplicas are plain ones that ReplicaSets have made, of which nobody acts.
+	shapeReplicas = "replicas"
 )
 
-func shapes() []string { return []string{shapePlain, shapeSpread, shapeApart} }
+func shapes() []string { return []string{shapePlain, shapeSpread, shapeApart, shapeReplicas} }
 
 func isShape(name string) bool { return slices.Contains(shapes(), name) }
 
@@ -56,15 +59,30 @@ func node(apiVersion string, i int) *unstructured.Unstructured {
 // podsPerApplication is how many Pods carry the same label.
 const podsPerApplication = 100
 
-func pod(apiVersion string, i int, shape string) *unstructured.Unstructured {
-	spec := map[string]any{
+// replicaSet is the one that has made the Pods of an application.
+func replicaSet(apiVersion, application string) *unstructured.Unstructured {
+	labels := map[string]any{"app": application}
+	return object(apiVersion, "ReplicaSet", application, map[string]any{
+		"replicas": int64(podsPerApplication), "selector": map[string]any{"matchLabels": labels},
+		"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": podSpec()},
+	})
+}
+
+func applicationOf(i int) string { return fmt.Sprintf("app-%d", i/podsPerApplication) }
+
+func podSpec() map[string]any {
+	return map[string]any{
 		"schedulerName": "default-scheduler",
 		"containers": []any{map[string]any{
 			"name": "main", "image": "test.invalid/main:1",
 			"resources": map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "128Mi"}},
 		}},
 	}
-	application := fmt.Sprintf("app-%d", i/podsPerApplication)
+}
+
+// pod is the one of that number; owner may be nil.
+func pod(apiVersion string, i int, shape string, owner *unstructured.Unstructured) *unstructured.Unstructured {
+	spec, application := podSpec(), applicationOf(i)
 	selector := func() map[string]any {
 		return map[string]any{"matchLabels": map[string]any{"app": application}}
 	}
@@ -81,5 +99,8 @@ func pod(apiVersion string, i int, shape string) *unstructured.Unstructured {
 	}
 	p := object(apiVersion, "Pod", fmt.Sprintf("pod-%05d", i), spec)
 	p.SetLabels(map[string]string{"app": application})
+	if owner != nil {
+		p.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, owner.GroupVersionKind())})
+	}
 	return p
 }

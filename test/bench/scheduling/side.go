@@ -11,10 +11,14 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
@@ -76,11 +80,23 @@ func (s *side) fill(ctx context.Context, nodes, pods int, shape string) error {
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("create Nodes: %w", err)
 	}
-	group, ctx = errgroup.WithContext(context.WithoutCancel(ctx))
+	return s.createPods(context.WithoutCancel(ctx), pods, shape)
+}
+
+func (s *side) createPods(ctx context.Context, pods int, shape string) error {
+	owners := map[string]*unstructured.Unstructured{}
+	for i := 0; shape == shapeReplicas && i < pods; i += podsPerApplication {
+		made, err := s.client.Resource(s.apps("replicasets")).Namespace(namespace).Create(ctx, replicaSet(s.apps("").GroupVersion().String(), applicationOf(i)), metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("create a ReplicaSet: %w", err)
+		}
+		owners[made.GetName()] = made
+	}
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelCreations)
 	for i := range pods {
 		group.Go(func() error {
-			_, err := s.pods().Create(ctx, pod(s.apiVersion(), i, shape), metav1.CreateOptions{})
+			_, err := s.pods().Create(ctx, pod(s.apiVersion(), i, shape, owners[applicationOf(i)]), metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -88,6 +104,15 @@ func (s *side) fill(ctx context.Context, nodes, pods int, shape string) error {
 		return fmt.Errorf("create Pods: %w", err)
 	}
 	return nil
+}
+
+// apps is a resource of workloads.
+func (s *side) apps(name string) schema.GroupVersionResource {
+	group := "apps"
+	if s.group != "" {
+		group = "apps.keelson.dev"
+	}
+	return schema.GroupVersionResource{Group: group, Version: "v1", Resource: name}
 }
 
 func (s *side) apiVersion() string {
@@ -115,23 +140,36 @@ func (s *side) createNode(ctx context.Context, i int) error {
 	return err
 }
 
-// watchBindings sends the time from the first to the last binding, or 0 when the watch
-// ends before.
-func (s *side) watchBindings(ctx context.Context, all int) (<-chan time.Duration, error) {
+// bindings is what a watch has seen: the time from the first to the last, or why it did
+// not see them all.
+type bindings struct {
+	took time.Duration
+	err  error
+}
+
+// watchBindings sends what it saw when all Pods have a Node or the watch has ended.
+func (s *side) watchBindings(ctx context.Context, all int) (<-chan bindings, error) {
 	list, err := s.pods().List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	watching, err := s.pods().Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
+	// On a busy computer the API server ends a watch that does not keep up: this one goes on.
+	watching, err := watchtools.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{
+		WatchFuncWithContext: s.pods().Watch,
+	})
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan time.Duration, 1)
+	done := make(chan bindings, 1)
 	go func() {
 		defer watching.Stop()
 		bound := map[string]struct{}{}
 		var first time.Time
 		for event := range watching.ResultChan() {
+			if event.Type == watch.Error {
+				done <- bindings{err: fmt.Errorf("watch Pods: %w", apierrors.FromObject(event.Object))}
+				return
+			}
 			pod, ok := event.Object.(*unstructured.Unstructured)
 			if !ok {
 				continue
@@ -143,11 +181,11 @@ func (s *side) watchBindings(ctx context.Context, all int) (<-chan time.Duration
 				first = time.Now()
 			}
 			if bound[pod.GetName()] = struct{}{}; len(bound) == all {
-				done <- time.Since(first)
+				done <- bindings{took: time.Since(first)}
 				return
 			}
 		}
-		done <- 0
+		done <- bindings{err: errors.Join(fmt.Errorf("the watch ended when %d Pods had a Node", len(bound)), ctx.Err())}
 	}()
 	return done, nil
 }
