@@ -2,6 +2,7 @@ package join
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ func onSecond(t *testing.T, args ...string) (string, error) {
 	}
 	defer out.Close()
 	cmd := exec.Command(filepath.Join(cluster.Root, "bin/keelson"), args...)
+	cmd.Env = append(os.Environ(), "PATH="+systemdBin+":"+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := machines.Enter(secondName, cmd.Start); err != nil {
 		t.Fatal(err)
@@ -75,10 +77,19 @@ func TestAMachineJoinsRunsAPodAndLeaves(t *testing.T) {
 		t.Errorf("the Node is ready: %q", got)
 	}
 	checkPod(t)
+	checkSystemd(t, join)
+	checkFollowing(t)
 
-	if out, err := onSecond(t, "leave"); err != nil {
+	if out, err := cluster.Keelson("node", "delete", secondName); err == nil || !strings.Contains(out, "run 'keelson leave' on that machine first") {
+		t.Errorf("deleting a Node that is ready: %v\n%s", err, out)
+	}
+	if out, err := onSecond(t, "leave"); err != nil || !strings.Contains(out, "keelson node delete "+secondName) {
 		t.Fatalf("leave: %v\n%s", err, out)
 	}
+	if got := kubectl(t, "get", "node", secondName, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].reason}`); got != "NodeLeft" {
+		t.Errorf("after leaving, the Node is not ready because of %q", got)
+	}
+	checkNoService(t)
 	if out, err := onSecond(t, "leave"); err != nil || !strings.Contains(out, "Nothing to leave") {
 		t.Errorf("left twice: %v\n%s", err, out)
 	}
@@ -87,7 +98,10 @@ func TestAMachineJoinsRunsAPodAndLeaves(t *testing.T) {
 		t.Errorf("%s is left on the second machine (%v)", e.Name(), err)
 	}
 	kubectl(t, "delete", "pod", "guest", "--force", "--grace-period=0")
-	kubectl(t, "delete", "node", secondName)
+	keelson(t, "node", "delete", secondName)
+	if out, err := exec.Command(cluster.KubectlPath, "--kubeconfig", cluster.PlainKubeconfig(), "get", "node", secondName).CombinedOutput(); err == nil {
+		t.Errorf("the Node is still there:\n%s", out)
+	}
 }
 
 // refusals come before the machine joins, which each of them leaves as it was.
@@ -130,19 +144,13 @@ func checkPod(t *testing.T) {
 	address := kubectl(t, "get", "pod", "guest", "-o", "jsonpath={.status.podIP}")
 	// Through the gateway, which trusts the cluster's authority alone: the node's server has
 	// a certificate of it soon after the node is ready.
-	deadline := time.Now().Add(time.Minute)
-	for {
+	eventually(t, "kubectl logs answers", func() error {
 		logs := exec.Command(cluster.KubectlPath, "--kubeconfig", cluster.PlainKubeconfig(), "logs", "guest")
-		out, err := logs.CombinedOutput()
-		if err == nil {
-			break
+		if out, err := logs.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s\n%s", err, out, kubectl(t, "get", "csr"))
 		}
-		if time.Now().After(deadline) {
-			t.Errorf("kubectl logs: %v\n%s\n%s", err, out, kubectl(t, "get", "csr"))
-			break
-		}
-		<-time.After(200 * time.Millisecond)
-	}
+		return nil
+	})
 	out, err := exec.Command("wget", "-q", "-O", "-", "-T", "20", "-t", "5", "http://"+address+":8080/").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "guest ") {
 		t.Errorf("the Pod at %s answers: %v\n%s", address, err, out)

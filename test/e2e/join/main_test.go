@@ -43,6 +43,15 @@ func runAll(m *testing.M) (code int) {
 	defer func() { _ = os.RemoveAll(folder) }()
 	ctx := context.Background()
 	options.Dir, second.Data = filepath.Join(folder, "pins"), filepath.Join(folder, "disk")
+	removeSystemd, err := fakeSystemd(folder)
+	if err != nil {
+		return complain(err)
+	}
+	defer func() {
+		if err := removeSystemd(); err != nil {
+			code = complain(err)
+		}
+	}()
 	machines = nodes.New(options)
 	defer func() {
 		if err := errors.Join(machines.Remove(ctx, second.Name), machines.RemoveNetwork(ctx)); err != nil {
