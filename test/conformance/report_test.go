@@ -104,6 +104,7 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 	s := suite{programs: "/programs", kubectl: "/kubectl", kubeconfig: "/config", reports: "/reports"}
 	tests := map[string]struct {
 		options runOptions
+		nodes   int
 		want    [][]string // what each part's arguments must hold
 	}{
 		"everything": {
@@ -121,6 +122,9 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 			options: runOptions{which: "parallel", labels: "Feature:NetworkPolicy || Slow"},
 			want:    [][]string{{"--label-filter=(Feature:NetworkPolicy || Slow) && !Serial"}},
 		},
+		"several nodes": {
+			options: runOptions{which: "serial"}, nodes: 3, want: [][]string{{"--num-nodes=3"}},
+		},
 		"no part of that name": {options: runOptions{which: "all"}},
 	}
 	for name, tc := range tests {
@@ -130,6 +134,7 @@ func TestPartsAreTellingGinkgoWhatToRun(t *testing.T) {
 				t.Fatalf("%d parts, want %d", len(parts), len(tc.want))
 			}
 			for i, part := range parts {
+				s.nodes = tc.nodes
 				args := s.arguments(part)
 				for _, want := range tc.want[i] {
 					if !slices.Contains(args, want) {

@@ -293,7 +293,7 @@ func runParts(ctx context.Context, o runOptions, root string, p parts, list []pa
 	defer cluster.Close()
 	s := suite{
 		programs: p.conformance, kubectl: cluster.KubectlPath,
-		kubeconfig: filepath.Join(cluster.DataDir, o.kubeconfig), reports: o.reports,
+		kubeconfig: filepath.Join(cluster.DataDir, o.kubeconfig), reports: o.reports, nodes: o.nodes,
 	}
 	fmt.Println("Reports and logs:", o.reports)
 	var runs [][]result

@@ -22,6 +22,8 @@ type suite struct {
 	kubeconfig string
 	// reports is the folder for reports and logs.
 	reports string
+	// nodes is how many the cluster has. Some tests ask the suite and not the cluster.
+	nodes int
 }
 
 // part is one invocation of the suite.
@@ -79,7 +81,11 @@ func (s suite) arguments(p part) []string {
 			args = append(args, "--"+choice.flag+"="+choice.value)
 		}
 	}
-	return append(args, filepath.Join(s.programs, "e2e.test"), "--",
+	args = append(args, filepath.Join(s.programs, "e2e.test"), "--")
+	if s.nodes > 1 {
+		args = append(args, "--num-nodes="+strconv.Itoa(s.nodes))
+	}
+	return append(args,
 		"--provider=skeleton", "--kubeconfig="+s.kubeconfig, "--kubectl-path="+s.kubectl,
 		"--allowed-not-ready-nodes=-1", "--node-schedulable-timeout=1m", "--system-pods-startup-timeout=1m",
 		"--report-dir="+filepath.Join(s.reports, p.name+".d"), "--e2e-output-dir="+filepath.Join(s.reports, p.name+".d"))

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
 )
@@ -37,10 +39,37 @@ func startTarget(ctx context.Context, p parts, root string, o runOptions) (*envc
 		cluster.Close()
 		return nil, err
 	}
-	if err := checkNobodyAnswers(ctx); err != nil {
+	err = checkNobodyAnswers(ctx)
+	if err == nil && o.nodes > 1 {
+		err = labelZones(ctx, cluster)
+	}
+	if err != nil {
 		return nil, errors.Join(err, cluster.Down())
 	}
 	return cluster, nil
+}
+
+// labelZones puts each node into a zone of its own, as nodes of a cloud would say
+// themselves: tests of topology leave themselves out otherwise.
+func labelZones(ctx context.Context, cluster *envcluster.Cluster) error {
+	kubectl := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, cluster.KubectlPath, append([]string{"--kubeconfig", cluster.PlainKubeconfig()}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		return string(out), nil
+	}
+	names, err := kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")
+	if err != nil {
+		return err
+	}
+	for i, name := range strings.Fields(names) {
+		if _, err := kubectl("label", "node", name, fmt.Sprintf("%s=zone-%d", corev1.LabelTopologyZone, i+1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newTarget prepares a cluster in which the test registry answers for that of the
