@@ -21,8 +21,10 @@ const (
 	leaseDuration = 5 * time.Second
 	// renewDeadline is when a holder gives up that cannot renew.
 	renewDeadline = 4 * time.Second
-	// retryPeriod is the time between two renewals, or two looks at the Lease.
-	retryPeriod = 2 * time.Second
+	// retryPeriod is the time between two renewals. Looks of others at the Lease are up to
+	// 2.2 times that apart (client-go's JitterFactor), and a take-over is two of them and
+	// leaseDuration away at most: 9.4 s.
+	retryPeriod = time.Second
 	// holdMargin is how much sooner than the others may take the address the kernel takes
 	// it away here; it is late by less than a second.
 	holdMargin = time.Second
