@@ -137,6 +137,11 @@ bin/conformance/images/index.json: hack/build-conformance.sh test/conformance/im
 stock: ## Build the kubelet and the other stock programs that bench compares with.
 	hack/build-kubernetes.sh stock
 
+# To use it: PATH=$$PWD/bin/containerd:$$PATH make test-unit (or bench, or bin/keelson up).
+.PHONY: containerd
+containerd: ## Build containerd 2 and a new runc into bin/containerd, for tests and benchmarks.
+	hack/build-containerd.sh
+
 .PHONY: requirements
 requirements: ## Print how many requirements work, by file and status.
 	go run ./hack/requirements counts
