@@ -1,60 +1,29 @@
 package nodes
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-
-	"github.com/keelson-dev/keelson/cluster/nodes"
+	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
 )
 
-// outsider is a computer in the network of the nodes that is none of them and knows
-// nothing of the cluster.
+// outsider asks from a computer in the network of the nodes that is none of them.
 type outsider struct {
-	t         *testing.T
-	namespace netns.NsHandle
-	links     *netlink.Handle
-	eth       netlink.Link
-	client    *http.Client
+	*envcluster.Outsider
+	t      *testing.T
+	client *http.Client
 }
 
-// newOutsider plugs one in at the switch of the nodes; it goes with the test.
-func newOutsider(t *testing.T) *outsider {
+func newOutsider(t *testing.T) outsider {
 	t.Helper()
-	o := &outsider{t: t}
-	o.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.dial}}
-	var err error
-	must(t, inNamespace(netns.None(), func() error {
-		o.namespace, err = netns.New()
-		return err
-	}))
-	t.Cleanup(func() { must(t, o.namespace.Close()) })
-	o.links, err = netlink.NewHandleAt(o.namespace)
+	o, err := envcluster.NewOutsider("198.19.0.190/24")
 	must(t, err)
-	t.Cleanup(o.links.Close)
-	bridge, err := netlink.LinkByName(nodes.Bridge)
-	must(t, err)
-	wire := &netlink.Veth{PeerName: "eth0", PeerNamespace: netlink.NsFd(o.namespace)}
-	wire.Name, wire.MasterIndex = "outsider", bridge.Attrs().Index
-	must(t, netlink.LinkAdd(wire))
-	t.Cleanup(func() { must(t, netlink.LinkDel(wire)) })
-	must(t, netlink.LinkSetUp(wire))
-	o.eth, err = o.links.LinkByName("eth0")
-	must(t, err)
-	must(t, o.links.LinkSetUp(o.eth))
-	address, err := netlink.ParseAddr("198.19.0.190/24")
-	must(t, err)
-	must(t, o.links.AddrAdd(o.eth, address))
-	return o
+	t.Cleanup(func() { must(t, o.Close()) })
+	return outsider{o, t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial}}}
 }
 
 func must(t *testing.T, err error) {
@@ -64,47 +33,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// inNamespace runs f on a thread of its own, in a network namespace unless it is none,
-// and out of whichever f has entered afterwards.
-func inNamespace(namespace netns.NsHandle, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		before, err := netns.Get()
-		if err == nil && namespace.IsOpen() {
-			err = netns.Set(namespace)
-		}
-		if err != nil {
-			done <- fmt.Errorf("enter a network namespace: %w", err)
-			return // the thread ends: who knows where it is
-		}
-		err = errors.Join(f(), netns.Set(before), before.Close())
-		runtime.UnlockOSThread()
-		done <- err
-	}()
-	return <-done
-}
-
-func (o *outsider) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = inNamespace(o.namespace, func() (err error) {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
-}
-
-// route sends what is for one address to a computer of this network.
-func (o *outsider) route(address, via string) {
-	o.t.Helper()
-	_, to, err := net.ParseCIDR(address + "/32")
-	must(o.t, err)
-	must(o.t, o.links.RouteReplace(&netlink.Route{LinkIndex: o.eth.Attrs().Index, Dst: to, Gw: net.ParseIP(via)}))
-}
-
 // ask fetches a page of the test server.
-func (o *outsider) ask(url string) (answer, error) { return askFrom(o.t.Context(), o.client, url) }
+func (o outsider) ask(url string) (answer, error) { return askFrom(o.t.Context(), o.client, url) }
 
-func (o *outsider) reaches(what, url string) {
+func (o outsider) reaches(what, url string) {
 	o.t.Helper()
 	eventually(o.t, soon, "the outsider reaches "+what+" at "+url, func() error {
 		_, err := o.ask(url)
@@ -141,7 +73,7 @@ func TestWaysIn(t *testing.T) {
 		t.Errorf("the Service's own address is reached from outside: %v (%v)", a, err)
 	}
 	for _, node := range nodeNames {
-		outsider.route(own, addressOf(t, node))
+		must(t, outsider.Route(own, addressOf(t, node)))
 		outsider.reaches("the Service through node "+node, "http://"+own+"/")
 	}
 }
@@ -158,6 +90,12 @@ func TestThreeMachinesAsTheirUserSeesThem(t *testing.T) {
 		}) {
 			t.Errorf("no line of node %s, ready and with its label:\n%s", node, listed)
 		}
+		eventually(t, soon, "kubectl describe tells when node "+node+" became ready", func() error {
+			if out := s.run("describe", "node", node); !strings.Contains(out, "Node "+node+" status is now: NodeReady") {
+				return errors.New(out)
+			}
+			return nil
+		})
 	}
 
 	s.apply(servers)
