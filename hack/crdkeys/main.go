@@ -5,7 +5,9 @@
 // server refuses a CRD whose list-map key is neither required nor has a default.
 //
 // It also lets the conditions of a Service be without a time: upstream validates nothing
-// of them, and its clients send null.
+// of them, and its clients send null. And it lets a Node have several addresses of one
+// type, one of each family: upstream names the type alone as the key of that list and
+// does not insist, where the API server insists for custom resources.
 //
 // Usage: go run ./hack/crdkeys config/crd/bases
 package main
@@ -56,13 +58,16 @@ func fix(file string) error {
 	if err := yaml.Unmarshal(raw, &crd); err != nil {
 		return err
 	}
-	changed := requireKeys(crd)
-	if filepath.Base(file) == "core.keelson.dev_services.yaml" {
-		if err := allowNoTime(crd); err != nil {
+	special := map[string]func(crd map[string]any) error{
+		"core.keelson.dev_services.yaml": allowNoTime,
+		"core.keelson.dev_nodes.yaml":    allowTwoFamilies,
+	}[filepath.Base(file)]
+	if special != nil {
+		if err := special(crd); err != nil {
 			return err
 		}
-		changed = true
 	}
+	changed := requireKeys(crd) || special != nil
 	if !changed {
 		return nil
 	}
@@ -90,6 +95,22 @@ func allowNoTime(crd map[string]any) error {
 			return err
 		}
 		if err := unstructured.SetNestedField(condition, true, "properties", "lastTransitionTime", "nullable"); err != nil {
+			return err
+		}
+	}
+	return unstructured.SetNestedSlice(crd, versions, "spec", "versions")
+}
+
+// allowTwoFamilies makes the address, too, a key of a Node's addresses.
+func allowTwoFamilies(crd map[string]any) error {
+	versions, _, _ := unstructured.NestedSlice(crd, "spec", "versions")
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		path := []string{"schema", "openAPIV3Schema", "properties", "status", "properties", "addresses", "x-kubernetes-list-map-keys"}
+		if _, found, err := unstructured.NestedStringSlice(version, path...); err != nil || !found {
+			return fmt.Errorf("status.addresses of a Node are not where they were: %w", err)
+		}
+		if err := unstructured.SetNestedStringSlice(version, []string{"type", "address"}, path...); err != nil {
 			return err
 		}
 	}
