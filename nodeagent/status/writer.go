@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/util/workqueue"
@@ -194,7 +195,10 @@ func (w *Writer) write(ctx context.Context, uid types.UID) error {
 		return nil
 	}
 	// The list of conditions is replaced as a whole, so nobody may have written since.
-	err := w.client.Status().Patch(ctx, pod, client.MergeFromWithOptions(inAPI, client.MergeFromWithOptimisticLock{}))
+	// The patch is made from the kind itself: the API server need not look for unknown
+	// fields, which costs it a sixth of the write.
+	err := w.client.Status().Patch(ctx, pod, client.MergeFromWithOptions(inAPI, client.MergeFromWithOptimisticLock{}),
+		client.FieldValidation(metav1.FieldValidationIgnore))
 	switch {
 	case err == nil:
 		w.learn(e, pod)
@@ -307,9 +311,10 @@ func (w *Writer) removeFinalizer(ctx context.Context, pod *keelsonv1.Pod) error 
 	if err != nil {
 		return err
 	}
-	target := &keelsonv1.Pod{}
-	target.Namespace, target.Name = pod.Namespace, pod.Name
-	return w.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+	// Of the answer only the error is of use.
+	target := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	target.SetGroupVersionKind(keelsonv1.GroupVersion.WithKind("Pod"))
+	return w.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch), client.FieldValidation(metav1.FieldValidationIgnore))
 }
 
 // urgent says that somebody waits for the change: the phase, readiness, or what a
