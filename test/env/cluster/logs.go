@@ -99,10 +99,26 @@ func (c *Cluster) checkRight(r right) error {
 	case err == nil && answer == "yes":
 		return nil
 	case errors.As(err, &ended) && strings.HasPrefix(answer, "no"):
+		if ends, err := c.endsWithPods(r); ends || err != nil {
+			return err
+		}
 		return fmt.Errorf("a right is missing: %s", r)
 	default:
 		return fmt.Errorf("ask whether %s: answer %q, %w", r, answer, err)
 	}
+}
+
+// endsWithPods tells whether a node had the right for a Pod in a Namespace that is gone or
+// going: it comes a moment after the Pod and goes with the last one.
+func (c *Cluster) endsWithPods(r right) (bool, error) {
+	if r.namespace == "" || !strings.HasPrefix(r.user, keelsonv1.NodeUserPrefix) {
+		return false, nil
+	}
+	phase, err := exec.Command(c.KubectlPath, "--kubeconfig", c.Kubeconfig(), "get", "namespace", r.namespace, "--ignore-not-found", "-o", "jsonpath={.status.phase}").Output()
+	if err != nil {
+		return false, fmt.Errorf("look for the Namespace of a right that is missing (%s): %w", r, err)
+	}
+	return string(phase) != "Active", nil
 }
 
 // canI renders the question for kubectl.
