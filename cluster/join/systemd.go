@@ -168,16 +168,16 @@ func (m systemd) remove(ctx context.Context, l layout) error {
 	if err != nil || !ours {
 		return err
 	}
-	_, err = os.Lstat(m.unitFile())
-	present := err == nil
+	present := true
+	if _, err := os.Lstat(m.unitFile()); err != nil {
+		present = false
+	}
+	if !present && !m.linked() {
+		return nil
+	}
 	if present && m.runs() {
 		if _, err := systemctl(ctx, "disable", "--now", unitName); err != nil {
 			return err
-		}
-	}
-	if !present {
-		if target, err := os.Readlink(m.wantsLink()); err != nil || target != m.unitFile() {
-			return nil
 		}
 	}
 	if err := removeAll(m.wantsLink(), m.unitFile()); err != nil {
@@ -188,6 +188,12 @@ func (m systemd) remove(ctx context.Context, l layout) error {
 	}
 	_, err = systemctl(ctx, "daemon-reload")
 	return err
+}
+
+// linked says that the unit is enabled, whether it is there or not.
+func (m systemd) linked() bool {
+	target, err := os.Readlink(m.wantsLink())
+	return err == nil && target == m.unitFile()
 }
 
 // systemctl runs it and returns what it says.

@@ -101,17 +101,8 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		}
 		u.layout.Run = old.RunDir
 	}
-	state, running, err := supervisor.ReadState(u.layout.stateFile())
-	if err != nil {
+	if goesOn, err := u.goesOn(ctx, old, known); err != nil || goesOn {
 		return err
-	}
-	if running && known {
-		if err := sameWhileRunning(old, u.options); err != nil || state.Version == version.Get().String() {
-			return err
-		}
-		if err := u.replace(ctx, state); err != nil {
-			return err
-		}
 	}
 	if !known {
 		if err := errors.Join(u.layout.checkFresh(), u.layout.checkNotLost(), u.layout.checkSpace(minSpace)); err != nil {
@@ -139,6 +130,19 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 		return err
 	}
 	return u.startSupervisor()
+}
+
+// goesOn says that a supervisor of this version runs, which the flags agree with. One of
+// another version is ended.
+func (u *upper) goesOn(ctx context.Context, s Settings, known bool) (bool, error) {
+	state, running, err := supervisor.ReadState(u.layout.stateFile())
+	if err != nil || !running || !known {
+		return false, err
+	}
+	if err := sameWhileRunning(s, u.options); err != nil || state.Version == version.Get().String() {
+		return true, err
+	}
+	return false, u.replace(ctx, state)
 }
 
 // replace ends the programs of another version, so that those of this one take their place.
