@@ -120,7 +120,7 @@ func applyGuestbook(s *space) {
 
 func addressOf(t *testing.T, node string) string {
 	t.Helper()
-	out, err := kubectl(t.Context(), "", "get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`)
+	out, err := kubectl(t.Context(), "", "get", "node", node, "-o", `jsonpath={.status.addresses[0].address}`)
 	if err != nil {
 		t.Fatalf("get Node %s: %v\n%s", node, err, out)
 	}

@@ -1,5 +1,6 @@
-// Package nodes tests a cluster of three nodes on one throw-away machine: what only
-// shows when Pods, Services and faults are spread over several. Tests run one after the
+// Package nodes tests a cluster of three nodes, with addresses of both families, on one
+// throw-away machine: what only shows when Pods, Services and faults are spread over
+// several. Tests run one after the
 // other and leave the nodes ready; a test of another part is a file here.
 package nodes
 
@@ -37,7 +38,7 @@ func runAll(m *testing.M) (code int) {
 	if err != nil {
 		return complain(err)
 	}
-	c, err := envcluster.NewNodes(root, nodeCount)
+	c, err := envcluster.NewNodes(root, nodeCount, envcluster.DualStackFlags()...)
 	if err != nil {
 		return complain(err)
 	}
