@@ -35,7 +35,7 @@ start)
 	alive && exit 0
 	command=$(sed -n 's/^ExecStart=//p' $units/$2)
 	[ -n "$command" ] || exit 5
-	eval "setsid $command" </dev/null >/run/systemd/journal 2>&1 &
+	eval "exec setsid $command" </dev/null >/run/systemd/journal 2>&1 &
 	echo $! > $pid ;;
 show) cat $pid ;;
 *) echo "unknown: $*" >&2; exit 1 ;;
