@@ -15,14 +15,20 @@ import (
 
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:     "keelson",
-		Short:   "Run a container cluster on this machine.",
-		Long:    "Run a container cluster on this machine: a stock kube-apiserver and etcd, and Keelson's own manager and node agent.",
-		Version: version.Get().String(),
-		Args:    knownCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:   "keelson",
+		Short: "Run a container cluster on this machine.",
+		Long:  "Run a container cluster on this machine: a stock kube-apiserver and etcd, and Keelson's own manager and node agent.",
+		Args:  knownCommand,
 	}
-	root.SetVersionTemplate("keelson {{.Version}}\n")
+	// Not cobra's own flag: its template would keep in the program every method of every
+	// type (docs/design/benchmarks.md).
+	shown := root.Flags().BoolP("version", "v", false, "Print the version.")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *shown {
+			return printVersion(cmd)
+		}
+		return cmd.Help()
+	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Err: err} })
 	root.AddCommand(newUp(), newDown(), newStatus(), newNode(), newToken(), newJoin(), newLeave(), newSuperviseNode(), newConvert(), newGateway(), newKubectl(), newRollingUpdate(), newSupervise(), newVersion())
@@ -104,11 +110,13 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version.",
 		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "keelson %s\n", version.Get())
-			return err
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return printVersion(cmd) },
 	}
+}
+
+func printVersion(cmd *cobra.Command) error {
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "keelson %s\n", version.Get())
+	return err
 }
 
 // unfinished makes an interruption a failure: unlike a server that is told to end, up

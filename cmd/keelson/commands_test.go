@@ -23,6 +23,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"no command shows the help":                 {wantStdout: "Start the cluster in the background"},
 		"the version":                               {args: []string{"version"}, wantStdout: "keelson v0.0.0-dev"},
+		"the version by a flag":                     {args: []string{"--version"}, wantStdout: "keelson v0.0.0-dev"},
 		"a command that does not exist":             {args: []string{"upp"}, wantCode: cli.ExitUsage, wantStderr: []string{`unknown command "upp"`, "up", "down", "status"}},
 		"a flag that does not exist":                {args: []string{"up", "--machines=3"}, wantCode: cli.ExitUsage, wantStderr: []string{"--machines", "See 'keelson up --help'"}},
 		"an argument where none belongs":            {args: []string{"down", "now"}, wantCode: cli.ExitUsage, wantStderr: []string{`unexpected argument "now"`}},

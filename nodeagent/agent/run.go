@@ -56,6 +56,8 @@ func run(ctx context.Context, o Options, s settings) error {
 	if err != nil {
 		return fmt.Errorf("--kubeconfig: %w", err)
 	}
+	// The API server would pack every event of a watch by itself, for little.
+	config.DisableCompression = true
 	apidial.Patient(config, log)
 	api, err := newAPI(config, s.name)
 	if err != nil {

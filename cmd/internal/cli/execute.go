@@ -28,8 +28,9 @@ func (e *UsageError) Unwrap() error { return e.Err }
 
 // Main runs the command with the process's arguments and returns its exit
 // code. SIGTERM or SIGINT ends the command's context; a second one ends the
-// process at once.
+// process at once. Unless GOGC is set, it tunes the garbage collector first.
 func Main(cmd *cobra.Command) int {
+	tuneGarbage()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal has its default effect
