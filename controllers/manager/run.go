@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -184,6 +186,15 @@ func cacheOptions() cache.Options {
 // lastApplied is as large as the object itself.
 const lastApplied = corev1.LastAppliedConfigAnnotation
 
+// appliedUnbound tells whether obj is a Pod without a node that somebody has applied to,
+// of which the scheduler has to know.
+func appliedUnbound(obj client.Object, fields []metav1.ManagedFieldsEntry) bool {
+	pod, ok := obj.(*keelsonv1.Pod)
+	return ok && pod.Spec.NodeName == "" && slices.ContainsFunc(fields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Operation == metav1.ManagedFieldsOperationApply
+	})
+}
+
 // stripUnread drops managedFields and kubectl's copy of the manifest. Writers are
 // safe: they patch, and a patch from a stripped base mentions neither.
 func stripUnread(in any) (any, error) {
@@ -191,7 +202,7 @@ func stripUnread(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	if obj.GetManagedFields() != nil {
+	if fields := obj.GetManagedFields(); fields != nil && !appliedUnbound(obj, fields) {
 		obj.SetManagedFields(nil)
 	}
 	if annotations := obj.GetAnnotations(); annotations[lastApplied] != "" {
