@@ -89,6 +89,27 @@ func TestAddressesOfNodesAreRefused(t *testing.T) {
 	}
 }
 
+func TestTheOnlyNodeMayHaveBothFamilies(t *testing.T) {
+	o, m := *NewOptions(), quiet()
+	o.NodeIP = "192.0.2.1,2001:db8::1"
+	s, err := decideSettings(nil, o, layoutIn("/data"), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if args := testPlan(s).commands()[nameNode].Args; !slices.Contains(args, "--node-ip=192.0.2.1,2001:db8::1") || !slices.Contains(args, "--server-address=192.0.2.1") {
+		t.Errorf("the agent's flags: %q", args)
+	}
+	o.NodeIP = "192.0.2.1"
+	if err := sameWhileRunning(s, o); err == nil || !strings.Contains(err.Error(), "the cluster runs on 192.0.2.1,2001:db8::1") {
+		t.Errorf("another address while it runs: %v", err)
+	}
+	o.NodeIP = "192.0.2.1,2001:db8::1"
+	m.free = func(a netip.Addr, _ int) bool { return a.Is4() }
+	if _, err := decideSettings(nil, o, layoutIn("/data"), m); err == nil || !strings.Contains(err.Error(), "--node-ip: cannot listen on 2001:db8::1") {
+		t.Errorf("an address that the machine does not have: %v", err)
+	}
+}
+
 func TestPoolIsApartFromIPv6AddressesOfNodes(t *testing.T) {
 	s, err := decideSettings(nil, dual(func(o *Options) { o.LoadBalancerPool = []string{"fd00:198:19::3-fd00:198:19::10"} }), layoutIn("/data"), elsewhere())
 	if err != nil {

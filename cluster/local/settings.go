@@ -254,10 +254,14 @@ func (s Settings) checkPool() error {
 }
 
 func decideNodeIP(o Options, m surroundings) (ip, ip6 netip.Addr, err error) {
-	if o.NodeIP != "" {
-		return parseNodeIP(o.NodeIP)
+	if o.NodeIP == "" {
+		ip, err = m.detectIP()
+		return ip, ip6, err
 	}
-	ip, err = m.detectIP()
+	ip, ip6, err = parseNodeIP(o.NodeIP)
+	if err == nil && ip6.IsValid() && !m.free(ip6, 0) {
+		err = fmt.Errorf("--node-ip: cannot listen on %s, which must be an address of this machine", ip6)
+	}
 	return ip, ip6, err
 }
 
