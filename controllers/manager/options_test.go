@@ -132,12 +132,12 @@ func TestCacheKeepsOnlyWhatIsRead(t *testing.T) {
 		Name:          "p",
 		Annotations:   map[string]string{corev1.LastAppliedConfigAnnotation: "{...}", "keep": "me"},
 		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
-	}}
+	}, Spec: corev1.PodSpec{NodeName: "n"}}
 	got, err := stripUnread(pod)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"keep": "me"}}}
+	want := &keelsonv1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"keep": "me"}}, Spec: corev1.PodSpec{NodeName: "n"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("cached (-want +got):\n%s", diff)
 	}
@@ -146,23 +146,34 @@ func TestCacheKeepsOnlyWhatIsRead(t *testing.T) {
 	}
 }
 
-func TestCacheKeepsWhoAppliedToAPodThatWaits(t *testing.T) {
-	applied := []metav1.ManagedFieldsEntry{{Manager: "keelson-manager", Operation: metav1.ManagedFieldsOperationUpdate}, {Manager: "mesh", Operation: metav1.ManagedFieldsOperationApply}}
+func TestCacheKeepsWhoAppliedAPodThatWaits(t *testing.T) {
+	updated := []metav1.ManagedFieldsEntry{{Manager: "keelson-manager", Operation: metav1.ManagedFieldsOperationUpdate}}
+	applied := append(slices.Clone(updated), metav1.ManagedFieldsEntry{Manager: "mesh", Operation: metav1.ManagedFieldsOperationApply})
+	byKubectl := map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}
 	for name, tc := range map[string]struct {
-		in   client.Object
-		want []metav1.ManagedFieldsEntry
+		in          client.Object
+		fields      []metav1.ManagedFieldsEntry
+		annotations map[string]string
+		wantKept    bool
 	}{
-		"a Pod without a node":   {&keelsonv1.Pod{}, applied},
-		"a Pod with a node":      {&keelsonv1.Pod{Spec: corev1.PodSpec{NodeName: "n"}}, nil},
-		"an object that is none": {&keelsonv1.Node{}, nil},
+		"a Pod without a node that was applied":     {&keelsonv1.Pod{}, applied, nil, true},
+		"a Pod without a node that kubectl applied": {&keelsonv1.Pod{}, updated, byKubectl, true},
+		"a Pod without a node that nobody applied":  {&keelsonv1.Pod{}, updated, nil, false},
+		"a Pod with a node":                         {&keelsonv1.Pod{Spec: corev1.PodSpec{NodeName: "n"}}, applied, byKubectl, false},
+		"an object that is no Pod":                  {&keelsonv1.Node{}, applied, byKubectl, false},
 	} {
-		tc.in.SetManagedFields(slices.Clone(applied))
+		tc.in.SetManagedFields(slices.Clone(tc.fields))
+		tc.in.SetAnnotations(maps.Clone(tc.annotations))
 		got, err := stripUnread(tc.in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(tc.want, got.(client.Object).GetManagedFields()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+		o := got.(client.Object)
+		if kept := len(o.GetManagedFields()) > 0; kept != tc.wantKept {
+			t.Errorf("%s: managedFields kept: %t, want %t", name, kept, tc.wantKept)
+		}
+		if kept := len(o.GetAnnotations()) > 0; kept != (tc.wantKept && tc.annotations != nil) {
+			t.Errorf("%s: annotations are %v", name, o.GetAnnotations())
 		}
 	}
 }

@@ -186,23 +186,24 @@ func cacheOptions() cache.Options {
 // lastApplied is as large as the object itself.
 const lastApplied = corev1.LastAppliedConfigAnnotation
 
-// appliedUnbound tells whether obj is a Pod without a node that somebody has applied to,
-// of which the scheduler has to know.
-func appliedUnbound(obj client.Object, fields []metav1.ManagedFieldsEntry) bool {
+// appliedUnbound tells whether obj is a Pod without a node that somebody has applied, of
+// which the scheduler has to know.
+func appliedUnbound(obj client.Object) bool {
 	pod, ok := obj.(*keelsonv1.Pod)
-	return ok && pod.Spec.NodeName == "" && slices.ContainsFunc(fields, func(e metav1.ManagedFieldsEntry) bool {
-		return e.Operation == metav1.ManagedFieldsOperationApply
-	})
+	return ok && pod.Spec.NodeName == "" && (pod.Annotations[lastApplied] != "" ||
+		slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+			return e.Operation == metav1.ManagedFieldsOperationApply
+		}))
 }
 
 // stripUnread drops managedFields and kubectl's copy of the manifest. Writers are
 // safe: they patch, and a patch from a stripped base mentions neither.
 func stripUnread(in any) (any, error) {
 	obj, ok := in.(client.Object)
-	if !ok {
+	if !ok || appliedUnbound(obj) {
 		return in, nil
 	}
-	if fields := obj.GetManagedFields(); fields != nil && !appliedUnbound(obj, fields) {
+	if obj.GetManagedFields() != nil {
 		obj.SetManagedFields(nil)
 	}
 	if annotations := obj.GetAnnotations(); annotations[lastApplied] != "" {

@@ -7,15 +7,13 @@ import (
 	"slices"
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
-	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/plugins"
 	"github.com/keelson-dev/keelson/controllers/scheduler/internal/state"
@@ -99,22 +97,15 @@ func renderBinding(pod *keelsonv1.Pod, node string) ([]byte, error) {
 	return json.Marshal(map[string]any{"metadata": metadata, "spec": map[string]any{"nodeName": node}})
 }
 
-// untracked tells whether the API server may forget who set which field of the Pod: one
-// of Keelson's own controllers made it, and nobody has applied to it. Updating that
-// record is more than a third of what a write of such a Pod costs, its agent's included.
-// The API server begins a new one with the first apply.
+// untracked tells whether the API server may forget who set which field of the Pod: that
+// record serves those who apply manifests, and nobody has applied one to this Pod, on the
+// server or with kubectl. Updating it is more than a third of what a write of a Pod costs,
+// its agent's included. The API server begins a new one with the first apply.
 func untracked(pod *keelsonv1.Pod) bool {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
-		return false
-	}
-	group, err := schema.ParseGroupVersion(owner.APIVersion)
-	if err != nil || !slices.Contains([]string{keelsonv1.GroupName, appsv1.GroupName, batchv1.GroupName}, group.Group) {
-		return false
-	}
-	return !slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
-		return e.Operation == metav1.ManagedFieldsOperationApply
-	})
+	return pod.Annotations[corev1.LastAppliedConfigAnnotation] == "" &&
+		!slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+			return e.Operation == metav1.ManagedFieldsOperationApply
+		})
 }
 
 // applyBinding writes the binding.

@@ -31,8 +31,9 @@ func TestBindingIsOnePatch(t *testing.T) {
 	want := map[string]any{
 		"metadata": map[string]any{
 			"uid": "uid-p", "resourceVersion": "42",
-			"finalizers":  []any{"example.com/x", keelsonv1.PodFinalizer},
-			"annotations": map[string]any{keelsonv1.GenerationBeforeBindingAnnotation: "3"},
+			"finalizers":    []any{"example.com/x", keelsonv1.PodFinalizer},
+			"managedFields": []any{map[string]any{}},
+			"annotations":   map[string]any{keelsonv1.GenerationBeforeBindingAnnotation: "3"},
 		},
 		"spec": map[string]any{"nodeName": "n"},
 	}
@@ -44,26 +45,20 @@ func TestBindingIsOnePatch(t *testing.T) {
 func TestBindingEndsTheTrackingOfFieldsThatNobodyApplies(t *testing.T) {
 	update := metav1.ManagedFieldsEntry{Manager: "keelson-manager", Operation: metav1.ManagedFieldsOperationUpdate}
 	apply := metav1.ManagedFieldsEntry{Manager: "mesh", Operation: metav1.ManagedFieldsOperationApply}
-	owner := func(apiVersion string, controller bool) []metav1.OwnerReference {
-		return []metav1.OwnerReference{{APIVersion: apiVersion, Kind: "K", Name: "o", UID: "u", Controller: &controller}}
-	}
 	tests := map[string]struct {
-		owners []metav1.OwnerReference
-		fields []metav1.ManagedFieldsEntry
-		want   bool
+		fields      []metav1.ManagedFieldsEntry
+		annotations map[string]string
+		want        bool
 	}{
-		"a Pod of a ReplicaSet":                 {owner("apps.keelson.dev/v1", true), nil, true},
-		"a Pod of a ReplicationController":      {owner("core.keelson.dev/v1", true), []metav1.ManagedFieldsEntry{update}, true},
-		"a Pod of a Job":                        {owner("batch.keelson.dev/v1", true), nil, true},
-		"somebody has applied to it":            {owner("apps.keelson.dev/v1", true), []metav1.ManagedFieldsEntry{update, apply}, false},
-		"a Pod of somebody else's controller":   {owner("example.com/v1", true), nil, false},
-		"a Pod of the host's own ReplicaSet":    {owner("apps/v1", true), nil, false},
-		"a Pod with an owner that is no master": {owner("apps.keelson.dev/v1", false), nil, false},
-		"a Pod that a person made":              {nil, nil, false},
+		"nobody is known":                  {nil, nil, true},
+		"made by a controller":             {[]metav1.ManagedFieldsEntry{update}, nil, true},
+		"somebody has applied to it":       {[]metav1.ManagedFieldsEntry{update, apply}, nil, false},
+		"kubectl has applied it":           {nil, map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}, false},
+		"an annotation of somebody else's": {nil, map[string]string{"a": "b"}, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			pod := schedulertest.MakePod("p").Change(func(p *keelsonv1.Pod) { p.OwnerReferences, p.ManagedFields = tc.owners, tc.fields })
+			pod := schedulertest.MakePod("p").Change(func(p *keelsonv1.Pod) { p.ManagedFields, p.Annotations = tc.fields, tc.annotations })
 			patch, err := renderBinding(pod.Obj(), "n")
 			if err != nil {
 				t.Fatal(err)

@@ -20,7 +20,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	"github.com/keelson-dev/keelson/controllers/scheduler"
 	"github.com/keelson-dev/keelson/test/builders"
@@ -143,15 +142,10 @@ func TestBindingSetsNodeAndFinalizerAndTellsSo(t *testing.T) {
 }
 
 // TestBindingEndsTheTrackingOfFields: the record of who set which field goes with the
-// binding for Pods of Keelson's controllers, begins again with the first apply, and stays
-// for whoever has applied before and for Pods that people make.
+// binding, begins again with the first apply, and stays where somebody has applied before.
 func TestBindingEndsTheTrackingOfFields(t *testing.T) {
 	start(t)
 	ns := testEnv.Namespace(t)
-	owned := func(p *keelsonv1.Pod) *keelsonv1.Pod {
-		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: appsv1.GroupVersion.String(), Kind: "ReplicaSet", Name: "rs", UID: "u", Controller: new(true)}}
-		return p
-	}
 	label := func(name, value string, options ...client.ApplyOption) error {
 		apply := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"labels": map[string]any{"by": value}}}}
 		apply.SetGroupVersionKind(keelsonv1.GroupVersion.WithKind("Pod"))
@@ -159,7 +153,10 @@ func TestBindingEndsTheTrackingOfFields(t *testing.T) {
 		apply.SetName(name)
 		return testEnv.Client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(apply), options...)
 	}
-	plain, made, applied := create(t, pod(ns, "plain", "1")), create(t, owned(pod(ns, "made", "1"))), create(t, owned(pod(ns, "applied", "1")))
+	byKubectl := pod(ns, "kubectl", "1")
+	byKubectl.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}
+	create(t, byKubectl)
+	made, applied := create(t, pod(ns, "made", "1")), create(t, pod(ns, "applied", "1"))
 	if err := label("applied", "mesh", client.FieldOwner("mesh")); err != nil {
 		t.Fatal(err)
 	}
@@ -172,14 +169,14 @@ func TestBindingEndsTheTrackingOfFields(t *testing.T) {
 		}
 		return strings.Join(names, " ")
 	}
-	if got := managers(becomesBound(t, plain, "track-1")); got == "" {
-		t.Error("a person's Pod has no managedFields any more")
+	if got := managers(becomesBound(t, byKubectl, "track-1")); got == "" {
+		t.Error("a Pod that kubectl applied has no managedFields any more")
 	}
 	if got := managers(becomesBound(t, applied, "track-1")); !strings.Contains(got, "mesh") {
 		t.Errorf("managers are %q, want the one that applied among them", got)
 	}
 	if got := managers(becomesBound(t, made, "track-1")); got != "" {
-		t.Errorf("managers of a controller's Pod are %q, want none", got)
+		t.Errorf("managers of a Pod that nobody applied are %q, want none", got)
 	}
 	if err := label("made", "mesh", client.FieldOwner("mesh")); err != nil {
 		t.Fatal(err)
