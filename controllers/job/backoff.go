@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/controllers/internal/podstatus"
 )
 
 // A Pod that takes the place of a failed one is made 10 s after the failure, then 20 s,
@@ -89,7 +90,7 @@ func endOf(pod *keelsonv1.Pod) time.Time {
 func endOfContainers(pod *keelsonv1.Pod) (end time.Time, ok bool) {
 	statuses := slices.Clone(pod.Status.ContainerStatuses)
 	for i := range pod.Status.InitContainerStatuses {
-		if s := &pod.Status.InitContainerStatuses[i]; isSidecar(pod, s.Name) {
+		if s := &pod.Status.InitContainerStatuses[i]; podstatus.IsSidecar(pod, s.Name) {
 			statuses = append(statuses, *s)
 		}
 	}
@@ -101,12 +102,6 @@ func endOfContainers(pod *keelsonv1.Pod) (end time.Time, ok bool) {
 		end = latest(end, ended.FinishedAt.Time)
 	}
 	return end, len(statuses) > 0
-}
-
-func isSidecar(pod *keelsonv1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-	})
 }
 
 // streaks remembers the streak of each Job. What a restart forgets is found again in

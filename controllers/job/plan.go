@@ -147,7 +147,7 @@ func compareVictims(a, b *keelsonv1.Pod) int {
 		cmp.Compare(phaseOrder(a), phaseOrder(b)),
 		compareBool(podstatus.IsReady(a), podstatus.IsReady(b)),
 		compareReadySince(a, b),
-		-cmp.Compare(restarts(a), restarts(b)),
+		-compareRestarts(a, b),
 		-a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 	)
 }
@@ -159,6 +159,12 @@ func compareReadySince(a, b *keelsonv1.Pod) int {
 		return 0
 	}
 	return -aSince.Compare(bSince)
+}
+
+func compareRestarts(a, b *keelsonv1.Pod) int {
+	aContainers, aSidecars := podstatus.MaxRestarts(a)
+	bContainers, bSidecars := podstatus.MaxRestarts(b)
+	return cmp.Or(cmp.Compare(aContainers, bContainers), cmp.Compare(aSidecars, bSidecars))
 }
 
 func compareBool(a, b bool) int {
@@ -181,14 +187,6 @@ func phaseOrder(pod *keelsonv1.Pod) int {
 	default:
 		return 0
 	}
-}
-
-func restarts(pod *keelsonv1.Pod) int32 {
-	most := int32(0)
-	for i := range pod.Status.ContainerStatuses {
-		most = max(most, pod.Status.ContainerStatuses[i].RestartCount)
-	}
-	return most
 }
 
 // shorter is the shorter of two waits, of which 0 means none.

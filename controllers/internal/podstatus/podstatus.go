@@ -4,6 +4,7 @@
 package podstatus
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,4 +56,26 @@ func AvailableAfter(pod *keelsonv1.Pod, minReadySeconds int32, now time.Time) (w
 		return 0, false
 	}
 	return max(0, since.Add(time.Duration(minReadySeconds)*time.Second).Sub(now)), true
+}
+
+// MaxRestarts returns how often the container of pod that restarted most has done so,
+// and the sidecar that did: upstream compares these when it chooses Pods to delete.
+func MaxRestarts(pod *keelsonv1.Pod) (containers, sidecars int32) {
+	for i := range pod.Status.ContainerStatuses {
+		containers = max(containers, pod.Status.ContainerStatuses[i].RestartCount)
+	}
+	for i := range pod.Status.InitContainerStatuses {
+		status := &pod.Status.InitContainerStatuses[i]
+		if IsSidecar(pod, status.Name) {
+			sidecars = max(sidecars, status.RestartCount)
+		}
+	}
+	return containers, sidecars
+}
+
+// IsSidecar says whether this init container of pod runs beside the others.
+func IsSidecar(pod *keelsonv1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
 }

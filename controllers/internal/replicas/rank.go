@@ -64,7 +64,7 @@ func newCandidate(pod *keelsonv1.Pod, colocated int) candidate {
 	c := candidate{pod: pod, phase: phaseOrder(pod.Status.Phase), colocated: colocated}
 	c.readySince, c.ready = podstatus.ReadySince(pod)
 	c.deletionCost = deletionCost(pod)
-	c.restarts, c.sidecarRestarts = maxRestarts(pod)
+	c.restarts, c.sidecarRestarts = podstatus.MaxRestarts(pod)
 	return c
 }
 
@@ -155,23 +155,4 @@ func deletionCost(pod *keelsonv1.Pod) int32 {
 		return 0
 	}
 	return int32(cost)
-}
-
-func maxRestarts(pod *keelsonv1.Pod) (containers, sidecars int32) {
-	for i := range pod.Status.ContainerStatuses {
-		containers = max(containers, pod.Status.ContainerStatuses[i].RestartCount)
-	}
-	for i := range pod.Status.InitContainerStatuses {
-		status := &pod.Status.InitContainerStatuses[i]
-		if isSidecar(pod, status.Name) {
-			sidecars = max(sidecars, status.RestartCount)
-		}
-	}
-	return containers, sidecars
-}
-
-func isSidecar(pod *keelsonv1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-	})
 }
