@@ -59,8 +59,14 @@ func TestUpUsesTheMachinesContainerd(t *testing.T) {
 // startContainerd runs it as the distribution does and returns its PID.
 func startContainerd(t *testing.T) int {
 	t.Helper()
+	return startContainerdAt(t, "/run/containerd/containerd.sock")
+}
+
+// startContainerdAt runs one that listens at a socket, with more flags.
+func startContainerdAt(t *testing.T, address string, flags ...string) int {
+	t.Helper()
 	var log bytes.Buffer
-	cmd := exec.Command("containerd")
+	cmd := exec.Command("containerd", append([]string{"--address", address}, flags...)...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // the death of the starting thread would count as the parent's
@@ -74,7 +80,7 @@ func startContainerd(t *testing.T) int {
 			t.Logf("containerd (%v) said:\n%s", err, log.String())
 		}
 	})
-	eventually(t, "containerd answers", func() error { return exec.Command("ctr", "version").Run() })
+	eventually(t, "containerd answers", func() error { return exec.Command("ctr", "--address", address, "version").Run() })
 	return cmd.Process.Pid
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // timeout bounds every wait: generous, since no figure here is a measurement.
-const timeout = time.Minute
+const timeout = 2 * time.Minute
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
