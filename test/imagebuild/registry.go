@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -31,7 +32,7 @@ func StartRegistry(address string, wrap func(http.Handler) http.Handler) (*Regis
 	if err != nil {
 		return nil, fmt.Errorf("start image registry: %w", err)
 	}
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	handler := wholeBlobs(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	if wrap != nil {
 		handler = wrap(handler)
 	}
@@ -41,6 +42,19 @@ func StartRegistry(address string, wrap func(http.Handler) http.Handler) (*Regis
 	}
 	go func() { _ = r.server.Serve(listener) }() // ends with Close
 	return r, nil
+}
+
+// wholeBlobs answers with whole blobs to who wants the rest of one, as a server may. The
+// library's handler refuses ranges without an end, and containerd, which asks for one
+// after an interrupted download, never gets the image then.
+func wholeBlobs(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("Range"), "-") {
+			r = r.Clone(r.Context())
+			r.Header.Del("Range")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // Close ends the registry.
