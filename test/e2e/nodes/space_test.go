@@ -66,6 +66,13 @@ func (s *space) try(args ...string) (string, error) {
 	return kubectl(s.t.Context(), "", append([]string{"-n", s.name}, args...)...)
 }
 
+// command is kubectl in the namespace, not started.
+func (s *space) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.t.Context(), cluster.KubectlPath, append([]string{"-n", s.name}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.PlainKubeconfig())
+	return cmd
+}
+
 // run runs kubectl in the namespace; a failure ends the test.
 func (s *space) run(args ...string) string {
 	s.t.Helper()
