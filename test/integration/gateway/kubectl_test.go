@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	autoscalingv2 "github.com/keelson-dev/keelson/apis/autoscaling/v2"
 	"github.com/keelson-dev/keelson/gateway/table"
 )
 
@@ -21,13 +23,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	cache, compared := t.TempDir(), map[schema.GroupVersion]bool{}
 	for _, row := range table.Keelson().Rows() {
 		t.Run(row.Kind, func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), filepath.Join(testEnv.BinDir, "kubectl"),
-				"--kubeconfig=", "--server", f.url, "--cache-dir", cache, "explain", row.Upstream.Resource)
-			out, err := command.CombinedOutput()
-			said := string(out)
-			if err != nil {
-				t.Fatalf("kubectl explain: %v\n%s", err, said)
-			}
+			said := kubectl(t, f, cache, "", "explain", row.Upstream.Resource)
 			for _, want := range []string{"KIND:       " + row.Kind + "\n", "VERSION:    " + row.Upstream.Version + "\n", "DESCRIPTION:\n", "FIELDS:\n", "  metadata\t<ObjectMeta>\n"} {
 				if !strings.Contains(said, want) {
 					t.Errorf("explain does not say %q:\n%s", want, said)
@@ -42,6 +38,40 @@ func TestEveryKindIsExplained(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAutoscalerFromAFile: what kubectl prints names the group without ours.
+func TestAutoscalerFromAFile(t *testing.T) {
+	f := start(t)
+	said := kubectl(t, f, t.TempDir(), `apiVersion: autoscaling/v1
+kind: HorizontalPodAutoscaler
+metadata: {name: nginx}
+spec:
+  scaleTargetRef: {apiVersion: v1, kind: ReplicationController, name: nginx}
+  minReplicas: 1
+  maxReplicas: 10
+  targetCPUUtilizationPercentage: 50
+`, "create", "--namespace", f.namespace, "-f", "-")
+	if want := "horizontalpodautoscaler.autoscaling/nginx created\n"; said != want {
+		t.Errorf("kubectl create says %q, want %q", said, want)
+	}
+	stored := &autoscalingv2.HorizontalPodAutoscaler{}
+	if err := f.crs.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: "nginx"}, stored); err != nil || stored.Spec.MaxReplicas != 10 {
+		t.Errorf("stored: %+v, %v", stored.Spec, err)
+	}
+}
+
+// kubectl runs the real one against the gateway and returns what it prints.
+func kubectl(t *testing.T, f *front, cache, stdin string, args ...string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), filepath.Join(testEnv.BinDir, "kubectl"),
+		append([]string{"--kubeconfig=", "--server", f.url, "--cache-dir", cache}, args...)...)
+	command.Stdin = strings.NewReader(stdin)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // sameSchemas compares the schemas of all kinds of a version, with the descriptions of
