@@ -33,6 +33,8 @@ type plan struct {
 	store    *pki.Store
 	// memory of the machine in bytes.
 	memory uint64
+	// garbage is GOGC of this process's own environment, which then counts for all.
+	garbage string
 	// machine is that of a cluster of several nodes, else nil.
 	machine *machine
 	// dnsImage is the name of the DNS server's image.
@@ -43,7 +45,7 @@ type plan struct {
 func (p plan) commands() map[string]*supervisor.Command {
 	commands := map[string]*supervisor.Command{
 		nameEtcd:      {Path: p.programs.Etcd, Args: p.etcdArgs(), Env: p.memoryLimit(8)},
-		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.memoryLimit(4)},
+		nameAPIServer: {Path: p.programs.APIServer, Args: p.apiServerArgs(), Env: p.apiServerMemory()},
 		nameManager:   {Path: p.programs.Manager, Args: p.managerArgs()},
 		nameGateway:   {Path: p.programs.Gateway, Args: p.gatewayArgs(), Env: p.memoryLimit(8)},
 	}
@@ -63,6 +65,20 @@ func (p plan) commands() map[string]*supervisor.Command {
 // of the machine's memory. It is a guard against bursts, not a hard limit.
 func (p plan) memoryLimit(part uint64) []string {
 	return []string{"GOMEMLIMIT=" + strconv.FormatUint(p.memory/part, 10)}
+}
+
+// apiServerGarbage is GOGC of the API server: it is by far the largest program, and most
+// of what it holds, the schemas of our kinds, is there from the start and stays.
+const apiServerGarbage = "50"
+
+// apiServerMemory makes the API server hold less garbage than Go's default, which is as
+// much as is in use; what that costs and spares is in docs/design/benchmarks.md.
+func (p plan) apiServerMemory() []string {
+	env := p.memoryLimit(4)
+	if p.garbage != "" {
+		return env
+	}
+	return append(env, "GOGC="+apiServerGarbage)
 }
 
 func (p plan) etcdArgs() []string {

@@ -40,7 +40,7 @@ func Supervise(ctx context.Context, o Options) error {
 		return err
 	}
 	store := pki.NewStore(l.pkiDir(), clock.RealClock{})
-	p := plan{layout: l, settings: s, programs: findPrograms(self, os.Getenv), store: store}
+	p := plan{layout: l, settings: s, programs: findPrograms(self, os.Getenv), store: store, garbage: os.Getenv("GOGC")}
 	if p.memory, err = memoryOfMachine(); err != nil {
 		return err
 	}
