@@ -38,7 +38,6 @@ func TestGarbageIsTuned(t *testing.T) {
 	large := make([]byte, 200<<20)
 	waitForPercent(t, largeHeapPercent)
 	runtime.KeepAlive(large)
-	large = nil
 	waitForPercent(t, smallHeapPercent)
 }
 
