@@ -26,7 +26,6 @@ import (
 	"github.com/keelson-dev/keelson/nodeagent/stats"
 	"github.com/keelson-dev/keelson/nodeagent/status"
 	"github.com/keelson-dev/keelson/nodeagent/trust"
-	"github.com/keelson-dev/keelson/nodeagent/userns"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -62,6 +61,10 @@ type dependencies struct {
 	imageVolumes volumes.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy
+	// users gives Pods user IDs of their own; mapsUsers says why this machine cannot. Tests
+	// without such Pods have neither.
+	users     lifecycle.Users
+	mapsUsers func() error
 	// appArmor says that this machine confines processes.
 	appArmor bool
 	// seLinux says that this machine labels processes.
@@ -240,7 +243,7 @@ func (a *agent) lifecycleOptions() lifecycle.Options {
 		Volumes:     a.volumes,
 		Hooks:       hooks.New(a.streamer, a.clock),
 		MayStart:    a.mayStart,
-		Users:       userns.NewManager(filepath.Join(a.options.RootDir, lifecycle.PodsFolder)),
+		Users:       a.users,
 		RuntimeName: a.runtimeName, HostIPs: a.settings.hostIPs(), Hostname: a.settings.machine.Hostname,
 		Capacity: lifecycle.Capacity{Memory: a.settings.machine.MemoryBytes, HugePages: a.settings.pageSizes, PodPIDs: a.options.PodPidsLimit},
 		Objects:  a.objects, ForbidPrivileged: !a.options.AllowPrivileged,
@@ -264,7 +267,9 @@ type condition struct {
 	networkProblem string
 	routeProblem   string
 	runtimeVersion string
-	synced         bool
+	// runtimeHandlers is nil until the runtime has answered once.
+	runtimeHandlers []corev1.NodeRuntimeHandler
+	synced          bool
 }
 
 // routes says why Pods of other nodes cannot be reached; without a Pod network here, none
@@ -290,6 +295,9 @@ func (a *agent) facts() node.Facts {
 	f := node.Facts{
 		Machine: a.settings.machine, IPs: a.settings.hostIPs(), MaxPods: a.options.MaxPods,
 		Reserved: a.settings.reserved, Version: a.settings.version, RuntimeVersion: c.runtimeVersion, ServerPort: a.options.ServerPort,
+	}
+	if f.Handlers = c.runtimeHandlers; f.Handlers != nil {
+		f.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	}
 	f.KeepsRoutes, f.RouteProblem = a.peers != nil, c.routes()
 	for _, p := range []string{c.runtimeProblem, c.networkProblem} {
@@ -341,6 +349,9 @@ func (a *agent) runtimeAnswered(ctx context.Context, info runtime.Info, err erro
 	problem := ""
 	if err != nil {
 		problem = fmt.Sprintf("container runtime is down: %v", err)
+	}
+	if err == nil {
+		a.learnHandlers(ctx)
 	}
 	changed := a.condition.set(func(c *condition) {
 		c.runtimeProblem = problem

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -28,9 +29,11 @@ import (
 	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/eviction"
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 	"github.com/keelson-dev/keelson/version"
 )
 
@@ -217,7 +220,9 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	if err != nil {
 		return nil, errors.Join(err, m.engine.Close())
 	}
+	users := userns.NewManager(filepath.Join(o.RootDir, lifecycle.PodsFolder))
 	d := dependencies{
+		users: users, mapsUsers: users.Support.Check,
 		api: api, seLinux: seLinux, appArmor: appArmor, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: pulls, forgetImages: pulls.Prune, clock: clock.RealClock{},
 		imageVolumes: m.engine,

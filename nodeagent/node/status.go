@@ -32,6 +32,10 @@ type Facts struct {
 	ServerPort int
 	// Version is the agent's; RuntimeVersion is "name://version", empty until known.
 	Version, RuntimeVersion string
+	// Handlers are the runtime's, by what a RuntimeClass calls them; nil until known. Features
+	// are the runtime's own.
+	Handlers []corev1.NodeRuntimeHandler
+	Features *corev1.NodeFeatures
 	// Reserved is what of the machine is not for Pods.
 	Reserved corev1.ResourceList
 	// Problems say why Pods cannot run here; none means Ready.
@@ -80,6 +84,9 @@ func computeStatus(node *keelsonv1.Node, f Facts, now time.Time) keelsonv1.NodeS
 	status.DaemonEndpoints = corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(f.ServerPort)}}
 	if f.Images != nil {
 		status.Images = f.Images
+	}
+	if f.Handlers != nil {
+		status.RuntimeHandlers, status.Features = f.Handlers, f.Features
 	}
 	setPressures(&status, f.Short, now)
 	setReady(&status, f.Problems, now)

@@ -2,6 +2,7 @@ package userns
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -13,9 +14,10 @@ type Manager struct {
 }
 
 // NewManager returns a Manager for the folders of Pods in podsDir, which lie on the file
-// system that holds their volumes.
+// system that holds their volumes. The folder above it has to be there; what the kernel
+// can do is tried in it, so that nobody takes the try for a Pod.
 func NewManager(podsDir string) *Manager {
-	return &Manager{Allocator: NewAllocator(podsDir), Support: &Support{Dir: podsDir}}
+	return &Manager{Allocator: NewAllocator(podsDir), Support: &Support{Dir: filepath.Dir(podsDir)}}
 }
 
 // Acquire is Allocator.Acquire, and fails in upstream's words on a machine that cannot give

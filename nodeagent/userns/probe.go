@@ -9,9 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// probeFolder is made in Support.Dir while the kernel is asked.
+const probeFolder = "userns-probe"
+
 // Support tells whether this machine can give Pods user namespaces.
 type Support struct {
-	// Dir is a folder of the file system that holds the Pods' volumes.
+	// Dir is a folder of the file system that holds the Pods' volumes, for nobody else to
+	// use the name userns-probe in.
 	Dir string
 
 	mu    sync.Mutex
@@ -26,13 +30,16 @@ func (s *Support) Check() error {
 	if s.works {
 		return nil
 	}
-	dir, err := os.MkdirTemp(s.Dir, "userns-probe-")
-	if err != nil {
+	dir := filepath.Join(s.Dir, probeFolder)
+	if err := UnbindAll(dir); err != nil { // of an agent that died in the middle of it
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("look whether user namespaces work: %w", err)
 	}
-	err = probe(dir)
-	if removeErr := os.RemoveAll(dir); err == nil {
-		err = removeErr
+	err := probe(dir)
+	if clearErr := UnbindAll(dir); err == nil {
+		err = clearErr
 	}
 	s.works = err == nil
 	return err
