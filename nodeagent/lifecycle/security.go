@@ -99,7 +99,7 @@ func checkNonRoot(chosen *int64, imageUser string) error {
 
 func computeAppArmor(profile *corev1.AppArmorProfile) (runtime.AppArmor, error) {
 	if profile == nil {
-		return runtime.AppArmor{}, nil
+		return runtime.AppArmor{Type: runtime.AppArmorUnset}, nil
 	}
 	switch profile.Type {
 	case corev1.AppArmorProfileTypeRuntimeDefault:
@@ -110,7 +110,7 @@ func computeAppArmor(profile *corev1.AppArmorProfile) (runtime.AppArmor, error) 
 		}
 		return runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: *profile.LocalhostProfile}, nil
 	default:
-		return runtime.AppArmor{}, nil
+		return runtime.AppArmor{Type: runtime.AppArmorUnconfined}, nil
 	}
 }
 

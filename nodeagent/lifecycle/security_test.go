@@ -144,7 +144,7 @@ func TestAppArmorProfile(t *testing.T) {
 	}{
 		"none":                          {},
 		"the Pod's":                     {pod: profile(standard, nil), want: runtime.AppArmor{Type: runtime.AppArmorRuntimeDefault}},
-		"the container's word counts":   {pod: profile(standard, nil), own: profile(none, nil)},
+		"the container's word counts":   {pod: profile(standard, nil), own: profile(none, nil), want: runtime.AppArmor{Type: runtime.AppArmorUnconfined}},
 		"one that is loaded on a node":  {own: profile(local, new("mine")), want: runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: "mine"}},
 		"one that is loaded, unnamed":   {own: profile(local, nil), wantErr: "localhostProfile must be set if appArmorProfile type is Localhost"},
 		"one that is loaded, of spaces": {own: profile(local, new(" ")), wantErr: "localhostProfile must be set if appArmorProfile type is Localhost"},

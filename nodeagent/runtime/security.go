@@ -27,9 +27,13 @@ type Security struct {
 type AppArmorType string
 
 const (
+	// AppArmorUnset is RuntimeDefault on a machine that can confine, none on others, as
+	// containerd's CRI plug-in has it.
+	AppArmorUnset AppArmorType = ""
 	// AppArmorUnconfined is none.
-	AppArmorUnconfined AppArmorType = ""
-	// AppArmorRuntimeDefault is the profile that container runtimes share.
+	AppArmorUnconfined AppArmorType = "Unconfined"
+	// AppArmorRuntimeDefault is the profile that container runtimes share. A privileged
+	// container is not confined by it.
 	AppArmorRuntimeDefault AppArmorType = "RuntimeDefault"
 	// AppArmorLocalhost is a profile that is loaded on this machine.
 	AppArmorLocalhost AppArmorType = "Localhost"

@@ -1,11 +1,12 @@
 package containerd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
-	"github.com/containerd/containerd/v2/contrib/apparmor"
+	defaultprofile "github.com/containerd/containerd/v2/contrib/apparmor"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -17,18 +18,22 @@ const (
 	appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
 )
 
+// errNoAppArmor is containerd's word for a kernel without AppArmor, or a machine without the
+// program that loads profiles.
+var errNoAppArmor = errors.New("apparmor is not supported")
+
 // appArmorName makes sure that a container's profile is loaded and returns its name, empty
-// for none.
-func appArmorName(p runtime.AppArmor) (string, error) {
-	switch p.Type {
+// for none. confines says that this machine can load and enforce profiles.
+func appArmorName(s runtime.Security, confines bool) (string, error) {
+	switch p := s.AppArmor; p.Type {
+	case runtime.AppArmorUnset, runtime.AppArmorRuntimeDefault:
+		return defaultAppArmorName(s, confines)
 	case runtime.AppArmorUnconfined:
 		return "", nil
-	case runtime.AppArmorRuntimeDefault:
-		if err := apparmor.LoadDefaultProfile(defaultAppArmor); err != nil {
-			return "", fmt.Errorf("load the default AppArmor profile: %w", err)
-		}
-		return defaultAppArmor, nil
 	case runtime.AppArmorLocalhost:
+		if !confines {
+			return "", errNoAppArmor
+		}
 		loaded, err := os.ReadFile(appArmorProfiles)
 		if err != nil {
 			return "", fmt.Errorf("read the AppArmor profiles of the machine: %w", err)
@@ -40,6 +45,19 @@ func appArmorName(p runtime.AppArmor) (string, error) {
 	default:
 		return "", fmt.Errorf("unknown AppArmor profile type %q", p.Type)
 	}
+}
+
+func defaultAppArmorName(s runtime.Security, confines bool) (string, error) {
+	switch {
+	case !confines && s.AppArmor.Type == runtime.AppArmorRuntimeDefault:
+		return "", errNoAppArmor
+	case !confines, s.Privileged:
+		return "", nil
+	}
+	if err := defaultprofile.LoadDefaultProfile(defaultAppArmor); err != nil {
+		return "", fmt.Errorf("load the default AppArmor profile: %w", err)
+	}
+	return defaultAppArmor, nil
 }
 
 // hasProfile looks for a name in the kernel's list, whose lines are "name (mode)".

@@ -19,13 +19,31 @@ func TestHasProfile(t *testing.T) {
 }
 
 func TestAppArmorName(t *testing.T) {
-	if name, err := appArmorName(runtime.AppArmor{}); name != "" || err != nil {
-		t.Errorf("without a profile: %q, %v", name, err)
+	const none = runtime.AppArmorUnset
+	tests := map[string]struct {
+		security runtime.Security
+		confines bool
+		wantErr  string
+	}{
+		"no profile on a machine without AppArmor":     {security: runtime.Security{}},
+		"no confinement on a machine without AppArmor": {security: runtime.Security{AppArmor: runtime.AppArmor{Type: runtime.AppArmorUnconfined}}},
+		"the default on a machine without AppArmor":    {security: runtime.Security{AppArmor: runtime.AppArmor{Type: runtime.AppArmorRuntimeDefault}}, wantErr: "apparmor is not supported"},
+		"a profile of the machine without AppArmor":    {security: runtime.Security{AppArmor: runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: "p"}}, wantErr: "apparmor is not supported"},
+		"no confinement": {confines: true, security: runtime.Security{AppArmor: runtime.AppArmor{Type: runtime.AppArmorUnconfined}}},
+		"a privileged container without a profile": {confines: true, security: runtime.Security{Privileged: true, AppArmor: runtime.AppArmor{Type: none}}},
+		"a privileged container with the default":  {confines: true, security: runtime.Security{Privileged: true, AppArmor: runtime.AppArmor{Type: runtime.AppArmorRuntimeDefault}}},
+		"a type that is none":                      {confines: true, security: runtime.Security{AppArmor: runtime.AppArmor{Type: "Other"}}, wantErr: `unknown AppArmor profile type "Other"`},
 	}
-	if _, err := appArmorName(runtime.AppArmor{Type: "Other"}); err == nil {
-		t.Error("took a type that is none")
-	}
-	if _, err := appArmorName(runtime.AppArmor{Type: runtime.AppArmorLocalhost, Profile: "no such profile"}); err == nil {
-		t.Error("took a profile that is not loaded")
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := appArmorName(tt.security, tt.confines)
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if got != "" || message != tt.wantErr {
+				t.Errorf("profile %q, error %q; want none, %q", got, message, tt.wantErr)
+			}
+		})
 	}
 }

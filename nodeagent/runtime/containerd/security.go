@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	seccompprofile "github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/containerd/v2/pkg/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -45,8 +46,8 @@ func sandboxSysctls(config runtime.SandboxConfig) map[string]string {
 func (in *specInput) readSecurity() error {
 	s := in.config.Security
 	var err error
-	if in.appArmor, err = appArmorName(s.AppArmor); err != nil {
-		return err
+	if in.appArmor, err = appArmorName(s, apparmor.HostSupports()); err != nil {
+		return fmt.Errorf("failed to generate apparmor spec opts: %w", err)
 	}
 	if s.Privileged {
 		devices, err := oci.HostDevices()

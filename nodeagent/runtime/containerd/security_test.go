@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 	"github.com/keelson-dev/keelson/test/imagebuild"
@@ -115,6 +118,69 @@ func TestRightsOfProcesses(t *testing.T) {
 		config.Security.Seccomp = runtime.Seccomp{Type: runtime.SeccompLocalhost, Path: "/no/such"}
 		_, err := p.CreateContainer(context.Background(), config)
 		if err == nil || !strings.Contains(err.Error(), `cannot load seccomp profile "/no/such"`) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Which AppArmor profile confines a process, on a machine that has AppArmor (make test-vm).
+func TestAppArmorConfines(t *testing.T) {
+	if !apparmor.HostSupports() {
+		t.Skip("needs a kernel with AppArmor, and apparmor_parser")
+	}
+	f := newFixture(t)
+	p := f.newPod()
+	const local = "keelson-test-no-writing"
+	source := filepath.Join(t.TempDir(), local)
+	f.must(os.WriteFile(source, []byte("profile "+local+" flags=(attach_disconnected) { file, capability, network, signal, deny /forbidden w, }\n"), 0o600))
+	for _, action := range []string{"--replace", "--remove"} {
+		run := func() {
+			if out, err := exec.Command("apparmor_parser", action, source).CombinedOutput(); err != nil {
+				t.Errorf("apparmor_parser %s: %v: %s", action, err, out)
+			}
+		}
+		if action == "--remove" {
+			t.Cleanup(run)
+		} else {
+			run()
+		}
+	}
+	confined := func(kind runtime.AppArmorType, name string, privileged bool) runtime.Security {
+		return runtime.Security{AppArmor: runtime.AppArmor{Type: kind, Profile: name}, Privileged: privileged}
+	}
+	const profile = "cat /proc/self/attr/current"
+	tests := map[string]struct {
+		security     runtime.Security
+		script, want string
+	}{
+		"nothing is said":          {confined(runtime.AppArmorUnset, "", false), profile, "keelson-default (enforce)"},
+		"the default":              {confined(runtime.AppArmorRuntimeDefault, "", false), profile, "keelson-default (enforce)"},
+		"nothing, privileged":      {confined(runtime.AppArmorUnset, "", true), profile, "unconfined"},
+		"unconfined":               {confined(runtime.AppArmorUnconfined, "", false), profile, "unconfined"},
+		"one of the machine":       {confined(runtime.AppArmorLocalhost, local, false), profile, local + " (enforce)"},
+		"one of the machine works": {confined(runtime.AppArmorLocalhost, local, false), "echo x 2>&1 > /forbidden || echo no; echo y > /allowed && cat /allowed", "sh: can't create /forbidden: Permission denied\nno\ny"},
+		"one, and privileged":      {confined(runtime.AppArmorLocalhost, local, true), profile, local + " (enforce)"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := p.say("confined", tt.script, tt.security); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	t.Run("commands are confined too", func(t *testing.T) {
+		id := p.run(p.config("waits", "sleep", "1000"))
+		var out screen
+		f.must(f.Exec(t.Context(), id, []string{"cat", "/proc/self/attr/current"}, runtime.Streams{Stdout: &out}))
+		if got := strings.TrimSpace(out.String()); got != "keelson-default (enforce)" {
+			t.Errorf("the command is under %q", got)
+		}
+		f.must(f.StopContainer(t.Context(), id, 0))
+	})
+	t.Run("a profile that is not loaded is named", func(t *testing.T) {
+		config := p.config("confined", "true")
+		config.Security = confined(runtime.AppArmorLocalhost, "no-such", false)
+		if _, err := p.CreateContainer(t.Context(), config); err == nil || !strings.Contains(err.Error(), "failed to generate apparmor spec opts: apparmor profile not found no-such") {
 			t.Errorf("got %v", err)
 		}
 	})
