@@ -22,7 +22,7 @@ export CGO_ENABLED := 0
 
 # Without it grpc brings in text/template, for which the linker keeps every method of
 # every type: a third more program, on disk and in memory (test/e2e checks it).
-export GOFLAGS := $(strip $(GOFLAGS) -tags=grpcnotrace)
+export GOFLAGS := $(strip $(filter-out -tags=grpcnotrace,$(GOFLAGS)) -tags=grpcnotrace)
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -103,6 +103,17 @@ test: deps build k8s ## Run every test of the project (as root).
 .PHONY: test-unit
 test-unit: bin/pause bin/keelson-logger k8s ## Run the tests beside the code, also those on the real kernel and containerd.
 	go test $(TEST_FLAGS) $(UNIT_PACKAGES)
+
+# Packages of test-vm, and flags of their tests, such as -test.run=AppArmor. Not in continuous
+# integration: where KVM does not work, nodeagent/runtime/containerd takes over an hour.
+VM_TESTS ?= nodeagent/cgroups nodeagent/stats nodeagent/node nodeagent/eviction nodeagent/userns
+VM_TEST_FLAGS ?=
+
+.PHONY: test-vm
+test-vm: bin/pause bin/keelson-logger ## Run VM_TESTS in a virtual machine with cgroup v2 and AppArmor (as root; see hack/vm.sh).
+	@mkdir -p bin/vm/tests
+	@for package in $(VM_TESTS); do CGO_ENABLED=0 go test -c -o bin/vm/tests/$${package//\//_} ./$$package || exit 1; done
+	hack/vm.sh VM_TEST_FLAGS='$(VM_TEST_FLAGS)' hack/vm/tests $(VM_TESTS)
 
 .PHONY: test-integration
 test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
