@@ -113,7 +113,7 @@ VM_TEST_FLAGS ?=
 test-vm: bin/pause bin/keelson-logger ## Run VM_TESTS in a virtual machine with cgroup v2 and AppArmor (as root; see hack/vm.sh).
 	@mkdir -p bin/vm/tests
 	@for package in $(VM_TESTS); do CGO_ENABLED=0 go test -c -o bin/vm/tests/$${package//\//_} ./$$package || exit 1; done
-	hack/vm.sh VM_TEST_FLAGS='$(VM_TEST_FLAGS)' hack/vm/tests $(VM_TESTS)
+	hack/vm.sh "VM_TEST_FLAGS='$(VM_TEST_FLAGS)' hack/vm/tests $(VM_TESTS)"
 
 .PHONY: test-integration
 test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
