@@ -19,15 +19,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"k8s.io/klog/v2"
-	ctrl "sigs.k8s.io/controller-runtime"
+	"github.com/keelson-dev/keelson/test/bench/internal/program"
 )
 
 type options struct {
@@ -42,17 +39,13 @@ type options struct {
 }
 
 func main() {
-	ctrl.SetLogger(klog.Background())
-	o, err := parse()
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		err = run(ctx, o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "proxy:", err)
-		os.Exit(1)
-	}
+	program.Main("proxy", func(ctx context.Context) error {
+		o, err := parse()
+		if err != nil {
+			return err
+		}
+		return run(ctx, o)
+	})
 }
 
 func parse() (options, error) {
@@ -98,7 +91,7 @@ type result struct {
 }
 
 func run(ctx context.Context, o options) error {
-	fmt.Printf("%d endpoints per Service, %s, load average at the start %s\n", o.endpoints, backend(), load())
+	fmt.Printf("%d endpoints per Service, %s, load average at the start %s\n", o.endpoints, backend(), program.Load())
 	fmt.Printf("%8s %8s %10s %10s %10s %8s %8s %6s\n", "services", "side", "full", "p50", "p99", "rules", "RSS MiB", "load")
 	for _, count := range o.services {
 		if err := compare(ctx, o, count); err != nil {
@@ -128,7 +121,7 @@ func compare(ctx context.Context, o options, count int) (err error) {
 		}
 		results[name] = r
 		fmt.Printf("%8d %8s %10s %10s %10s %8d %8.0f %6s\n", count, name, r.full.Round(time.Millisecond),
-			r.p50.Round(time.Millisecond), r.p99.Round(time.Millisecond), r.rules, r.rss, load())
+			r.p50.Round(time.Millisecond), r.p99.Round(time.Millisecond), r.rules, r.rss, program.Load())
 	}
 	ratio := func(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }
 	ours, theirs := results[keelson], results[stock]
@@ -149,7 +142,7 @@ func compare(ctx context.Context, o options, count int) (err error) {
 	}
 	if both {
 		a, b := median(rounds[keelson]), median(rounds[stock])
-		fmt.Printf("%8d    ratio requests/s %.2f, p99 %.2f, load %s\n", count, a.perSecond/b.perSecond, ratio(a.p99, b.p99), load())
+		fmt.Printf("%8d    ratio requests/s %.2f, p99 %.2f, load %s\n", count, a.perSecond/b.perSecond, ratio(a.p99, b.p99), program.Load())
 	}
 	return nil
 }
@@ -164,15 +157,6 @@ func median(rounds []traffic) traffic {
 	}
 	slices.Sort(rates)
 	return traffic{perSecond: rates[len(rates)/2], p99: percentile(times, 0.5), failed: failed}
-}
-
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return first
 }
 
 // percentile returns the value below which that part of the sorted values is.
@@ -206,11 +190,11 @@ func measure(ctx context.Context, o options, name string, count int, n *namespac
 		return r, err
 	}
 	if r.full, err = s.untilAllWork(ctx, count, start); err != nil {
-		return r, errors.Join(err, s.logTail())
+		return r, errors.Join(err, s.program.LogTail())
 	}
 	changes, err := s.changeEndpoints(ctx, count, o.changes)
 	if err != nil {
-		return r, errors.Join(err, s.logTail())
+		return r, errors.Join(err, s.program.LogTail())
 	}
 	r.p50, r.p99 = percentile(changes, 0.5), percentile(changes, 0.99)
 	if r.rules, err = n.countRules(ctx); err != nil {

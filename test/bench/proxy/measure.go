@@ -41,7 +41,7 @@ func (s *side) until(ctx context.Context, client *http.Client, service int, want
 		}
 		select {
 		case <-time.After(probePause):
-		case <-s.ended:
+		case <-s.program.Ended():
 			return errors.New("the proxy has ended")
 		case <-ctx.Done():
 			return fmt.Errorf("Service %d does not lead to %s: %w", service, want, ctx.Err())

@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/keelson-dev/keelson/test/bench/internal/program"
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,13 +39,11 @@ type side struct {
 	node              *namespace
 	server            *envtest.Environment
 	client            dynamic.Interface
-	command           *exec.Cmd
-	ended             chan struct{}
-	log               string
+	program           *program.Program
 }
 
 func newSide(name, folder, dir string, n *namespace) (*side, error) {
-	s := &side{name: name, folder: folder, dir: dir, node: n, ended: make(chan struct{}), log: filepath.Join(dir, "proxy.log")}
+	s := &side{name: name, folder: folder, dir: dir, node: n}
 	s.server = &envtest.Environment{BinaryAssetsDirectory: filepath.Join(folder, "k8s"), ControlPlaneStartTimeout: time.Minute}
 	s.server.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", serviceCIDR).Set("bind-address", "0.0.0.0")
 	if name == keelson {
@@ -146,46 +144,25 @@ func (s *side) setEndpoint(ctx context.Context, i int, ip netip.Addr) error {
 
 // startProxy starts the process in the namespace, with its defaults but for what has to
 // do with where it runs.
-func (s *side) startProxy(ctx context.Context) error {
-	program, args := filepath.Join(s.folder, "keelson-node"), []string{
+func (s *side) startProxy(ctx context.Context) (err error) {
+	path, args := filepath.Join(s.folder, "keelson-node"), []string{
 		"--agent=false", "--kubeconfig", s.kubeconfig(), "--node-name", nodeName, "--node-ip", s.node.nodeIP,
 		"--cluster-cidr", clusterCIDR, "--service-cidr", serviceCIDR, "--health-address=",
 		"--root-dir", filepath.Join(s.dir, "root"), "--run-dir", filepath.Join(s.dir, "run"), "--log-dir", filepath.Join(s.dir, "log"),
 	}
 	if s.name == stock {
-		program, args = filepath.Join(s.folder, "stock", "kube-proxy"), []string{
+		path, args = filepath.Join(s.folder, "stock", "kube-proxy"), []string{
 			"--proxy-mode=iptables", "--kubeconfig", s.kubeconfig(), "--hostname-override", nodeName, "--cluster-cidr", clusterCIDR,
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
 		}
 	}
-	file, err := os.Create(s.log)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	s.command = s.node.command(context.WithoutCancel(ctx), program, args...)
-	s.command.Stdout, s.command.Stderr = file, file
-	if err := s.command.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", program, err)
-	}
-	go func() {
-		_ = s.command.Wait() // the log says why it ended
-		close(s.ended)
-	}()
-	return nil
-}
-
-func (s *side) logTail() error {
-	text, err := os.ReadFile(s.log)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("its log ends with:\n%s", text[max(0, len(text)-3000):])
+	s.program, err = program.Start(s.node.command(context.WithoutCancel(ctx), path, args...), filepath.Join(s.dir, "proxy.log"))
+	return err
 }
 
 // rss returns the resident memory of the proxy in MiB.
 func (s *side) rss() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.program.PID()))
 	if err != nil {
 		return 0, err
 	}
@@ -199,14 +176,6 @@ func (s *side) rss() (float64, error) {
 }
 
 func (s *side) stop() error {
-	if s.command != nil {
-		_ = s.command.Process.Signal(syscall.SIGTERM) // it may have ended
-		select {
-		case <-s.ended:
-		case <-time.After(10 * time.Second):
-			_ = s.command.Process.Kill()
-			<-s.ended
-		}
-	}
+	s.program.Stop()
 	return s.server.Stop()
 }

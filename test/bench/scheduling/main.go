@@ -19,16 +19,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"k8s.io/klog/v2"
-	ctrl "sigs.k8s.io/controller-runtime"
+	"github.com/keelson-dev/keelson/test/bench/internal/program"
 )
 
 type options struct {
@@ -43,17 +40,13 @@ type options struct {
 }
 
 func main() {
-	ctrl.SetLogger(klog.Background())
-	o, err := parse()
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		err = run(ctx, o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "scheduling:", err)
-		os.Exit(1)
-	}
+	program.Main("scheduling", func(ctx context.Context) error {
+		o, err := parse()
+		if err != nil {
+			return err
+		}
+		return run(ctx, o)
+	})
 }
 
 func parse() (options, error) {
@@ -108,7 +101,7 @@ func (r result) cpuText() string {
 }
 
 func run(ctx context.Context, o options) error {
-	fmt.Printf("%d Pods (%s), load average at the start %s\n", o.pods, o.shape, load())
+	fmt.Printf("%d Pods (%s), load average at the start %s\n", o.pods, o.shape, program.Load())
 	fmt.Printf("%8s %10s %12s %14s %6s %s\n", "nodes", "side", "seconds", "Pods/second", "load", "CPU ms/Pod")
 	for _, nodes := range o.nodes {
 		rates := map[string]float64{}
@@ -118,22 +111,13 @@ func run(ctx context.Context, o options) error {
 				return fmt.Errorf("%s with %d Nodes: %w", name, nodes, err)
 			}
 			rates[name] = r.rate
-			fmt.Printf("%8d %10s %12.1f %14.1f %6s %s; requests per Pod: %s\n", nodes, name, r.seconds, r.rate, load(), r.cpuText(), r.requests)
+			fmt.Printf("%8d %10s %12.1f %14.1f %6s %s; requests per Pod: %s\n", nodes, name, r.seconds, r.rate, program.Load(), r.cpuText(), r.requests)
 		}
 		if rates["stock"] > 0 && rates["keelson"] > 0 {
 			fmt.Printf("%8d      ratio %.2f\n", nodes, rates["keelson"]/rates["stock"])
 		}
 	}
 	return nil
-}
-
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return first
 }
 
 // measure runs one side from an empty API server to the last binding.
@@ -180,7 +164,7 @@ func (s *side) place(ctx context.Context, o options, nodes int, bound <-chan bin
 	select {
 	case seen := <-bound:
 		if seen.err != nil {
-			return r, errors.Join(seen.err, s.logTail())
+			return r, errors.Join(seen.err, s.program.LogTail())
 		}
 		after, err := readCPU()
 		if err != nil {
@@ -194,9 +178,9 @@ func (s *side) place(ctx context.Context, o options, nodes int, bound <-chan bin
 			seconds: seen.took.Seconds(), rate: float64(o.pods-1) / seen.took.Seconds(),
 			cpu: after.perPod(before, o.pods), requests: answered.perPod(asked, o.pods),
 		}, profiled()
-	case <-s.ended:
-		return r, errors.Join(errors.New("the scheduler has ended"), s.logTail())
+	case <-s.program.Ended():
+		return r, errors.Join(errors.New("the scheduler has ended"), s.program.LogTail())
 	case <-ctx.Done():
-		return r, errors.Join(ctx.Err(), s.logTail())
+		return r, errors.Join(ctx.Err(), s.program.LogTail())
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/keelson-dev/keelson/test/bench/internal/program"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,13 +29,11 @@ type side struct {
 	group             string
 	server            *envtest.Environment
 	client            dynamic.Interface
-	command           *exec.Cmd
-	ended             chan struct{}
-	log               string
+	program           *program.Program
 }
 
 func newSide(name, folder, dir string) (*side, error) {
-	s := &side{name: name, folder: folder, dir: dir, ended: make(chan struct{})}
+	s := &side{name: name, folder: folder, dir: dir}
 	s.server = &envtest.Environment{BinaryAssetsDirectory: filepath.Join(folder, "k8s"), ControlPlaneStartTimeout: time.Minute}
 	if name == "keelson" {
 		s.group = "core.keelson.dev"
@@ -191,8 +190,7 @@ func (s *side) watchBindings(ctx context.Context, all int) (<-chan bindings, err
 }
 
 // startScheduler begins to place.
-func (s *side) startScheduler(log string) error {
-	s.log = log
+func (s *side) startScheduler(log string) (err error) {
 	path, args := filepath.Join(s.folder, "keelson-manager"), []string{
 		"--kubeconfig", s.kubeconfig(), "--controllers", "scheduler", "--leader-elect=false",
 		"--metrics-bind-address", "0", "--health-bind-address", "0",
@@ -205,40 +203,11 @@ func (s *side) startScheduler(log string) error {
 		}
 		path, args = filepath.Join(s.folder, "stock", "kube-scheduler"), []string{"--config", config, "--secure-port", "0"}
 	}
-	file, err := os.Create(log)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	s.command = exec.Command(path, args...)
-	s.command.Stdout, s.command.Stderr = file, file
-	if err := s.command.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", path, err)
-	}
-	go func() {
-		_ = s.command.Wait() // the log says why it ended
-		close(s.ended)
-	}()
-	return nil
-}
-
-func (s *side) logTail() error {
-	text, err := os.ReadFile(s.log)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("its log ends with:\n%s", text[max(0, len(text)-3000):])
+	s.program, err = program.Start(exec.Command(path, args...), log)
+	return err
 }
 
 func (s *side) stop() error {
-	if s.command != nil {
-		_ = s.command.Process.Signal(syscall.SIGTERM) // it may have ended
-		select {
-		case <-s.ended:
-		case <-time.After(10 * time.Second):
-			_ = s.command.Process.Kill()
-			<-s.ended
-		}
-	}
+	s.program.Stop()
 	return s.server.Stop()
 }
