@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 
-	defaultprofile "github.com/containerd/containerd/v2/contrib/apparmor"
-
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
 
@@ -54,7 +52,7 @@ func defaultAppArmorName(s runtime.Security, confines bool) (string, error) {
 	case !confines, s.Privileged:
 		return "", nil
 	}
-	if err := defaultprofile.LoadDefaultProfile(defaultAppArmor); err != nil {
+	if err := loadDefaultProfile(); err != nil {
 		return "", fmt.Errorf("load the default AppArmor profile: %w", err)
 	}
 	return defaultAppArmor, nil

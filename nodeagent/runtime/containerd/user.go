@@ -8,9 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -95,7 +92,11 @@ func (r *Runtime) lookupUser(ctx context.Context, image *localImage, name string
 	if _, err := snapshotter.View(ctx, key, image.chainID); err != nil && !errdefs.IsAlreadyExists(err) {
 		return specs.User{}, r.explain("view the file system of image "+image.Ref, err)
 	}
-	user, err := readUser(ctx, r.client, r.options.Snapshotter, key, name)
+	var user specs.User
+	err = r.viewImage(ctx, key, func(root string) (err error) {
+		user, err = findUser(root, name)
+		return err
+	})
 	if err != nil {
 		return specs.User{}, fmt.Errorf("find user %q of image %s: %w", name, image.Ref, err)
 	}
@@ -103,24 +104,5 @@ func (r *Runtime) lookupUser(ctx context.Context, image *localImage, name string
 		return specs.User{}, r.explain("remove the view of image "+image.Ref, err)
 	}
 	r.images.rememberUser(cached, user)
-	return user, nil
-}
-
-func readUser(ctx context.Context, c *client.Client, snapshotter, key, name string) (specs.User, error) {
-	scratch := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}, Root: &specs.Root{}}
-	container := &containers.Container{ID: key, Snapshotter: snapshotter, SnapshotKey: key}
-	if name == "root" || name == "0" { // needs no entry in /etc/passwd
-		err := oci.WithAdditionalGIDs("root")(ctx, c, container, scratch)
-		return scratch.Process.User, err
-	}
-	if err := oci.WithUser(name)(ctx, c, container, scratch); err != nil {
-		return specs.User{}, err
-	}
-	user := scratch.Process.User
-	uid, _, _ := strings.Cut(name, ":")
-	if err := oci.WithAdditionalGIDs(uid)(ctx, c, container, scratch); err != nil {
-		return specs.User{}, err
-	}
-	user.AdditionalGids = scratch.Process.User.AdditionalGids
 	return user, nil
 }

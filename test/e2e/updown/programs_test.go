@@ -15,10 +15,9 @@ var callsByName = [][]byte{[]byte("text/template.(*state).evalField"), []byte("h
 // called, a third of each program, on disk and in memory. `go build -ldflags=-dumpdep`
 // tells what brought them in; grpc does without the build tag of the Makefile.
 //
-// keelson-node is missing here: containerd's client renders its AppArmor profile and
-// mounts by templates. So is keelson-dns: CoreDNS's server has templates.
+// keelson-dns is missing here: CoreDNS's server has templates.
 func TestProgramsLeaveOutWhatTheyDoNotCall(t *testing.T) {
-	for _, name := range []string{"keelson", "keelson-manager", "keelson-gateway"} {
+	for _, name := range []string{"keelson", "keelson-manager", "keelson-gateway", "keelson-node"} {
 		t.Run(name, func(t *testing.T) {
 			program, err := os.ReadFile(filepath.Join("../../../bin", name))
 			if err != nil {
