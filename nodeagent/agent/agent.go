@@ -61,8 +61,8 @@ type dependencies struct {
 	imageVolumes volumes.Images
 	// proxy is nil when this process runs none.
 	proxy serviceProxy
-	// users gives Pods user IDs of their own; mapsUsers says why this machine cannot. Tests
-	// without such Pods have neither.
+	// users gives Pods user IDs of their own; mapsUsers says why this machine cannot, nil
+	// where nobody asks.
 	users     lifecycle.Users
 	mapsUsers func() error
 	// appArmor says that this machine confines processes.

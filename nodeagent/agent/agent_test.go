@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -31,11 +32,13 @@ import (
 	"github.com/keelson-dev/keelson/internal/ranges"
 	"github.com/keelson-dev/keelson/nodeagent/cgroups"
 	"github.com/keelson-dev/keelson/nodeagent/images"
+	"github.com/keelson-dev/keelson/nodeagent/lifecycle"
 	"github.com/keelson-dev/keelson/nodeagent/network"
 	"github.com/keelson-dev/keelson/nodeagent/network/overlay"
 	"github.com/keelson-dev/keelson/nodeagent/node"
 	"github.com/keelson-dev/keelson/nodeagent/proxy/model"
 	"github.com/keelson-dev/keelson/nodeagent/runtime/fake"
+	"github.com/keelson-dev/keelson/nodeagent/userns"
 	"github.com/keelson-dev/keelson/test/env"
 )
 
@@ -94,6 +97,7 @@ func (m *machine) bootAt(config *rest.Config) *agent {
 	a := newAgent(m.options, s, dependencies{
 		api: api, runtime: m.runtime, runtimeName: "fake", network: m.network, cgroups: m.cgroups, proxy: m.proxy,
 		images: images.NewManager(m.runtime, clock.RealClock{}), storage: m.runtime, clock: clock.RealClock{},
+		users: userns.NewAllocator(filepath.Join(m.options.RootDir, lifecycle.PodsFolder)),
 	})
 	a.serviceAddressWait = cmp.Or(m.serviceAddressWait, a.serviceAddressWait)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Background()))
