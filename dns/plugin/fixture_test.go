@@ -216,3 +216,14 @@ func canonical(text string) []string {
 	slices.SortStableFunc(lines[1:], func(a, b string) int { return cmp.Compare(order(a), order(b)) })
 	return lines
 }
+
+// loading is a catalog that has read everything by the second time that it is asked.
+type loading struct {
+	*catalog.Catalog
+	asked int
+}
+
+func (l *loading) Synced() bool {
+	l.asked++
+	return l.asked > 1
+}

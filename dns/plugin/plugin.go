@@ -97,11 +97,12 @@ func (p *Plugin) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		return dns.RcodeRefused, nil
 	}
 	b := backend{p}
+	synced := p.Catalog.Synced() // before the look: what comes meanwhile is not in the answer
 	a := b.answer(ctx, zone, state)
 	switch {
 	case b.IsNameError(a.err) && p.Fall.Through(state.Name()):
 		return plugin.NextOrFailure(Name, p.Next, ctx, w, r)
-	case b.IsNameError(a.err) && !p.Catalog.Synced():
+	case b.IsNameError(a.err) && !synced:
 		return plugin.BackendError(ctx, b, zone, dns.RcodeServerFailure, state, nil, plugin.Options{})
 	case b.IsNameError(a.err):
 		return plugin.BackendError(ctx, b, zone, dns.RcodeNameError, state, nil, plugin.Options{})

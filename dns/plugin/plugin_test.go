@@ -144,6 +144,8 @@ func TestAnswersWithProperties(t *testing.T) {
 		"names that are there are not":             {func(p *Plugin) { p.Fall = fall.Root }, "svc1.testns.svc.cluster.local AAAA", noData},
 		"before anything was read": {func(p *Plugin) { p.Catalog = catalog.New(catalog.Options{}, nil) }, "svc1.testns.svc.cluster.local A",
 			"SERVFAIL\nauthority: cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 7200 1800 86400 5"},
+		"what is read while the question is looked at": {func(p *Plugin) { p.Catalog = &loading{Catalog: catalog.New(catalog.Options{}, nil)} }, "svc1.testns.svc.cluster.local A",
+			"SERVFAIL\nauthority: cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 7200 1800 86400 5"},
 		"only some namespaces": {func(p *Plugin) {
 			p.Catalog = load(t, catalog.Options{Namespaces: []string{"empty"}}, cluster()...)
 		}, "svc1.testns.svc.cluster.local A", noSuchName},
