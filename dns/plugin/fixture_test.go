@@ -217,13 +217,15 @@ func canonical(text string) []string {
 	return lines
 }
 
-// loading is a catalog that has read everything by the second time that it is asked.
+// loading is an empty catalog that has read everything right after the first look at it.
 type loading struct {
 	*catalog.Catalog
-	asked int
+	looked bool
 }
 
-func (l *loading) Synced() bool {
-	l.asked++
-	return l.asked > 1
+func (l *loading) Synced() bool { return l.looked }
+
+func (l *loading) Namespace(string) bool {
+	l.looked = true
+	return false
 }
