@@ -38,9 +38,7 @@ func TestMain(m *testing.M) {
 	case "steady":
 		playSteady()
 	case "stubborn":
-		signal.Ignore(syscall.SIGTERM)
-		fmt.Println("ignoring TERM")
-		select {}
+		playStubborn()
 	case "crash":
 		fmt.Println("crashing")
 		os.Exit(3)
@@ -63,6 +61,16 @@ func playSteady() {
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
+	}
+}
+
+// playStubborn takes every TERM and goes on. It waits on the signal, because a Go
+// program in which nothing can ever wake up is ended by its runtime.
+func playStubborn() {
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	fmt.Println("ignoring TERM")
+	for range terminated {
 	}
 }
 
