@@ -95,7 +95,7 @@ func ownControllers() []controller {
 		{name: "service", add: func(mgr ctrl.Manager, o Options) error {
 			return service.Add(mgr, service.Options{
 				ServiceCIDR: o.ServiceCIDR, NodePortRange: o.NodePortRange,
-				KubernetesServiceEndpoints: o.KubernetesServiceEndpoints,
+				KubernetesServiceEndpoints: o.KubernetesServiceEndpoints, RegisteredAPIServers: o.KubernetesServiceRegisteredOnly,
 			})
 		}},
 		{name: loadbalancer.Name, add: func(mgr ctrl.Manager, o Options) error {

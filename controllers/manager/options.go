@@ -65,6 +65,9 @@ type Options struct {
 	// KubernetesServiceEndpoints are the addresses (ip:port) at which Pods reach the
 	// API server; empty means that no "kubernetes" Service is kept.
 	KubernetesServiceEndpoints []string `json:"kubernetesServiceEndpoints,omitempty"`
+	// KubernetesServiceRegisteredOnly leaves out those on machines whose API server has
+	// not registered itself, or is gone.
+	KubernetesServiceRegisteredOnly bool `json:"kubernetesServiceRegisteredOnly,omitempty"`
 
 	// RootCAFile is the PEM bundle by which Pods verify the API server; empty means
 	// the one of the manager's own credentials.
@@ -220,6 +223,8 @@ func (o *Options) addClusterFlags(fss *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.NodePortRange, "node-port-range", o.NodePortRange, "Ports for NodePort Services, first-last.")
 	fs.StringSliceVar(&o.LoadBalancerPool, "load-balancer-pool", o.LoadBalancerPool, "Addresses for Services of type LoadBalancer: ranges such as 198.51.100.10-198.51.100.50 and prefixes such as fd00:5::/112, which belong to nobody else. The nodes announce them if they have the same flag. Empty: such Services get no address.")
 	fs.StringSliceVar(&o.KubernetesServiceEndpoints, "kubernetes-service-endpoints", o.KubernetesServiceEndpoints, "Addresses (ip:port) behind the 'kubernetes' Service. Empty: no such Service.")
+	fs.BoolVar(&o.KubernetesServiceRegisteredOnly, "kubernetes-service-registered-only", o.KubernetesServiceRegisteredOnly,
+		"Of several API servers, lead the 'kubernetes' Service only to the machines of those that are there: that have registered themselves (kube-apiserver --endpoint-reconciler-type=lease) with an address of --kubernetes-service-endpoints. Where none has, to all.")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "PEM file of the certificates by which Pods verify the API server, published in every namespace as ConfigMap kube-root-ca.crt. Empty: those of the credentials in use.")
 	fs.DurationVar(&o.NodeMonitorGracePeriod.Duration, "node-monitor-grace-period", o.NodeMonitorGracePeriod.Duration, "How long a Node may be silent before it counts as unreachable.")
 	fs.IntVar(&o.TerminatedPodGCThreshold, "terminated-pod-gc-threshold", o.TerminatedPodGCThreshold, "How many Pods that have ended may stay before the oldest are deleted. 0 or less: all.")
@@ -428,6 +433,9 @@ func (o *Options) validateEndpoints() error {
 		if _, err := netip.ParseAddrPort(endpoint); err != nil {
 			errs = append(errs, fmt.Errorf("--kubernetes-service-endpoints: %q is not ip:port: %w", endpoint, err))
 		}
+	}
+	if o.KubernetesServiceRegisteredOnly && len(o.KubernetesServiceEndpoints) == 0 {
+		errs = append(errs, errors.New("--kubernetes-service-registered-only: needs the addresses of all API servers in --kubernetes-service-endpoints"))
 	}
 	return errors.Join(errs...)
 }

@@ -53,6 +53,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"Services of a family of no Pod":   {func(o *Options) { o.ServiceCIDR = "10.254.0.0/16,fd01::/112" }, []string{"--service-cidr", "lacks"}},
 		"no port at all":                   {func(o *Options) { o.NodePortRange = "0-0" }, []string{"--node-port-range"}},
 		"ports that are words":             {func(o *Options) { o.NodePortRange = "a-b" }, []string{"--node-port-range"}},
+		"API servers that nobody names":    {func(o *Options) { o.KubernetesServiceRegisteredOnly = true }, []string{"--kubernetes-service-registered-only"}},
 		"an endpoint without a port":       {func(o *Options) { o.KubernetesServiceEndpoints = []string{"10.0.0.1"} }, []string{"--kubernetes-service-endpoints"}},
 		"a lease shorter than its renewal": {func(o *Options) { o.LeaderElection.LeaseDuration.Duration = time.Second }, []string{"--leader-elect-lease-duration"}},
 		"a renewal without a second try":   {func(o *Options) { o.LeaderElection.RetryPeriod.Duration = 9 * time.Second }, []string{"--leader-elect-renew-deadline"}},

@@ -22,6 +22,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	upstreamdiscoveryv1 "k8s.io/api/discovery/v1"
 	nodev1 "k8s.io/api/node/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -48,6 +49,7 @@ import (
 	networkingv1 "github.com/keelson-dev/keelson/apis/networking/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 	"github.com/keelson-dev/keelson/controllers/nodeaccess"
+	"github.com/keelson-dev/keelson/controllers/service"
 	"github.com/keelson-dev/keelson/controllers/servicemirror"
 	"github.com/keelson-dev/keelson/internal/apidial"
 )
@@ -131,7 +133,7 @@ func newScheme() (*runtime.Scheme, error) {
 	for _, add := range []func(*runtime.Scheme) error{
 		keelsonv1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv2.AddToScheme, policyv1.AddToScheme,
 		discoveryv1.AddToScheme, networkingv1.AddToScheme,
-		schedulingv1.AddToScheme, nodev1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
+		schedulingv1.AddToScheme, nodev1.AddToScheme, corev1.AddToScheme, upstreamdiscoveryv1.AddToScheme, coordinationv1.AddToScheme, rbacv1.AddToScheme,
 		storagev1.AddToScheme, certificatesv1.AddToScheme, authorizationv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
@@ -180,6 +182,7 @@ func cacheOptions() cache.Options {
 		&rbacv1.RoleBinding{}: {Label: nodeaccess.Selector()},
 	}
 	maps.Copy(byObject, servicemirror.CacheOptions())
+	maps.Copy(byObject, service.CacheOptions())
 	return cache.Options{DefaultTransform: stripUnread, ByObject: byObject}
 }
 

@@ -10,6 +10,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -52,6 +53,9 @@ type Options struct {
 	// KubernetesServiceEndpoints are the addresses (ip:port) of the API server as
 	// Pods reach it. Empty means that no Service default/kubernetes is kept.
 	KubernetesServiceEndpoints []string
+	// RegisteredAPIServers leaves out those of KubernetesServiceEndpoints on machines
+	// whose API server has not registered itself. The cache needs CacheOptions then.
+	RegisteredAPIServers bool
 	// IntN draws a number in [0, n); nil means math/rand/v2.
 	IntN func(n int) int
 }
@@ -84,6 +88,11 @@ func Add(mgr ctrl.Manager, o Options) error {
 				return []reconcile.Request{{NamespacedName: kubernetesKey}}
 			}), builder.WithPredicates(ofKubernetes)).
 			WatchesRawSource(source.Func(enqueueKubernetes))
+		if o.RegisteredAPIServers {
+			b = b.Watches(&upstreamdiscoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+				return []reconcile.Request{{NamespacedName: kubernetesKey}}
+			}), builder.WithPredicates(ofKubernetes))
+		}
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("failed to add controller %s: %w", Name, err)
@@ -103,6 +112,8 @@ type Reconciler struct {
 	recorder  events.EventRecorder
 	ranges    ranges
 	apiServer apiServer
+	// registeredOnly is Options.RegisteredAPIServers.
+	registeredOnly bool
 }
 
 // NewReconciler checks o. Errors name the flag of the manager.
@@ -116,7 +127,7 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) (*
 	if o.IntN == nil {
 		o.IntN = rand.IntN //nolint:forbidigo // the source that is injected outside of tests
 	}
-	r := &Reconciler{client: c, recorder: recorder, ranges: ranges{intN: o.IntN}}
+	r := &Reconciler{client: c, recorder: recorder, ranges: ranges{intN: o.IntN}, registeredOnly: o.RegisteredAPIServers}
 	addresses, err := svcranges.ParseServiceCIDRs(o.ServiceCIDR)
 	if err != nil {
 		return nil, fmt.Errorf("--service-cidr: %w", err)
@@ -127,6 +138,9 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) (*
 	}
 	if r.apiServer, err = parseAPIServer(o.KubernetesServiceEndpoints, addresses[0].Is4()); err != nil {
 		return nil, err
+	}
+	if o.RegisteredAPIServers && !r.apiServer.configured() {
+		return nil, errors.New("--kubernetes-service-registered-only: needs the addresses of all API servers in --kubernetes-service-endpoints")
 	}
 	return r, nil
 }

@@ -52,25 +52,29 @@ func (s apiServer) configured() bool { return len(s.addresses) > 0 }
 
 // syncKubernetes keeps the Service default/kubernetes, its Endpoints and its slices.
 func (r *Reconciler) syncKubernetes(ctx context.Context) error {
-	if err := r.syncKubernetesService(ctx); err != nil {
+	server, err := r.presentServers(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.syncKubernetesService(ctx, server); err != nil {
 		return fmt.Errorf("failed to keep Service %s: %w", kubernetesKey, err)
 	}
-	if err := r.syncKubernetesEndpoints(ctx); err != nil {
+	if err := r.syncKubernetesEndpoints(ctx, server); err != nil {
 		return fmt.Errorf("failed to keep Endpoints %s: %w", kubernetesKey, err)
 	}
-	return r.syncKubernetesSlices(ctx)
+	return r.syncKubernetesSlices(ctx, server)
 }
 
-func (r *Reconciler) syncKubernetesService(ctx context.Context) error {
+func (r *Reconciler) syncKubernetesService(ctx context.Context, server apiServer) error {
 	current := &keelsonv1.Service{}
 	err := r.client.Get(ctx, kubernetesKey, current)
 	if apierrors.IsNotFound(err) {
-		return r.client.Create(ctx, renderKubernetesService(&keelsonv1.Service{}, r.ranges.addresses[0].KubernetesAddress(), r.apiServer))
+		return r.client.Create(ctx, renderKubernetesService(&keelsonv1.Service{}, r.ranges.addresses[0].KubernetesAddress(), server))
 	}
 	if err != nil {
 		return err
 	}
-	wanted := renderKubernetesService(current, r.ranges.addresses[0].KubernetesAddress(), r.apiServer)
+	wanted := renderKubernetesService(current, r.ranges.addresses[0].KubernetesAddress(), server)
 	if equality.Semantic.DeepEqual(current.Spec, wanted.Spec) && equality.Semantic.DeepEqual(current.Labels, wanted.Labels) {
 		return nil
 	}
@@ -78,16 +82,16 @@ func (r *Reconciler) syncKubernetesService(ctx context.Context) error {
 	return r.client.Patch(ctx, wanted, client.MergeFromWithOptions(current, client.MergeFromWithOptimisticLock{}))
 }
 
-func (r *Reconciler) syncKubernetesEndpoints(ctx context.Context) error {
+func (r *Reconciler) syncKubernetesEndpoints(ctx context.Context, server apiServer) error {
 	current := &keelsonv1.Endpoints{}
 	err := r.client.Get(ctx, kubernetesKey, current)
 	if apierrors.IsNotFound(err) {
-		return r.client.Create(ctx, renderKubernetesEndpoints(&keelsonv1.Endpoints{}, r.apiServer))
+		return r.client.Create(ctx, renderKubernetesEndpoints(&keelsonv1.Endpoints{}, server))
 	}
 	if err != nil {
 		return err
 	}
-	wanted := renderKubernetesEndpoints(current, r.apiServer)
+	wanted := renderKubernetesEndpoints(current, server)
 	if equality.Semantic.DeepEqual(current.Subsets, wanted.Subsets) && equality.Semantic.DeepEqual(current.Labels, wanted.Labels) &&
 		current.Status == wanted.Status {
 		return nil

@@ -20,9 +20,9 @@ import (
 const extraSlicesManager = "service.keelson.dev"
 
 // syncKubernetesSlices keeps the slices that say the same as the Endpoints.
-func (r *Reconciler) syncKubernetesSlices(ctx context.Context) error {
+func (r *Reconciler) syncKubernetesSlices(ctx context.Context, server apiServer) error {
 	wanted := map[string]bool{}
-	for _, slice := range renderKubernetesSlices(r.apiServer) {
+	for _, slice := range renderKubernetesSlices(server) {
 		wanted[slice.Name] = true
 		if err := r.syncKubernetesSlice(ctx, slice); err != nil {
 			return fmt.Errorf("failed to keep EndpointSlice %s: %w", klog.KObj(slice), err)
