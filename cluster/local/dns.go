@@ -222,12 +222,29 @@ func (in dnsInstall) complete(object *unstructured.Unstructured) error {
 		}
 		there := map[string]any{"matchExpressions": []any{map[string]any{"key": corev1.LabelHostname, "operator": string(corev1.NodeSelectorOpIn), "values": hosts}}}
 		return errors.Join(
+			in.spread(object),
 			unstructured.SetNestedSlice(object.Object, []any{there}, "spec", "template", "spec", "affinity", "nodeAffinity",
 				"requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"),
 			unstructured.SetNestedSlice(object.Object, containers, "spec", "template", "spec", "containers"),
 			unstructured.SetNestedField(object.Object, in.replicas, "spec", "replicas"))
 	}
 	return nil
+}
+
+// spread says over how many nodes the replicas go at least, so that they do not share one
+// while another's Node is not there yet, or was deleted and comes back.
+func (in dnsInstall) spread(deployment *unstructured.Unstructured) error {
+	path := []string{"spec", "template", "spec", "topologySpreadConstraints"}
+	constraints, _, err := unstructured.NestedSlice(deployment.Object, path...)
+	if err != nil || len(constraints) != 1 {
+		return fmt.Errorf("manifest of the DNS server has %d constraints of its spread, not 1: %w", len(constraints), err)
+	}
+	constraint, ok := constraints[0].(map[string]any)
+	if !ok {
+		return errors.New("manifest of the DNS server has a constraint of its spread that is no object")
+	}
+	constraint["minDomains"] = int64(min(2, max(1, len(in.hosts))))
+	return unstructured.SetNestedSlice(deployment.Object, constraints, path...)
 }
 
 // waitAvailable waits until the Deployment has rolled out what was applied.

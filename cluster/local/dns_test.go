@@ -30,11 +30,16 @@ func TestTheInstallerCompletesTheManifestsOfDNS(t *testing.T) {
 			found["image"] = containers[0].(map[string]any)["image"]
 			terms, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
 			found["terms"] = terms
+			found["spread"], _, _ = unstructured.NestedSlice(object.Object, "spec", "template", "spec", "topologySpreadConstraints")
 			found["replicas"], _, _ = unstructured.NestedInt64(object.Object, "spec", "replicas")
 		}
 	}
 	want := map[string]any{"clusterIP": "10.96.0.10", "image": "keelson.dev/keelson-dns:1", "replicas": int64(2), "terms": []any{map[string]any{
 		"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"box-1", "box-2"}}},
+	}}, "spread": []any{map[string]any{
+		"maxSkew": int64(1), "minDomains": int64(2), "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+		"matchLabelKeys": []any{"pod-template-hash"},
+		"labelSelector":  map[string]any{"matchLabels": map[string]any{"k8s-app": "kube-dns"}},
 	}}}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("filled in (-want +got):\n%s", diff)

@@ -2,6 +2,7 @@ package updown
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,7 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 		return nil
 	})
 	containers := processesOf(t, "keelson-dns")
+	loseDNSServer(t, c, two)
 
 	nothing := func() {}
 	killSupervisor(t, nothing)
@@ -93,13 +95,54 @@ func TestSeveralNodesSurviveTheirSupervisor(t *testing.T) {
 		t.Errorf("another number of nodes: %v\n%s", err, out)
 	}
 	c.keelson("node", "start", two)
+	checkDNSSpread(t, c, one, two)
 	checkUpgrade(t, c)
+	checkDNSSpread(t, c, one, two)
 
 	killSupervisor(t, nothing)
 	// The agents go on, and may make a file in a folder that is being removed.
 	eventually(t, "the cluster's files are removed", func() error { return os.RemoveAll(c.data) })
 	c.keelson("down")
 	clean()
+}
+
+// loseDNSServer deletes the one of a node that is off, as the cluster does after minutes.
+func loseDNSServer(t *testing.T, c cluster, node string) {
+	t.Helper()
+	out, err := c.kubectl("", "-n", "kube-system", "get", "kpo", "-l", "k8s-app=kube-dns", "-o",
+		`jsonpath={range .items[?(@.spec.nodeName=="`+node+`")]}{.metadata.name} {end}`)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	pods := strings.Fields(out)
+	if len(pods) != 1 {
+		t.Fatalf("DNS servers of node %s are %q, want one", node, pods)
+	}
+	if out, err := c.kubectl("", "-n", "kube-system", "delete", "kpo", pods[0], "--wait=false"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// checkDNSSpread waits until a DNS server is ready on each of the nodes, and no other exists.
+func checkDNSSpread(t *testing.T, c cluster, nodes ...string) {
+	t.Helper()
+	slices.Sort(nodes)
+	eventually(t, "DNS servers are on all nodes", func() error {
+		out, err := c.kubectl("", "-n", "kube-system", "get", "kpo", "-l", "k8s-app=kube-dns", "-o",
+			`jsonpath={range .items[*]}{.spec.nodeName}/{.status.conditions[?(@.type=="Ready")].status} {end}`)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		var want []string
+		for _, n := range nodes {
+			want = append(want, n+"/True")
+		}
+		got := strings.Fields(out)
+		if slices.Sort(got); !slices.Equal(got, want) {
+			return fmt.Errorf("they are %q, want %q", got, want)
+		}
+		return nil
+	})
 }
 
 // checkUpgrade runs up of another version on the running cluster.
