@@ -31,7 +31,7 @@ func newCommand() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Err: err} })
-	root.AddCommand(newUp(), newDown(), newStatus(), newNode(), newToken(), newJoin(), newLeave(), newSuperviseNode(), newConvert(), newGateway(), newKubectl(), newRollingUpdate(), newSupervise(), newVersion())
+	root.AddCommand(newUp(), newDown(), newStatus(), newNode(), newToken(), newJoin(), newLeave(), newManifests(), newSuperviseNode(), newConvert(), newGateway(), newKubectl(), newRollingUpdate(), newSupervise(), newVersion())
 	return root
 }
 
