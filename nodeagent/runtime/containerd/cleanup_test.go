@@ -53,9 +53,7 @@ func TestRemoveNamespace(t *testing.T) {
 	f.removePod(t.Context(), state)
 
 	// What a killed pull leaves, and what its lease or a label protects.
-	own, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
-	f.must(err)
-	t.Cleanup(func() { _ = own.Close() })
+	own := f.client()
 	_, err = own.LeasesService().Create(t.Context(), leases.WithID("killed-pull"))
 	f.must(err)
 	protected := snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "now"})

@@ -228,18 +228,29 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 	// The start is stored while it happens: the two take about the same time, and a
 	// running task without it is adopted all the same.
 	started := status{StartedAt: r.options.Clock.Now()}
-	stored := make(chan error, 1)
-	go func() { stored <- r.store(ctx, o, started) }()
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		r.noteStart(ctx, o, started)
+	}()
 	_, err = r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: o.id})
-	storeErr := <-stored
+	<-stored
 	if err != nil {
 		return &taskError{"failed to start containerd task", native(err)}
 	}
-	if storeErr != nil {
-		r.options.Log.Error(storeErr, "Cannot store the start of a container, it is stored with the exit", "container", o.id)
-	}
 	r.objects.change(o, func(f *facts) { f.running, f.pid, f.status = true, created.Pid, started })
 	return nil
+}
+
+// noteStart stores what the next process, or this one after containerd's restart, wants to
+// know of a container that starts. Without it the container is adopted all the same.
+func (r *Runtime) noteStart(ctx context.Context, o *object, started status) {
+	if err := r.keepShim(ctx, o); err != nil {
+		r.options.Log.Error(err, "Cannot keep the shim of a container, its exit code is lost when it ends while containerd is away", "container", o.id)
+	}
+	if err := r.store(ctx, o, started); err != nil {
+		r.options.Log.Error(err, "Cannot store the start of a container, it is stored with the exit", "container", o.id)
+	}
 }
 
 // uninterrupted is the context of calls that must come to their end although the Pod is

@@ -114,6 +114,9 @@ func (r *Runtime) store(ctx context.Context, o *object, s status) error {
 // deleteTask frees what the shim holds for an ended task. The object is busy.
 func (r *Runtime) deleteTask(ctx context.Context, o *object) error {
 	o.taskLeft = true
+	if err := r.releaseShim(ctx, o); err != nil {
+		return err
+	}
 	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: o.id})
 	if err = r.afterShim(ctx, o, native(err)); err != nil && !errdefs.IsNotFound(err) {
 		return r.explain("delete the task of "+o.id, err)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	apitypes "github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/v2/client"
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -157,9 +156,7 @@ func TestSomebodyElseRemovesAContainer(t *testing.T) {
 	p := f.newPod()
 	id := p.shell("ended", "exit 0")
 	p.waitExited(id)
-	other, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
-	f.must(err)
-	defer func() { f.must(other.Close()) }()
+	other := f.client()
 	f.must(other.ContainerService().Delete(t.Context(), id))
 	f.must(other.SnapshotService("overlayfs").Remove(t.Context(), id))
 	pods, err := f.List(t.Context())
@@ -176,9 +173,7 @@ func TestInterruptedStarts(t *testing.T) {
 	f.must(err)
 	f.must(f.Close())
 	// The agent died between creating the task and starting it.
-	other, err := client.New(f.daemon.Address(), client.WithDefaultNamespace("keelson"))
-	f.must(err)
-	defer func() { f.must(other.Close()) }()
+	other := f.client()
 	mounts, err := other.SnapshotService("overlayfs").Mounts(t.Context(), id)
 	f.must(err)
 	_, err = other.TaskService().Create(t.Context(), &tasks.CreateTaskRequest{

@@ -101,6 +101,9 @@ func (f *fixture) checkNothingLeft() {
 	for _, pod := range pods {
 		f.removePod(ctx, pod)
 	}
+	if kept := f.keptShims(ctx); len(kept) > 0 {
+		f.t.Errorf("kept are still the shims of %v", kept)
+	}
 	f.eventually("all shims have ended", func() bool { return len(f.daemon.Shims()) == 0 })
 	if mounts := f.daemon.Mounts(); len(mounts) > 0 {
 		f.t.Errorf("mounts left: %v", mounts)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
@@ -18,9 +17,6 @@ import (
 
 // resyncParallelism bounds how many objects are settled at once.
 const resyncParallelism = 8
-
-// lateExit is longer than a shim waits between two tries to deliver an event.
-const lateExit = 6 * time.Second
 
 // action is what a comparison asks for.
 type action string
@@ -76,6 +72,10 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 	subscription := r.trust.begin()
 	// What changes after this line is newer than what the lists say.
 	known := r.objects.changes()
+	kept, err := r.keptShims(ctx) // first: an entry is made when its container is there
+	if err != nil {
+		return err
+	}
 	stored, err := r.client.ContainerService().List(ctx)
 	if err != nil {
 		return r.explain("list containers", err)
@@ -103,11 +103,16 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 		}
 		changes, old := known[container.ID]
 		o := r.objects.put(record, facts{status: status})
-		group.Go(func() error { return r.compare(ctx, o, running, changes, old) })
+		group.Go(func() error { return r.compare(ctx, o, running[o.id], kept[o.id], changes, old) })
 	}
 	for id, changes := range known {
 		if !present[id] {
 			r.dropIfUnchanged(id, changes)
+		}
+	}
+	for id := range kept {
+		if !present[id] {
+			group.Go(func() error { return r.forgetShim(ctx, id) })
 		}
 	}
 	if err := group.Wait(); err != nil {
@@ -120,51 +125,20 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 	return nil
 }
 
-// compare settles one object unless something newer than the lists is known of it.
-func (r *Runtime) compare(ctx context.Context, o *object, running map[string]*tasktypes.Process, changes uint64, old bool) error {
+// compare settles one object, which has the task and whose shim is kept as the lists say,
+// unless something newer is known of it.
+func (r *Runtime) compare(ctx context.Context, o *object, task *tasktypes.Process, kept bool, changes uint64, old bool) error {
 	o.busy.Lock()
 	defer o.busy.Unlock()
 	now := r.objects.facts(o)
 	if old && now.changes != changes || !old && now.changes != 0 {
 		return nil
 	}
+	o.shimKept = kept
 	if o.record.Held != nil {
 		return r.settleHeld(o)
 	}
-	task := running[o.id]
-	do := decide(o.record.Kind, now.status, task)
-	if sandbox := running[o.record.SandboxID]; do == actionLost && sandbox != nil && sandbox.Status == tasktypes.Status_RUNNING {
-		r.awaitExit(ctx, o)
-		return nil
-	}
-	return r.act(ctx, o, task, do)
-}
-
-// awaitExit gives the shim time to repeat the exit event of a container that
-// containerd no longer knows. When containerd 2 starts again it drops the tasks that
-// have ended meanwhile, but their shim, which serves the Pod's other containers too,
-// keeps trying to deliver the event. The object is busy.
-func (r *Runtime) awaitExit(ctx context.Context, o *object) {
-	if o.awaited {
-		return
-	}
-	o.awaited = true
-	r.objects.change(o, func(f *facts) { f.running = true })
-	late := r.options.Clock.After(lateExit)
-	ctx = context.WithoutCancel(ctx) // of whoever asked for the comparison
-	r.done.Go(func() {
-		select {
-		case <-o.exited:
-		case <-r.closed:
-		case <-late:
-			ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
-			defer cancel()
-			if err := r.settleNow(ctx, o); err != nil {
-				r.trust.doubt()
-				r.options.Log.Error(err, "Cannot settle what became of a container", "container", o.id)
-			}
-		}
-	})
+	return r.act(ctx, o, task, decide(o.record.Kind, now.status, task))
 }
 
 // settleNow reads one object's task and acts on it.

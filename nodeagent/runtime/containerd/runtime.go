@@ -14,8 +14,8 @@
 // commands that clients of an earlier one had started.
 //
 // The order that makes every crash harmless: a container's object is created before
-// its file system, the exit is stored before the task is deleted, announced after
-// that, and the object is deleted before its files.
+// its file system, the exit is stored before the shim is released and the task deleted,
+// announced after that, and the object is deleted before its files.
 package containerd
 
 import (
@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -52,7 +53,9 @@ type Runtime struct {
 	machine   machine
 	objects   *table
 	images    imageCache
-	events    broadcaster
+	// keepsShims says that containerd has a sandbox store, see keepShim.
+	keepsShims atomic.Bool
+	events     broadcaster
 
 	// resyncing admits one resync at a time; swept is guarded by it.
 	resyncing sync.Mutex

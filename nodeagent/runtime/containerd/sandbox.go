@@ -194,6 +194,9 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 			return err
 		}
 	}
+	if err := r.releaseShim(ctx, o); err != nil {
+		return err
+	}
 	r.killLeftovers(o)
 	if err := r.client.ContainerService().Delete(ctx, o.id); err != nil && !errdefs.IsNotFound(err) {
 		return r.explain("delete container "+o.id, err)

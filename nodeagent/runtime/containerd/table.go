@@ -20,13 +20,13 @@ type object struct {
 	// busy serialises start, exit and removal of this object. It is held over IO.
 	busy sync.Mutex
 	// relay moves the streams of an interactive container that runs; nil else. It,
-	// rootfs, taskLeft and awaited are guarded by busy.
+	// rootfs, taskLeft and shimKept are guarded by busy.
 	relay  *relay
 	rootfs []*tasktypes.Mount
 	// taskLeft says that containerd may still hold a task that has ended.
 	taskLeft bool
-	// awaited says that the exit event is expected though the task is gone.
-	awaited bool
+	// shimKept says that containerd may hold an entry that keeps the shim, see keepShim.
+	shimKept bool
 
 	facts facts
 	// exited is closed when the object has ended and that is stored.
