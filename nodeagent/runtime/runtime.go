@@ -271,6 +271,9 @@ type Mount struct {
 	RecursiveReadOnly bool
 	// NoExec lets nobody execute its files.
 	NoExec bool
+	// Mapped says that its files have the user IDs of the Pod already, as MountImage makes
+	// them; others get them when the container starts.
+	Mapped bool
 	// Propagation is private when empty.
 	Propagation Propagation
 }

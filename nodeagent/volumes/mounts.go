@@ -70,6 +70,7 @@ func (m *Manager) mount(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Conta
 		HostPath: host, ContainerPath: path,
 		ReadOnly:          vm.ReadOnly || volume.EmptyDir == nil && volume.HostPath == nil,
 		RecursiveReadOnly: recursive, Propagation: propagation(vm), NoExec: volume.Image != nil,
+		Mapped: volume.Image != nil,
 	}, nil
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // TestUserNamespaces runs a Pod whose root is nobody on the machine: its Secret, its
-// emptyDir, its own address and the image's files are those of any Pod. /proc without
+// emptyDir, its own address, the files of its image and of an image that is a volume are
+// those of any Pod. /proc without
 // masks is for such Pods only.
 func TestUserNamespaces(t *testing.T) {
 	if err := (&userns.Support{Dir: t.TempDir()}).Check(); err != nil {
@@ -34,19 +35,20 @@ spec:
     args:
     - |
       awk '{print $1, ($2 > 65535), $3}' /proc/self/uid_map; id -u; cat /secret/key; echo
-      echo mine > /scratch/file; stat -c %%u:%%g /scratch/file /etc/hosts /bin/busybox
+      echo mine > /scratch/file; stat -c %%u:%%g /scratch/file /etc/hosts /bin/busybox /image/bin/busybox /single
       ip addr show eth0 | grep -c 'inet '; mount | grep -c ' on /proc/'; echo done > /dev/stdout
       echo said > /dev/termination-log
-    volumeMounts: [{name: secret, mountPath: /secret}, {name: scratch, mountPath: /scratch}]
+    volumeMounts: [{name: secret, mountPath: /secret}, {name: scratch, mountPath: /scratch}, {name: image, mountPath: /image}, {name: image, mountPath: /single, subPath: bin/busybox}]
   volumes:
   - {name: secret, secret: {secretName: key, defaultMode: 0400}}
   - {name: scratch, emptyDir: {}}
+  - {name: image, image: {reference: %[3]s}}
 `, name, hostUsers, cluster.Image(busyboxImage))
 	}
 	s.run("create", "secret", "generic", "key", "--from-literal=key=value")
 	s.apply(manifest("mapped", "false"))
 	pod := s.phase("mapped", corev1.PodSucceeded)
-	want := "0 1 65536\n0\nvalue\n0:2000\n0:0\n0:0\n1\n0\ndone\n"
+	want := "0 1 65536\n0\nvalue\n0:2000\n0:0\n0:0\n0:0\n0:0\n1\n0\ndone\n"
 	s.eventually(soon, "the Pod sees what others see", func() error {
 		if got := logs(t, pod, "main"); got != want {
 			return fmt.Errorf("it said %q, want %q", got, want)

@@ -103,7 +103,7 @@ func (r *Runtime) render(in *specInput, to *record) (*specs.Spec, error) {
 		return nil, err
 	}
 	if in.config.Users != nil {
-		r.mapMounts(to, spec)
+		r.mapMounts(to, spec, in.config.Mounts)
 		applyUsers(spec, fmt.Sprintf("/proc/%d/ns/user", in.sandboxPID), in.config.Users)
 	}
 	return spec, nil

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"sync"
@@ -129,6 +130,19 @@ func (t *table) pod(uid types.UID) runtime.PodState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return podState(t.pods[uid])
+}
+
+// usersOf names the user namespace of the Pod's running sandbox; it is empty when the Pod has
+// the machine's.
+func (t *table) usersOf(uid types.UID) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range t.pods[uid] {
+		if o.record.Kind == kindSandbox && o.record.Users != nil && o.facts.running {
+			return fmt.Sprintf("/proc/%d/ns/user", o.facts.pid)
+		}
+	}
+	return ""
 }
 
 func (t *table) all() []runtime.PodState {

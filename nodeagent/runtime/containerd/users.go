@@ -100,11 +100,16 @@ func checkMapped(user specs.User, config runtime.ContainerConfig) error {
 }
 
 // mapMounts makes the bind mounts of a spec those that bindMapped makes at the start. The
-// shared memory belongs to the Pod's users already.
-func (r *Runtime) mapMounts(to *record, spec *specs.Spec) {
-	shm := r.shmPath(to.SandboxID)
+// shared memory belongs to the Pod's users already, and so may volumes.
+func (r *Runtime) mapMounts(to *record, spec *specs.Spec, volumes []runtime.Mount) {
+	theirs := map[string]bool{r.shmPath(to.SandboxID): true}
+	for _, volume := range volumes {
+		if volume.Mapped {
+			theirs[volume.HostPath] = true
+		}
+	}
 	for i := range spec.Mounts {
-		if m := &spec.Mounts[i]; m.Type == "bind" && m.Source != shm {
+		if m := &spec.Mounts[i]; m.Type == "bind" && !theirs[m.Source] {
 			to.Mapped = append(to.Mapped, m.Source)
 			m.Source = r.mappedMount(to.id(), len(to.Mapped)-1)
 		}
@@ -149,10 +154,11 @@ func (r *Runtime) bindAll(o *object, namespace string, request *tasks.CreateTask
 		if err != nil {
 			return err
 		}
-		for _, layer := range of.layers {
-			if err := userns.Bind(layer.from, layer.to, namespace); err != nil {
-				return err
-			}
+		if of.upper == "" {
+			return errors.New("the snapshotter gives an overlay without an upperdir, which cannot be written to")
+		}
+		if err := of.bindLayers(namespace); err != nil {
+			return err
 		}
 		if err := giveFolder(of.upper, *o.record.Users); err != nil {
 			return err
@@ -169,12 +175,13 @@ func (r *Runtime) unbindMapped(o *object) {
 	}
 }
 
-// rootfs says how a container's file system gets the IDs of a user namespace.
+// rootfs says how the file system of a container or an image gets the IDs of a user namespace.
 type rootfs struct {
 	mount *tasktypes.Mount
 	// layers are for reading only and mounted with the IDs.
 	layers []struct{ from, to string }
-	// upper is the folder of what the container writes; its files have the machine's IDs.
+	// upper is the folder of what the container writes; its files have the machine's IDs. It
+	// is empty where nobody writes.
 	upper string
 }
 
@@ -205,10 +212,16 @@ func planRootfs(m *tasktypes.Mount, prefix string) (rootfs, error) {
 		}
 		plan.mount.Options = append(plan.mount.Options, option)
 	}
-	if plan.upper == "" {
-		return rootfs{}, errors.New("the snapshotter gives an overlay without an upperdir, which cannot be written to")
-	}
 	return plan, nil
+}
+
+func (of rootfs) bindLayers(namespace string) error {
+	for _, layer := range of.layers {
+		if err := userns.Bind(layer.from, layer.to, namespace); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // giveFolder makes a folder that the machine's ID owns belong to the same ID of a user
