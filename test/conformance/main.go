@@ -96,7 +96,7 @@ func images(_ context.Context, args []string) (int, error) {
 func record(_ context.Context, args []string) (int, error) {
 	flags := flag.NewFlagSet("record", flag.ContinueOnError)
 	lower := flags.Bool("lower", false, "also move tests from the passing ones to the failing ones")
-	name := flags.String("suite", conformanceSuite, "whose lists: conformance, netpol, network or dualstack")
+	name := flags.String("suite", conformanceSuite, "whose lists: conformance, netpol, network, loadbalancer or dualstack")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}

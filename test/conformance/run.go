@@ -36,13 +36,15 @@ type runOptions struct {
 	suite       string
 	nodes       int
 	dualStack   bool
+	outside     bool
 }
 
 func (o *runOptions) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.processes, "procs", 10, "how many tests to run at once")
-	flags.StringVar(&o.suite, "suite", conformanceSuite, "which of upstream's tests: conformance, netpol, network or dualstack")
+	flags.StringVar(&o.suite, "suite", conformanceSuite, "which of upstream's tests: conformance, netpol, network, loadbalancer or dualstack")
 	flags.IntVar(&o.nodes, "nodes", 0, "how many nodes the cluster has; 1 is the machine itself; 0 is what the suite needs")
 	flags.BoolVar(&o.dualStack, "dual-stack", false, "give nodes, Pods and Services addresses of both families")
+	flags.BoolVar(&o.outside, "outside", false, "run the tests on a computer beside the nodes, with an address of another network, and not on the cluster's machine")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "kubeconfig", "which of the kubeconfigs in the cluster's data directory to use")
 	flags.StringVar(&o.reports, "reports", "", "folder for reports and logs; by default a new one in bin/conformance/reports")
 }
@@ -294,6 +296,14 @@ func runParts(ctx context.Context, o runOptions, root string, p parts, list []pa
 	s := suite{
 		programs: p.conformance, kubectl: cluster.KubectlPath,
 		kubeconfig: filepath.Join(cluster.DataDir, o.kubeconfig), reports: o.reports, nodes: o.nodes,
+	}
+	if o.outside {
+		client, err := newClient(ctx, cluster)
+		if err != nil {
+			return nil, errors.Join(err, cluster.Down())
+		}
+		defer func() { err = errors.Join(err, client.Close()) }()
+		s.start = client.Start
 	}
 	fmt.Println("Reports and logs:", o.reports)
 	var runs [][]result

@@ -24,6 +24,8 @@ type suite struct {
 	reports string
 	// nodes is how many the cluster has. Some tests ask the suite and not the cluster.
 	nodes int
+	// start starts a program where the tests are to run; nil starts it here.
+	start func(*exec.Cmd) error
 }
 
 // part is one invocation of the suite.
@@ -59,7 +61,14 @@ func (s suite) run(ctx context.Context, p part) ([]result, error) {
 	cmd.Dir = s.reports // tests leave files
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
-	runErr := cmd.Run()
+	start := cmd.Start
+	if s.start != nil {
+		start = func() error { return s.start(cmd) }
+	}
+	runErr := start()
+	if runErr == nil {
+		runErr = cmd.Wait()
+	}
 	// An interrupted run has its report, too.
 	if _, failed := errors.AsType[*exec.ExitError](runErr); runErr != nil && !failed && ctx.Err() == nil {
 		return nil, fmt.Errorf("run ginkgo: %w", runErr)

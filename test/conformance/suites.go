@@ -24,6 +24,8 @@ type testSuite struct {
 	// nodes is how many nodes its cluster has, dualStack whether addresses of both families.
 	nodes     int
 	dualStack bool
+	// outside says that its tests run on a computer that is not the cluster's.
+	outside bool
 }
 
 // conformanceSuite is the suite without another's name.
@@ -47,8 +49,14 @@ func suites() []testSuite {
 			name: "network", title: "Services, addresses and names",
 			about: "What upstream's `sig-network` tests beside conformance and network policies, on three nodes.",
 			focus: regexp.MustCompile(`^\[sig-network\]`),
-			skip:  regexp.MustCompile(`\[Conformance\]|^\[sig-network\] Netpol|\[Feature:IPv6DualStack\]`),
+			skip:  regexp.MustCompile(`\[Conformance\]|^\[sig-network\] Netpol|^\[sig-network\] LoadBalancers|\[Feature:IPv6DualStack\]`),
 			nodes: 3,
+		},
+		{
+			name: "loadbalancer", title: "Load balancers",
+			about: "Upstream's tests of Services of type LoadBalancer, on three nodes. They run on a computer that is " +
+				"beside the nodes, knows nothing of the cluster and has an address of another network.",
+			focus: regexp.MustCompile(`^\[sig-network\] LoadBalancers`), nodes: 3, outside: true,
 		},
 		{
 			name: "dualstack", title: "Two families",
@@ -109,8 +117,12 @@ func (o *runOptions) choose() (testSuite, error) {
 		o.nodes = s.nodes
 	}
 	o.dualStack = o.dualStack || s.dualStack
+	o.outside = o.outside || s.outside
 	if o.dualStack && o.nodes == 1 {
 		return s, errors.New("--dual-stack: takes several nodes: give --nodes")
+	}
+	if o.outside && o.nodes == 1 {
+		return s, errors.New("--outside: takes several nodes: give --nodes")
 	}
 	if o.labels != "" {
 		return s, nil // another choice than the suite's

@@ -13,6 +13,7 @@ func TestATestIsOfOneSuite(t *testing.T) {
 		"[sig-network] Netpol API should support operations":                             "netpol",
 		"[sig-network] Netpol NetworkPolicy deny all [Feature:NetworkPolicy]":            "netpol",
 		"[sig-network] Services should be rejected when no endpoints exist":              "network",
+		"[sig-network] LoadBalancers [Feature:LoadBalancer] should work [Slow]":          "loadbalancer",
 		"[sig-network] [Feature:IPv6DualStack] should have at least one dual-stack node": "dualstack",
 		"[sig-node] Pods should cap back-off":                                            "",
 	}
@@ -37,6 +38,7 @@ func TestARunIsAsItsSuiteSays(t *testing.T) {
 		wantFocus string
 		wantLabel string
 		wantTwo   bool
+		wantOut   bool
 		wantErr   bool
 	}{
 		"conformance":                {flags: runOptions{suite: "conformance"}, wantNodes: 1, wantLabel: "Conformance"},
@@ -46,6 +48,8 @@ func TestARunIsAsItsSuiteSays(t *testing.T) {
 		"two families":               {flags: runOptions{suite: "dualstack"}, wantNodes: 3, wantFocus: `\[Feature:IPv6DualStack\]`, wantTwo: true},
 		"other labels":               {flags: runOptions{suite: "conformance", labels: "Slow"}, wantNodes: 1, wantLabel: "Slow"},
 		"two families on one node":   {flags: runOptions{suite: "conformance", dualStack: true}, wantErr: true},
+		"from outside":               {flags: runOptions{suite: "loadbalancer"}, wantNodes: 3, wantFocus: `\[sig-network\] LoadBalancers`, wantOut: true},
+		"from outside of one node":   {flags: runOptions{suite: "conformance", outside: true}, wantErr: true},
 		"no such suite":              {flags: runOptions{suite: "x"}, wantErr: true},
 	}
 	for name, tc := range tests {
@@ -61,7 +65,7 @@ func TestARunIsAsItsSuiteSays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := runOptions{suite: o.suite, nodes: tc.wantNodes, focus: tc.wantFocus, labels: tc.wantLabel, dualStack: tc.wantTwo, skip: o.skip}
+			want := runOptions{suite: o.suite, nodes: tc.wantNodes, focus: tc.wantFocus, labels: tc.wantLabel, dualStack: tc.wantTwo, outside: tc.wantOut, skip: o.skip}
 			if diff := cmp.Diff(want, o, cmp.AllowUnexported(runOptions{})); diff != "" {
 				t.Errorf("flags (-want +got):\n%s", diff)
 			}

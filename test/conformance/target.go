@@ -49,27 +49,60 @@ func startTarget(ctx context.Context, p parts, root string, o runOptions) (*envc
 	return cluster, nil
 }
 
+// kubectl runs it with the administrator's rights and returns what it printed.
+func kubectl(ctx context.Context, cluster *envcluster.Cluster, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, cluster.KubectlPath, append([]string{"--kubeconfig", cluster.PlainKubeconfig()}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// nodeNames are those of the cluster's nodes.
+func nodeNames(ctx context.Context, cluster *envcluster.Cluster) ([]string, error) {
+	names, err := kubectl(ctx, cluster, "get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")
+	return strings.Fields(names), err
+}
+
 // labelZones puts each node into a zone of its own, as nodes of a cloud would say
 // themselves: tests of topology leave themselves out otherwise.
 func labelZones(ctx context.Context, cluster *envcluster.Cluster) error {
-	kubectl := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(ctx, cluster.KubectlPath, append([]string{"--kubeconfig", cluster.PlainKubeconfig()}, args...)...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
-		}
-		return string(out), nil
-	}
-	names, err := kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")
+	names, err := nodeNames(ctx, cluster)
 	if err != nil {
 		return err
 	}
-	for i, name := range strings.Fields(names) {
-		if _, err := kubectl("label", "node", name, fmt.Sprintf("%s=zone-%d", corev1.LabelTopologyZone, i+1)); err != nil {
+	for i, name := range names {
+		if _, err := kubectl(ctx, cluster, "label", "node", name, fmt.Sprintf("%s=zone-%d", corev1.LabelTopologyZone, i+1)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// clientNear and clientFar are the addresses of a client outside of the cluster: where it
+// is plugged in, and the one that it has; tests of source addresses tell it from a node's
+// by the first 16 bits.
+const (
+	clientNear = "198.19.0.190/24"
+	clientFar  = "203.0.113.9"
+)
+
+// newClient plugs a computer in beside the nodes that is not the cluster's: no rule of the
+// cluster's proxies is there, so that what it reaches a node has taken in.
+func newClient(ctx context.Context, cluster *envcluster.Cluster) (*envcluster.Outsider, error) {
+	names, err := nodeNames(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	client, err := envcluster.NewOutsider(clientNear)
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.MoveFar(client, net.ParseIP(clientFar), names); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
 }
 
 // newTarget prepares a cluster in which the test registry answers for that of the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"runtime"
 
 	"github.com/vishvananda/netlink"
@@ -57,7 +58,11 @@ func NewOutsider(address string) (o *Outsider, err error) {
 	if o.eth, err = o.links.LinkByName("eth0"); err != nil {
 		return o, err
 	}
-	return o, errors.Join(netlink.LinkSetUp(wire), o.links.LinkSetUp(o.eth), o.links.AddrAdd(o.eth, own))
+	loopback, err := o.links.LinkByName("lo")
+	if err != nil {
+		return o, err
+	}
+	return o, errors.Join(o.links.LinkSetUp(loopback), netlink.LinkSetUp(wire), o.links.LinkSetUp(o.eth), o.links.AddrAdd(o.eth, own))
 }
 
 // Dial connects from the outsider to an address, which is no name.
@@ -76,6 +81,50 @@ func (o *Outsider) Route(address, via string) error {
 		return fmt.Errorf("send %s to %s: %w", address, via, err)
 	}
 	return nil
+}
+
+// MoveFar gives the outsider an address of a network that the nodes are not in, and the
+// cluster's machine and its nodes the way there. What it sends to the nodes' network comes
+// from that address then. It forgets the address that it had.
+func (c *Cluster) MoveFar(o *Outsider, address net.IP, nodeNames []string) error {
+	far := &net.IPNet{IP: address, Mask: net.CIDRMask(32, 32)}
+	had, err := o.links.AddrList(o.eth, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list the outsider's addresses: %w", err)
+	}
+	if err := o.links.AddrReplace(o.eth, &netlink.Addr{IPNet: far}); err != nil {
+		return fmt.Errorf("give the outsider %s: %w", far, err)
+	}
+	for _, a := range had {
+		if err := o.links.AddrDel(o.eth, &a); err != nil {
+			return fmt.Errorf("take %s from the outsider: %w", a, err)
+		}
+		near := &net.IPNet{IP: a.IP.Mask(a.Mask), Mask: a.Mask}
+		if err := o.links.RouteReplace(&netlink.Route{LinkIndex: o.eth.Attrs().Index, Dst: near, Src: address, Scope: netlink.SCOPE_LINK}); err != nil {
+			return fmt.Errorf("lead the outsider to %s: %w", near, err)
+		}
+	}
+	back := func(link string) error {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: far, Scope: netlink.SCOPE_LINK})
+	}
+	if err := back(nodes.Bridge); err != nil {
+		return fmt.Errorf("lead the machine to %s: %w", far, err)
+	}
+	for _, name := range nodeNames {
+		if err := c.InNode(name, func() error { return back("eth0") }); err != nil {
+			return fmt.Errorf("lead node %s to %s: %w", name, far, err)
+		}
+	}
+	return nil
+}
+
+// Start starts a program on the outsider.
+func (o *Outsider) Start(cmd *exec.Cmd) error {
+	return inNamespace(o.namespace, cmd.Start)
 }
 
 // Close takes it away.
