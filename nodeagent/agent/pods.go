@@ -133,6 +133,8 @@ func (a *agent) learn(ctx context.Context, pod *keelsonv1.Pod) bool {
 	if !known {
 		a.metrics.seen(pod)
 		a.admit(ctx, pod)
+	} else {
+		a.recheck(ctx, pod)
 	}
 	given, resize := a.resizes.observe(pod)
 	if !resize && a.manager.PendingResize(pod.UID) != (lifecycle.PendingResize{}) {
@@ -157,33 +159,55 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 	if terminal(pod) || !pod.DeletionTimestamp.IsZero() {
 		return
 	}
-	if pod.Status.StartTime.IsZero() {
-		r := a.options.checkPolicy(pod)
-		if r == nil {
-			r = checkSELinux(pod, a.seLinux)
-		}
-		if r == nil {
-			r = checkAppArmor(pod, a.appArmor)
-		}
-		if r == nil {
-			r = a.checkPressure(pod)
-		}
-		if r == nil {
-			var lacks []shortage
-			if r, lacks = admitPod(pod, a.admitted.list(), a.nodeAnyway()); len(lacks) > 0 {
-				r = a.makeRoom(ctx, pod, lacks)
-			}
-		}
-		if r != nil {
-			klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
-			a.manager.Reject(pod.UID, r.Reason, "Pod was rejected: "+r.Message)
-			a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: r.Reason, Message: r.Message})
-			return
-		}
+	r := a.options.checkAllowed(pod)
+	if r == nil && pod.Status.StartTime.IsZero() {
+		r = a.checkPlace(ctx, pod)
+	}
+	if r != nil {
+		a.refuse(ctx, pod, r)
+		return
 	}
 	a.resizes.admit(ctx, pod)
 	given, _ := a.resizes.observe(pod)
 	a.admitted.add(given)
+}
+
+// checkPlace refuses a Pod for which there is no place on this node as it is now.
+func (a *agent) checkPlace(ctx context.Context, pod *keelsonv1.Pod) *refusal {
+	if r := checkSELinux(pod, a.seLinux); r != nil {
+		return r
+	}
+	if r := checkAppArmor(pod, a.appArmor); r != nil {
+		return r
+	}
+	if r := a.checkPressure(pod); r != nil {
+		return r
+	}
+	r, lacks := admitPod(pod, a.admitted.list(), a.nodeAnyway())
+	if len(lacks) > 0 {
+		r = a.makeRoom(ctx, pod, lacks)
+	}
+	return r
+}
+
+// recheck ends an admitted Pod that has come to ask for what it may not. The API lets nobody
+// change a Pod so far; without its webhook it would.
+func (a *agent) recheck(ctx context.Context, pod *keelsonv1.Pod) {
+	held := a.admitted.get(pod.UID)
+	if held == nil || held.Generation == pod.Generation {
+		return
+	}
+	if r := a.options.checkAllowed(pod); r != nil {
+		a.refuse(ctx, pod, r)
+		a.admitted.remove(pod.UID)
+	}
+}
+
+// refuse makes a Pod fail.
+func (a *agent) refuse(ctx context.Context, pod *keelsonv1.Pod, r *refusal) {
+	klog.FromContext(ctx).Info("Refused a Pod", "pod", klog.KObj(pod), "reason", r.Reason, "message", r.Message)
+	a.manager.Reject(pod.UID, r.Reason, "Pod was rejected: "+r.Message)
+	a.manager.Recorder.Record(pod, lifecycle.Note{Type: corev1.EventTypeWarning, Reason: r.Reason, Message: r.Message})
 }
 
 // lost handles a Pod that the API no longer has.

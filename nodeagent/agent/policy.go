@@ -9,9 +9,11 @@ import (
 	utilsysctl "k8s.io/component-helpers/node/util/sysctl"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
+	"github.com/keelson-dev/keelson/nodeagent/staticpods"
 )
 
-// Reasons of Pods that this node does not allow; the first is upstream's.
+// Reasons of Pods that this node does not allow, beside reasonFailedValidation; the first is
+// upstream's.
 const (
 	reasonSysctlForbidden     = "SysctlForbidden"
 	reasonPrivilegedForbidden = "PrivilegedForbidden"
@@ -24,6 +26,19 @@ var safeSysctls = []string{
 	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
 	"net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem",
 	"net.ipv4.tcp_wmem", "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat",
+}
+
+// checkAllowed refuses a Pod that would do what no Pod may, or what this node's owner does not
+// allow, however it came here. It is asked again when the Pod has changed, and by a new agent
+// of Pods that run.
+func (o *Options) checkAllowed(pod *keelsonv1.Pod) *refusal {
+	if r := o.checkPolicy(pod); r != nil {
+		return r
+	}
+	if errs := staticpods.ValidateSecurity(&pod.Spec); len(errs) > 0 {
+		return &refusal{reasonFailedValidation, errs.ToAggregate().Error()}
+	}
+	return nil
 }
 
 // checkPolicy refuses a Pod that asks for what this node's owner does not allow.

@@ -55,6 +55,7 @@ func TestParse(t *testing.T) {
 		"a variable from a ConfigMap":  {data: strings.Replace(manifest, `:1"`, `:1", env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}]`, 1), wantErr: "static pods may not reference configmaps"},
 		"a volume of a Secret":         {data: manifest + "  volumes: [{name: v, secret: {secretName: s}}]\n", wantErr: "static pods may not reference secrets (via secret volumes)"},
 		"a projected token":            {data: manifest + "  volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]\n", wantErr: "static pods may not reference serviceaccounts (via projected volumes)"},
+		"a sysctl of the machine":      {data: manifest + "  hostNetwork: true\n  securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: '0'}]}\n", wantErr: "spec.securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_syncookies\": may not be specified when 'hostNetwork' is true"},
 		"what an API server has added": {data: strings.Replace(manifest, "name: web", "name: web, resourceVersion: '7', creationTimestamp: null", 1) + "status: {phase: Running}\n", want: []string{"default/web-node1"}},
 	}
 	for name, tt := range tests {

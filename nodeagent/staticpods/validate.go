@@ -61,9 +61,11 @@ func Validate(pod *keelsonv1.Pod) field.ErrorList {
 	volumes, volumeErrs := validateVolumes(spec.Volumes)
 	errs = append(errs, volumeErrs...)
 	errs = append(errs, validateContainers(spec, volumes)...)
+	errs = append(errs, ValidateSecurity(spec)...)
 	errs = append(errs, support.CheckPod(spec, specPath)...)
 	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errs // the same manifest gives the same text
+	// The same manifest gives the same text, and no fault stands there twice.
+	return slices.CompactFunc(errs, func(a, b *field.Error) bool { return a.Error() == b.Error() })
 }
 
 func validateNames(pod *keelsonv1.Pod) field.ErrorList {

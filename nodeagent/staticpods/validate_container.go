@@ -2,7 +2,6 @@ package staticpods
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -133,14 +132,6 @@ func (c *containers) mounts(mounts []corev1.VolumeMount, at *field.Path) {
 			c.add(field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		paths.Insert(m.MountPath)
-		for name, sub := range map[string]string{"subPath": m.SubPath, "subPathExpr": m.SubPathExpr} {
-			if path.IsAbs(sub) {
-				c.add(field.Invalid(at.Child(name), sub, "must be a relative path"))
-			}
-			if containsDotDot(sub) {
-				c.add(field.Invalid(at.Child(name), sub, "must not contain '..'"))
-			}
-		}
 	}
 }
 
