@@ -8,7 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
 
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
@@ -109,9 +112,10 @@ func (c *Cluster) checkRight(r right) error {
 }
 
 // endsWithPods tells whether a node had the right for a Pod in a Namespace that is gone or
-// going: it comes a moment after the Pod and goes with the last one.
+// going: it comes a moment after the Pod and goes with the last one. An agent that is quicker
+// than the right asks again.
 func (c *Cluster) endsWithPods(r right) (bool, error) {
-	if r.namespace == "" || !strings.HasPrefix(r.user, keelsonv1.NodeUserPrefix) {
+	if !r.ofPods() {
 		return false, nil
 	}
 	phase, err := exec.Command(c.KubectlPath, "--kubeconfig", c.Kubeconfig(), "get", "namespace", r.namespace, "--ignore-not-found", "-o", "jsonpath={.status.phase}").Output()
@@ -119,6 +123,27 @@ func (c *Cluster) endsWithPods(r right) (bool, error) {
 		return false, fmt.Errorf("look for the Namespace of a right that is missing (%s): %w", r, err)
 	}
 	return string(phase) != "Active", nil
+}
+
+// ofPods says that r is one that a node has by its Pods (controllers/nodeaccess). All others
+// it has anyway, and by its name only reads and tokens of what Pods name.
+func (r right) ofPods() bool {
+	if !strings.HasPrefix(r.user, keelsonv1.NodeUserPrefix) || r.namespace == "" {
+		return false
+	}
+	named := r.name != "" && r.group == ""
+	switch r.resource {
+	case "configmaps", "secrets":
+		return named && slices.Contains([]string{"get", "list", "watch"}, r.verb)
+	case "serviceaccounts/token":
+		return named && r.verb == "create"
+	case "serviceaccounts":
+		return named && r.verb == "get"
+	case "podcertificaterequests":
+		return r.group == certificatesv1.GroupName && r.verb == "create"
+	default:
+		return false
+	}
 }
 
 // canI renders the question for kubectl.

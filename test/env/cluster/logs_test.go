@@ -69,3 +69,27 @@ func TestReadLogs(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyWhatPodsNameMayBeForbiddenWithoutThem(t *testing.T) {
+	const node = "keelson:node:vm"
+	tests := map[string]struct {
+		right right
+		want  bool
+	}{
+		"a Secret that a Pod names":       {right{node, "list", "secrets", "", "a", "password"}, true},
+		"a ConfigMap":                     {right{node, "watch", "configmaps", "", "a", "settings"}, true},
+		"the token of its account":        {right{node, "create", "serviceaccounts/token", "", "a", "default"}, true},
+		"a certificate":                   {right{node, "create", "podcertificaterequests", "certificates.k8s.io", "a", ""}, true},
+		"all Secrets of a Namespace":      {right{node, "list", "secrets", "", "a", ""}, false},
+		"Secrets of the cluster":          {right{node, "list", "secrets", "", "", "password"}, false},
+		"a write":                         {right{node, "update", "configmaps", "", "a", "settings"}, false},
+		"the status of a Pod":             {right{node, "patch", "pods/status", "core.keelson.dev", "a", "web"}, false},
+		"an event":                        {right{node, "create", "events", "", "a", ""}, false},
+		"what the manager does not reach": {right{"keelson:manager", "get", "secrets", "", "a", "password"}, false},
+	}
+	for name, tc := range tests {
+		if got := tc.right.ofPods(); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
