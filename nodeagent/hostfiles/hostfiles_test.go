@@ -179,6 +179,20 @@ func TestComputeResolver(t *testing.T) {
 	}
 }
 
+// The keywords domain and search say the same, and the last one counts: resolv.conf(5).
+func TestParseResolver(t *testing.T) {
+	for text, want := range map[string][]string{
+		"domain one.test":                            {"one.test"},
+		"search one.test two.test\ndomain three.test": {"three.test"},
+		"domain three.test\nsearch one.test two.test": {"one.test", "two.test"},
+		"domain":                                     nil,
+	} {
+		if diff := cmp.Diff(want, ParseResolver(text).Searches); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
 func TestRenderIsReadBack(t *testing.T) {
 	want := Resolver{Nameservers: []string{"192.0.2.1"}, Searches: []string{"a.test", "b.test"}, Options: []string{"ndots:5"}}
 	if diff := cmp.Diff(want, ParseResolver(want.Render())); diff != "" {

@@ -67,7 +67,8 @@ func TestComputeStatus(t *testing.T) {
 	if diff := cmp.Diff(want, first.Conditions); diff != "" {
 		t.Errorf("conditions (-want +got):\n%s", diff)
 	}
-	if first.Summary.Status != "Ready" || first.Summary.InternalIP != "192.0.2.1" || first.Capacity.Pods().Value() != 110 {
+	if first.Summary.Status != "Ready" || first.Summary.InternalIP != "192.0.2.1" || first.Capacity.Pods().Value() != 110 ||
+		first.Capacity.Cpu().Value() != 2 || first.Capacity.Memory().Value() != 4<<30 {
 		t.Errorf("status %+v", first)
 	}
 
