@@ -182,10 +182,10 @@ func TestComputeResolver(t *testing.T) {
 // The keywords domain and search say the same, and the last one counts: resolv.conf(5).
 func TestParseResolver(t *testing.T) {
 	for text, want := range map[string][]string{
-		"domain one.test":                            {"one.test"},
+		"domain one.test": {"one.test"},
 		"search one.test two.test\ndomain three.test": {"three.test"},
 		"domain three.test\nsearch one.test two.test": {"one.test", "two.test"},
-		"domain":                                     nil,
+		"domain": nil,
 	} {
 		if diff := cmp.Diff(want, ParseResolver(text).Searches); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
