@@ -98,22 +98,28 @@ func (m *Machine) plug(n Node) error {
 
 // renderHere is what this machine does with packets of nodes: it translates those that
 // leave for the world, lets them through whatever its own policy is, and drops those
-// that are cut.
+// that are cut. What the bridge leads from one port to another it does not track: with
+// br_netfilter the kernel shows it to this machine's tables, and its own proxy would take
+// what is for the node that announces the address of a load balancer.
 func renderHere(network netip.Prefix, drops []drop) string {
 	return render("nat", []string{
 		"-s " + network.String() + " ! -o " + Bridge + " -j MASQUERADE",
 	}) + render("filter", []string{
 		"-i " + Bridge + " -j ACCEPT",
 		"-o " + Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-	}) + renderInside(drops)
+	}) + render("raw", append(rulesOf(drops),
+		"-i "+Bridge+" -d "+network.String()+" -m addrtype ! --dst-type LOCAL -j CT --notrack",
+	))
 }
 
-func renderInside(drops []drop) string {
+func renderInside(drops []drop) string { return render("raw", rulesOf(drops)) }
+
+func rulesOf(drops []drop) []string {
 	var rules []string
 	for _, d := range drops {
 		rules = append(rules, d.rule())
 	}
-	return render("raw", rules)
+	return rules
 }
 
 // render is a table in the format of iptables-restore; naming our chain empties it.

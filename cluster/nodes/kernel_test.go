@@ -193,6 +193,34 @@ func TestCutsLoseWhatTheySay(t *testing.T) {
 	}
 }
 
+// TestTheMachineDoesNotTranslateWhatNodesSendEachOther has a rule for the address of a node
+// as the proxy of this machine has for those of load balancers.
+func TestTheMachineDoesNotTranslateWhatNodesSendEachOther(t *testing.T) {
+	const shown = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	if _, err := os.Stat(shown); err != nil {
+		t.Skipf("this kernel does not show packets of bridges to iptables: %v", err)
+	}
+	l := newLab(t, "a", "b")
+	if err := os.WriteFile(shown, []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rule := []string{"PREROUTING", "-i", Bridge, "-d", l.node("b").Address.String(), "-p", "tcp", "-j", "DNAT", "--to-destination", "198.19.0.1:1"}
+	nat := func(action string) error {
+		return iptables(context.Background(), "", "iptables", append([]string{"--wait", "-t", "nat", action}, rule...)...)
+	}
+	if err := nat("-I"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := nat("-D"); err != nil {
+			t.Error(err)
+		}
+	})
+	if !l.reaches(true, "a", l.listen("b")) {
+		t.Error("node a does not reach node b, whose address this machine translates")
+	}
+}
+
 func TestANodeHasFoldersAndANameOfItsOwn(t *testing.T) {
 	l := newLab(t, "a", "b")
 	if err := os.WriteFile("/run/of-this-machine", nil, 0o600); err != nil {
