@@ -103,7 +103,7 @@ func (p plan) etcdArgs() []string {
 func (p plan) apiServerArgs() []string {
 	serving, toEtcd := p.store.LeafFile(certAPIServer), p.store.LeafFile(certAPIServerEtcd)
 	signingKey, verifyKey := p.store.SigningKeyFiles(serviceAccount)
-	return []string{
+	return withAPIServerArgs([]string{
 		// The node's address, and no other, because Pods must reach it: from their
 		// network namespaces loopback is not this machine.
 		"--bind-address=" + p.settings.NodeIP.String(),
@@ -127,7 +127,7 @@ func (p plan) apiServerArgs() []string {
 		"--endpoint-reconciler-type=none",
 		"--allow-privileged=true",
 		"--profiling=false",
-	}
+	}, p.settings.APIServerArgs)
 }
 
 func (p plan) managerArgs() []string {

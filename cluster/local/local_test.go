@@ -125,6 +125,25 @@ func TestDecideSettings(t *testing.T) {
 			},
 			options: func(o *Options) { o.NodeIP = "9.9.9.9" }, wantErr: []string{"--node-ip", "9.9.9.9"},
 		},
+		"the API server's port and flags are remembered": {
+			options: func(o *Options) { o.APIServerPort, o.APIServerArgs = 7443, []string{"v=4", "--event-ttl=2h"} },
+			want:    with(func(s *Settings) { s.Ports.APIServer, s.APIServerArgs = 7443, []string{"--v=4", "--event-ttl=2h"} }),
+		},
+		"flags of the API server stay until others come": {
+			old: new(with(func(s *Settings) { s.APIServerArgs = []string{"--v=4"} })), want: with(func(s *Settings) { s.APIServerArgs = []string{"--v=4"} }),
+		},
+		"an empty flag of the API server takes all back": {
+			old:     new(with(func(s *Settings) { s.APIServerArgs = []string{"--v=4"} })),
+			options: func(o *Options) { o.APIServerArgs = []string{""} }, want: with(func(s *Settings) { s.APIServerArgs = []string{} }),
+		},
+		"another port for a cluster that is there": {
+			old: &first, options: func(o *Options) { o.APIServerPort = 7443 },
+			wantErr: []string{"--apiserver-port: the cluster has 6443, not 7443: run 'keelson down' first"},
+		},
+		"a port of the API server that somebody has": {
+			machine: func(m *surroundings) { m.free = func(_ netip.Addr, port int) bool { return port != 7443 } },
+			options: func(o *Options) { o.APIServerPort = 7443 }, wantErr: []string{"--apiserver-port: cannot listen on 198.18.0.2:7443"},
+		},
 		"a machine without an address": {
 			machine: func(m *surroundings) {
 				m.detectIP = func() (netip.Addr, error) { return netip.Addr{}, errors.New("give one with --node-ip") }
@@ -240,6 +259,11 @@ func TestCommandLines(t *testing.T) {
 				"--requestheader-client-ca-file=/data/pki/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
 			},
 			hasNot: []string{"0.0.0.0", "--service-cluster-ip-range=10.254.0.0/16"},
+		},
+		"the API server gets what its owner wants instead of what up would give it": {
+			program: nameAPIServer, wantPath: "/opt/bin/k8s/kube-apiserver",
+			change: func(s *Settings) { s.APIServerArgs = []string{"--allow-privileged=false", "--v=4"} },
+			has:    []string{"--allow-privileged=false", "--v=4", "--profiling=false"}, hasNot: []string{"--allow-privileged=true"},
 		},
 		"the Service kubernetes leads to the API server when told so": {
 			program: nameManager, wantPath: "/opt/bin/keelson-manager", change: func(s *Settings) { s.KubernetesService = behindAPIServer },

@@ -46,6 +46,12 @@ type Options struct {
 	// LoadBalancerPool are the addresses of Services of type LoadBalancer; nil leaves them
 	// as they were, at first none.
 	LoadBalancerPool []string
+	// APIServerPort is that of a new cluster's API server; 0 is 6443, or another one where
+	// that is taken.
+	APIServerPort int
+	// APIServerArgs are more flags of the API server, NAME=VALUE; nil leaves them as they
+	// were, at first none.
+	APIServerArgs []string
 	// KeepData makes Down leave the data directory.
 	KeepData bool
 }
@@ -83,6 +89,8 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 		return nil
 	})
 	fs.StringSliceVar(&o.LoadBalancerPool, "load-balancer-pool", o.LoadBalancerPool, "Addresses for Services of type LoadBalancer, which the nodes announce in their network and nobody else has: ranges such as 198.51.100.10-198.51.100.50 and prefixes such as fd00:5::/112. Default: what the cluster had before, at first none.")
+	fs.IntVar(&o.APIServerPort, "apiserver-port", o.APIServerPort, "Port of the API server of a new cluster. Default: 6443, or another one where that is taken.")
+	fs.StringArrayVar(&o.APIServerArgs, "apiserver-arg", o.APIServerArgs, "Flag of kube-apiserver, such as enable-admission-plugins=AlwaysPullImages or v=4; for each one more --apiserver-arg. An empty one takes all back. Default: what the cluster had before, at first none.")
 	o.AddTimeoutFlag(fs)
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
 }
@@ -125,6 +133,10 @@ func (o *Options) Validate() error {
 	if o.Timeout <= 0 {
 		errs = append(errs, errors.New("--timeout: must be more than 0"))
 	}
+	if o.APIServerPort < 0 || o.APIServerPort > 65535 {
+		errs = append(errs, fmt.Errorf("--apiserver-port: %d is not between 1 and 65535", o.APIServerPort))
+	}
+	errs = append(errs, checkAPIServerArgs(o.APIServerArgs))
 	return errors.Join(append(append(errs, o.validateNetwork()...), o.validateNodes()...)...)
 }
 

@@ -43,6 +43,9 @@ type Settings struct {
 	// LoadBalancerPool are the addresses of Services of type LoadBalancer.
 	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 
+	// APIServerArgs are more flags of the API server, with their dashes.
+	APIServerArgs []string `json:"apiServerArgs,omitempty"`
+
 	// Nodes are those of a cluster of several, each in namespaces of its own; without
 	// them the node is this machine. NodeName is what their names begin with then, and
 	// NodeIP and NodeIP6 this machine's addresses on NodeNetwork and NodeNetwork6. Nodes
@@ -141,6 +144,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if o.LoadBalancerPool != nil {
 		s.LoadBalancerPool = o.LoadBalancerPool
 	}
+	if o.APIServerArgs != nil {
+		s.APIServerArgs = normalizeAPIServerArgs(o.APIServerArgs)
+	}
 	s.RunDir, s.NoFsync = l.Run, o.NoFsync
 	if o.DNS != nil {
 		s.NoDNS = !*o.DNS
@@ -164,6 +170,9 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if err := s.checkPool(); err != nil {
 		return Settings{}, err
 	}
+	if err := checkAPIServerPort(o, s.NodeIP, m); err != nil {
+		return Settings{}, err
+	}
 	s.Ports, err = decidePorts(s.Ports, s.NodeIP, m)
 	return s, err
 }
@@ -177,6 +186,7 @@ func newSettings(o Options, l Layout, m surroundings) Settings {
 	if s.NodeName == "" {
 		s.NodeName = strings.ToLower(m.hostname)
 	}
+	s.Ports.APIServer = cmp.Or(o.APIServerPort, s.Ports.APIServer)
 	if o.Nodes != nil && *o.Nodes > 1 {
 		return newSeveral(s, o)
 	}
@@ -200,6 +210,9 @@ func sameCluster(s Settings, o Options) error {
 			errs = append(errs, fmt.Errorf("%s: the cluster was made with %s, not %s: run 'keelson down' first", c.flag, c.have, c.given))
 		}
 	}
+	if o.APIServerPort != 0 && o.APIServerPort != s.Ports.APIServer {
+		errs = append(errs, fmt.Errorf("--apiserver-port: the cluster has %d, not %d: run 'keelson down' first", s.Ports.APIServer, o.APIServerPort))
+	}
 	errs = append(errs, sameNodes(s, o)...)
 	return errors.Join(errs...)
 }
@@ -219,6 +232,9 @@ func sameWhileRunning(s Settings, o Options) error {
 	}
 	if o.LoadBalancerPool != nil && !slices.Equal(o.LoadBalancerPool, s.LoadBalancerPool) {
 		errs = append(errs, fmt.Errorf("--load-balancer-pool: the cluster runs with %s: %s", cmp.Or(strings.Join(s.LoadBalancerPool, ","), "none"), how))
+	}
+	if given := normalizeAPIServerArgs(o.APIServerArgs); o.APIServerArgs != nil && !slices.Equal(given, s.APIServerArgs) {
+		errs = append(errs, fmt.Errorf("--apiserver-arg: the cluster runs with %s: %s", cmp.Or(strings.Join(s.APIServerArgs, " "), "none"), how))
 	}
 	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))

@@ -153,6 +153,9 @@ func decideSeveral(s Settings, o Options, l Layout, m surroundings) (Settings, e
 		return Settings{}, err
 	}
 	// The bridge with that address need not be there yet: a port must be free on all.
+	if err := checkAPIServerPort(o, netip.IPv4Unspecified(), m); err != nil {
+		return Settings{}, err
+	}
 	s.Ports, err = decidePorts(s.Ports, netip.IPv4Unspecified(), m)
 	return s, err
 }

@@ -123,7 +123,7 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 	if known {
 		before = &old
 	}
-	if err := u.prepare(before); err != nil {
+	if err := u.prepare(ctx, before); err != nil {
 		if !known { // nothing ran yet, and checkFresh saw that no such files were there
 			err = errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
 		}
@@ -177,13 +177,16 @@ func (u *upper) claimMachine() error {
 }
 
 // prepare decides the settings and writes them with the credentials.
-func (u *upper) prepare(old *Settings) error {
+func (u *upper) prepare(ctx context.Context, old *Settings) error {
 	machine, err := look()
 	if err != nil {
 		return err
 	}
 	s, err := decideSettings(old, u.options, u.layout, machine)
 	if err != nil {
+		return err
+	}
+	if err := tryAPIServerArgs(ctx, u.programs.APIServer, s.APIServerArgs); err != nil {
 		return err
 	}
 	if err := errors.Join(s.write(u.layout.settingsFile()), s.write(u.layout.settingsCopy())); err != nil {

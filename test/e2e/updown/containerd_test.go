@@ -15,7 +15,7 @@ import (
 )
 
 // TestUpUsesTheMachinesContainerd: in a namespace of its own, and down leaves it
-// running and clean.
+// running and clean. The API server gets the port and the flags that its owner wants.
 func TestUpUsesTheMachinesContainerd(t *testing.T) {
 	pid := startContainerd(t)
 	ctr(t, "namespaces", "create", "somebody")
@@ -25,7 +25,10 @@ func TestUpUsesTheMachinesContainerd(t *testing.T) {
 	}
 	c := newCluster(t)
 
-	c.keelson("up")
+	c.keelson("up", "--apiserver-port", "16443", "--apiserver-arg", "enable-admission-plugins=AlwaysPullImages")
+	if out, err := c.kubectl("", "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"); err != nil || !strings.HasSuffix(out, ":16443") {
+		t.Errorf("the API server is at %s, %v", out, err)
+	}
 	if out := c.keelson("status"); strings.Contains(out, "containerd ") {
 		t.Errorf("a containerd is among the components:\n%s", out)
 	}
@@ -33,6 +36,9 @@ func TestUpUsesTheMachinesContainerd(t *testing.T) {
 		t.Errorf("containerd runs as %v, want only %d", pids, pid)
 	}
 	c.runPod(busybox(t))
+	if out, err := c.kubectl("", "get", "kpo", "once", "-o", "jsonpath={.spec.containers[0].imagePullPolicy}"); err != nil || out != "Always" {
+		t.Errorf("the admission plug-in AlwaysPullImages left the policy %q, %v", out, err)
+	}
 	if out := ctr(t, "-n", "keelson", "containers", "ls", "-q"); out == "" {
 		t.Error("the machine's containerd holds no container of ours")
 	}

@@ -22,6 +22,12 @@ func TestMistakes(t *testing.T) {
 	}
 	c := newCluster(t)
 
+	t.Log("A flag that the API server does not know is told at once, and leaves no folder")
+	c.refused(c, []string{"--apiserver-arg=colour=red"}, "kube-apiserver does not take --colour=red: unknown flag: --colour")
+	if _, err := os.Stat(c.data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the refused cluster's folder: %v", err)
+	}
+
 	t.Log("Ctrl-C during up: it fails, the cluster goes on starting")
 	up, output, err := c.start("up")
 	if err != nil {
@@ -46,6 +52,7 @@ func TestMistakes(t *testing.T) {
 
 	t.Log("Flags that the running cluster cannot take")
 	c.refused(c, []string{"--node-name=other"}, "--node-name", "keelson down")
+	c.refused(c, []string{"--apiserver-arg=v=4"}, "--apiserver-arg", "keelson down --keep-data")
 	c.refused(c, []string{"--node-ip=10.9.9.9"}, "--node-ip", "keelson down --keep-data")
 
 	t.Log("The data directory is removed while the cluster runs")
