@@ -23,8 +23,9 @@ type follower struct {
 	keep    func(settings) error
 	restart func(context.Context) error
 
-	mu       sync.Mutex
-	settings settings
+	// changing is held while the settings are kept and taken up, mu while they are replaced.
+	changing, mu sync.Mutex
+	settings     settings
 }
 
 func (f *follower) now() settings {
@@ -76,19 +77,31 @@ func (f *follower) take(ctx context.Context, configMap *corev1.ConfigMap) {
 		log.Error(err, "The node goes on with the settings that it has")
 		return
 	}
+	f.change(ctx, "The cluster's settings for nodes have changed; the agent starts again with them", func(s *settings) bool {
+		was := s.Cluster
+		s.Cluster = cluster
+		return !reflect.DeepEqual(was, cluster)
+	})
+}
+
+// change replaces settings, if they become others, keeps them, and starts the agent again
+// with them.
+func (f *follower) change(ctx context.Context, message string, replace func(*settings) bool, about ...any) {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	log := klog.FromContext(ctx)
 	s := f.now()
-	if reflect.DeepEqual(s.Cluster, cluster) {
+	if !replace(&s) {
 		return
 	}
-	s.Cluster = cluster
 	if err := f.keep(s); err != nil {
-		log.Error(err, "Cannot keep the cluster's settings; the node goes on with those that it has")
+		log.Error(err, "Cannot keep the node's new settings; it goes on with those that it has")
 		return
 	}
 	f.mu.Lock()
 	f.settings = s
 	f.mu.Unlock()
-	log.Info("The cluster's settings for nodes have changed; the agent starts again with them")
+	log.Info(message, about...)
 	if err := f.restart(ctx); err != nil {
 		log.Error(err, "Cannot end the agent; it takes the settings when it starts again")
 	}

@@ -198,7 +198,7 @@ func (j *joiner) enroll(ctx context.Context) (settings, error) {
 // decide finds out what was not given, and refuses what cannot work.
 func (j *joiner) decide(ctx context.Context, b *bootstrapper) (settings, error) {
 	o := j.options
-	s := settings{Server: o.Server, NodeName: o.NodeName, RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir, NodeConfig: o.NodeConfig, Systemd: o.Systemd}
+	s := settings{Server: o.Server, NodeName: o.NodeName, NodeIPGiven: o.NodeIP != "", RunDir: j.layout.run, ContainerdAddress: o.ContainerdAddress, CgroupRoot: o.CgroupRoot, RegistryConfigDir: o.RegistryConfigDir, NodeConfig: o.NodeConfig, Systemd: o.Systemd}
 	var err error
 	if s.Cluster, err = b.clusterConfig(ctx); err != nil {
 		return s, err

@@ -20,15 +20,17 @@ import (
 
 // settings are what was decided when the machine joined. Their file says that it did.
 type settings struct {
-	Server            string     `json:"server"`
-	NodeName          string     `json:"nodeName"`
-	NodeIP            netip.Addr `json:"nodeIP"`
-	RunDir            string     `json:"runDir"`
-	ContainerdAddress string     `json:"containerdAddress"`
-	OwnContainerd     bool       `json:"ownContainerd"`
-	CgroupRoot        string     `json:"cgroupRoot,omitempty"`
-	RegistryConfigDir string     `json:"registryConfigDir,omitempty"`
-	NodeConfig        string     `json:"nodeConfig,omitempty"`
+	Server   string     `json:"server"`
+	NodeName string     `json:"nodeName"`
+	NodeIP   netip.Addr `json:"nodeIP"`
+	// NodeIPGiven says that NodeIP was asked for, and stays whatever the machine has.
+	NodeIPGiven       bool   `json:"nodeIPGiven,omitempty"`
+	RunDir            string `json:"runDir"`
+	ContainerdAddress string `json:"containerdAddress"`
+	OwnContainerd     bool   `json:"ownContainerd"`
+	CgroupRoot        string `json:"cgroupRoot,omitempty"`
+	RegistryConfigDir string `json:"registryConfigDir,omitempty"`
+	NodeConfig        string `json:"nodeConfig,omitempty"`
 	// Systemd says that the supervisor is a service of systemd.
 	Systemd bool          `json:"systemd,omitempty"`
 	Cluster ClusterConfig `json:"cluster"`

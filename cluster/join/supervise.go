@@ -103,7 +103,10 @@ func components(l layout, s settings, p programs, now func() settings, ready fun
 	var list []supervisor.Component
 	node := supervisor.Component{
 		Name: nameNode, Command: &supervisor.Command{
-			Path: p.node, ArgsNow: func() []string { return append(nodeArgs(l, now(), p), serverArgs(l, s)...) },
+			Path: p.node, ArgsNow: func() []string {
+				s := now()
+				return append(nodeArgs(l, s, p), serverArgs(l, s)...)
+			},
 		},
 		Ready: ready, StopTimeout: 15 * time.Second,
 	}
@@ -217,6 +220,7 @@ func Supervise(ctx context.Context, o Options) error {
 				return err
 			}
 			following.Go(func() { f.follow(ctx) })
+			following.Go(func() { f.followAddress(ctx, realAddresses(s.Server)) })
 			return nil
 		},
 	})

@@ -79,6 +79,7 @@ func TestAMachineJoinsRunsAPodAndLeaves(t *testing.T) {
 	checkPod(t)
 	checkSystemd(t, join)
 	checkFollowing(t)
+	checkNewAddress(t)
 
 	if out, err := cluster.Keelson("node", "delete", secondName); err == nil || !strings.Contains(out, "run 'keelson leave' on that machine first") {
 		t.Errorf("deleting a Node that is ready: %v\n%s", err, out)
