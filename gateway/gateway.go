@@ -16,6 +16,7 @@ import (
 	"github.com/keelson-dev/keelson/gateway/resources"
 	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/tokens"
 	"github.com/keelson-dev/keelson/gateway/translate"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 )
@@ -58,6 +59,10 @@ func New(config Config) (http.Handler, error) {
 		}),
 		rest: passthrough.New(passthrough.Options{Table: config.Table, Upstream: config.Upstream, Translator: translator, Codec: coder}),
 	}
+	g.tokens = &tokens.Handler{
+		Verifier: &tokens.Verifier{Upstream: config.Upstream, Clock: config.Clock},
+		Upstream: config.Upstream, Codec: coder, Next: g.rest,
+	}
 	if err := g.reachNodes(config); err != nil {
 		return nil, err
 	}
@@ -95,6 +100,7 @@ type router struct {
 	metrics http.Handler
 	// documents is nil where the gateway adds nothing to them.
 	documents *discovery.Handler
+	tokens    http.Handler
 	rest      http.Handler
 }
 
@@ -117,6 +123,8 @@ func (g *router) choose(info *request.RequestInfo) http.Handler {
 		return g.rows
 	case resourcemetrics.Serves(info):
 		return g.metrics
+	case tokens.Serves(info):
+		return g.tokens
 	case !info.IsResourceRequest && g.documents != nil && g.documents.Serves(info.Path):
 		return g.documents
 	}

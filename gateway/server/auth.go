@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,6 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authentication/group"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
+	unionauth "k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/request/websocket"
+	"k8s.io/apiserver/pkg/authentication/request/x509"
+	"k8s.io/apiserver/pkg/authentication/token/cache"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -25,6 +32,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/plugin/pkg/authenticator/token/webhook"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 
@@ -32,6 +40,7 @@ import (
 	"github.com/keelson-dev/keelson/gateway/filters"
 	"github.com/keelson-dev/keelson/gateway/streams"
 	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/tokens"
 )
 
 // reviewTimeout bounds one question to the API server, reviewBackoff the tries.
@@ -42,22 +51,48 @@ func reviewBackoff() *wait.Backoff {
 }
 
 // newAuthenticator believes client certificates of the authority (nil: none) and tokens
-// that the API server believes: those for its own audiences. There is no anonymous user.
-func newAuthenticator(client kubernetes.Interface, ca dynamiccertificates.CAContentProvider, o Authentication) (authenticator.Request, error) {
-	config := authenticatorfactory.DelegatingAuthenticatorConfig{
-		TokenAccessReviewClient:  client.AuthenticationV1(),
-		TokenAccessReviewTimeout: reviewTimeout,
-		WebhookRetryBackoff:      reviewBackoff(),
-		CacheTTL:                 o.TokenCacheTTL.Duration,
-	}
-	if ca != nil {
-		config.ClientCertificateCAContentProvider = ca
-	}
-	a, _, err := config.New()
+// that the API server believes, those for its own audiences, as long as what they are bound
+// to is there. There is no anonymous user.
+func newAuthenticator(client kubernetes.Interface, bound *tokens.Verifier, ca dynamiccertificates.CAContentProvider, o Authentication) (authenticator.Request, error) {
+	authenticatorfactory.RegisterMetrics()
+	reviews, err := webhook.NewFromInterface(client.AuthenticationV1(), nil, *reviewBackoff(), reviewTimeout, webhook.AuthenticatorMetrics{
+		RecordRequestTotal: authenticatorfactory.RecordRequestTotal, RecordRequestLatency: authenticatorfactory.RecordRequestLatency,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("set up authentication: %w", err)
 	}
-	return a, nil
+	ttl := o.TokenCacheTTL.Duration
+	cached := cache.New(boundTokens{reviews, bound}, false, ttl, ttl)
+	all := []authenticator.Request{bearertoken.New(cached), websocket.NewProtocolAuthenticator(cached)}
+	if ca != nil {
+		all = append([]authenticator.Request{x509.NewDynamic(ca.VerifyOptions, x509.CommonNameUserConversion)}, all...)
+	}
+	return group.NewAuthenticatedGroupAdder(unionauth.New(all...)), nil
+}
+
+// boundTokens adds to an authenticator what tokens are bound to.
+type boundTokens struct {
+	authenticator.Token
+	bound *tokens.Verifier
+}
+
+// AuthenticateToken implements authenticator.Token.
+func (b boundTokens) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
+	response, ok, err := b.Token.AuthenticateToken(ctx, token)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	extra, err := b.bound.Verify(ctx, token, response.User.GetName())
+	if err != nil {
+		return nil, false, err
+	}
+	if len(extra) == 0 {
+		return response, true, nil
+	}
+	maps.Copy(extra, response.User.GetExtra())
+	return &authenticator.Response{Audiences: response.Audiences, User: &user.DefaultInfo{
+		Name: response.User.GetName(), UID: response.User.GetUID(), Groups: response.User.GetGroups(), Extra: extra,
+	}}, true, nil
 }
 
 // newAuthorizer asks the API server, except about members of system:masters, who may

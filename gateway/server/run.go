@@ -24,6 +24,7 @@ import (
 	"github.com/keelson-dev/keelson/gateway/filters"
 	"github.com/keelson-dev/keelson/gateway/nodes"
 	"github.com/keelson-dev/keelson/gateway/table"
+	"github.com/keelson-dev/keelson/gateway/tokens"
 	"github.com/keelson-dev/keelson/gateway/upstream"
 	"github.com/keelson-dev/keelson/version"
 )
@@ -143,7 +144,7 @@ func newHandler(o Options, config *rest.Config, hooks gateway.Hooks, ca *dynamic
 	if ca != nil {
 		authority = ca
 	}
-	if c.authenticator, err = newAuthenticator(reviews, authority, o.Authentication); err != nil {
+	if c.authenticator, err = newAuthenticator(reviews, &tokens.Verifier{Upstream: client, Clock: clock.RealClock{}}, authority, o.Authentication); err != nil {
 		return nil, nil, err
 	}
 	if c.authorizer, err = newAuthorizer(reviews, o.Authorization); err != nil {

@@ -3,13 +3,15 @@
 //
 // Tokens are in memory only, never on a disk or in a log; an agent that starts asks
 // anew. A token that cannot be renewed while it is still good is used on: an API server
-// that is away takes no token from a running Pod. Tokens are not bound to their Pod,
-// because the API server knows no Pods of ours; docs/adr/0017 has the reasons.
+// that is away takes no token from a running Pod. Tokens name the Pod that they are bound
+// to in an audience, because the API server knows no Pods of ours (docs/adr/0046).
 package tokens
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/keelson-dev/keelson/internal/boundtoken"
 	"github.com/keelson-dev/keelson/nodeagent/volumes"
 )
 
@@ -34,6 +37,9 @@ const (
 	maxAge = 24 * time.Hour
 	// retry is how soon a renewal that failed is tried again.
 	retry = time.Minute
+	// ownAge is how long the API server's own audiences are believed; a change of them takes
+	// a restart of it.
+	ownAge = 10 * time.Minute
 )
 
 // Issuer asks for one token; the API server is one.
@@ -49,6 +55,9 @@ type Manager struct {
 	mu sync.Mutex
 	// held are the tokens by Pod.
 	held map[types.UID]map[volumes.TokenRequest]token
+	// own are the API server's own audiences, known until ownUntil.
+	own      []string
+	ownUntil time.Time
 }
 
 type token struct {
@@ -107,36 +116,71 @@ func (m *Manager) remember(request volumes.TokenRequest, t token) {
 }
 
 // issue asks until the answer is another than a refusal, or patience ends.
+// issue asks for a token that is bound to its Pod (ADR 0046).
 func (m *Manager) issue(ctx context.Context, request volumes.TokenRequest) (token, error) {
+	audiences := []string{request.Audience}
+	if request.Audience == "" {
+		var err error
+		if audiences, err = m.ownAudiences(ctx, request); err != nil {
+			return token{}, err
+		}
+	}
+	bound := boundtoken.Audience(boundtoken.Object{Kind: boundtoken.KindPod, Name: request.PodName, UID: request.Pod})
+	answer, asked, err := m.ask(ctx, request, append(slices.Clone(audiences), bound))
+	if err != nil {
+		return token{}, err
+	}
+	return tokenOf(answer, asked), nil
+}
+
+// ownAudiences are whom the API server's tokens are for when nobody says so. It tells that
+// with a token only; one request is enough for many Pods.
+func (m *Manager) ownAudiences(ctx context.Context, request volumes.TokenRequest) ([]string, error) {
+	m.mu.Lock()
+	own, known := m.own, m.clock.Now().Before(m.ownUntil)
+	m.mu.Unlock()
+	if known {
+		return own, nil
+	}
+	answer, asked, err := m.ask(ctx, request, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer.Spec.Audiences) == 0 {
+		return nil, errors.New("the API server does not say whom its tokens are for")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.own, m.ownUntil = answer.Spec.Audiences, asked.Add(ownAge)
+	return m.own, nil
+}
+
+// ask sends a request, again while the right to ask has not come, and returns the answer and
+// when it was asked for.
+func (m *Manager) ask(ctx context.Context, request volumes.TokenRequest, audiences []string) (*authenticationv1.TokenRequest, time.Time, error) {
 	deadline := m.clock.Now().Add(patience)
 	backoff := wait.Backoff{Duration: 25 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 20, Cap: time.Second}
 	for {
 		asked := m.clock.Now()
-		answer := newRequest(request)
+		answer := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+			Audiences: audiences, ExpirationSeconds: new(request.ExpirationSeconds),
+		}}
 		err := m.issuer.Issue(ctx, request.Namespace, request.Account, answer)
 		if err == nil {
-			return tokenOf(answer, asked), nil
+			return answer, asked, nil
 		}
 		pause := backoff.Step()
 		if !apierrors.IsForbidden(err) || m.clock.Now().Add(pause).After(deadline) {
-			return token{}, err
+			return nil, asked, err
 		}
 		timer := m.clock.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return token{}, ctx.Err()
+			return nil, asked, ctx.Err()
 		case <-timer.C():
 		}
 	}
-}
-
-func newRequest(request volumes.TokenRequest) *authenticationv1.TokenRequest {
-	r := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(request.ExpirationSeconds)}}
-	if request.Audience != "" {
-		r.Spec.Audiences = []string{request.Audience}
-	}
-	return r
 }
 
 // tokenOf renews when a fifth of the life is left, or after a day, as upstream.

@@ -20,9 +20,9 @@ import (
 
 // fakeIssuer numbers its tokens.
 type fakeIssuer struct {
-	issued, asked int
-	err           error
-	audiences     []string
+	issued, unbound, asked int
+	err                    error
+	audiences              []string
 }
 
 func (f *fakeIssuer) Issue(_ context.Context, namespace, account string, r *authenticationv1.TokenRequest) error {
@@ -30,14 +30,20 @@ func (f *fakeIssuer) Issue(_ context.Context, namespace, account string, r *auth
 	if f.err != nil {
 		return f.err
 	}
-	f.issued++
 	f.audiences = r.Spec.Audiences
+	if len(f.audiences) == 0 {
+		f.unbound++
+		r.Spec.Audiences = []string{"api"}
+		r.Status.Token = "of nobody"
+		return nil
+	}
+	f.issued++
 	r.Status.Token = fmt.Sprintf("%s/%s-%d", namespace, account, f.issued)
 	r.Status.ExpirationTimestamp = metav1.NewTime(time.Now().Add(time.Duration(*r.Spec.ExpirationSeconds) * time.Second))
 	return nil
 }
 
-var hour = volumes.TokenRequest{Pod: "uid", Namespace: "ns", Account: "robot", ExpirationSeconds: 3600}
+var hour = volumes.TokenRequest{Pod: "uid", PodName: "p", Namespace: "ns", Account: "robot", ExpirationSeconds: 3600}
 
 func inTime(t *testing.T, body func(t *testing.T, m *Manager, issuer *fakeIssuer)) {
 	t.Helper()
@@ -118,10 +124,10 @@ func TestRightToAskArrivesLate(t *testing.T) {
 func TestPodsShareNoTokens(t *testing.T) {
 	inTime(t, func(t *testing.T, m *Manager, issuer *fakeIssuer) {
 		other := hour
-		other.Pod, other.Audience = "other", "vault"
+		other.Pod, other.PodName, other.Audience = "other", "q", "vault"
 		first, _, err := m.Token(t.Context(), hour)
 		second, _, err2 := m.Token(t.Context(), other)
-		if err := errors.Join(err, err2); err != nil || first == second || !cmp.Equal(issuer.audiences, []string{"vault"}) {
+		if err := errors.Join(err, err2); err != nil || first == second || !cmp.Equal(issuer.audiences, []string{"vault", "https://keelson.dev/bound-to/pods/q/other"}) {
 			t.Errorf("got %s and %s for %v, %v", first, second, issuer.audiences, err)
 		}
 		m.Forget("uid")
@@ -130,6 +136,29 @@ func TestPodsShareNoTokens(t *testing.T) {
 		}
 		if again, _, _ := m.Token(t.Context(), other); again != second {
 			t.Error("the token of another Pod was forgotten, too")
+		}
+	})
+}
+
+func TestTokensForTheAPIServerAreBoundToTheirPod(t *testing.T) {
+	inTime(t, func(t *testing.T, m *Manager, issuer *fakeIssuer) {
+		other := hour
+		other.Pod, other.PodName = "other", "q"
+		for request, want := range map[volumes.TokenRequest]string{hour: "pods/p/uid", other: "pods/q/other"} {
+			if _, _, err := m.Token(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"api", "https://keelson.dev/bound-to/" + want}, issuer.audiences); diff != "" {
+				t.Errorf("audiences (-want +got):\n%s", diff)
+			}
+		}
+		if issuer.unbound != 1 {
+			t.Errorf("asked %d times whom the API server's tokens are for", issuer.unbound)
+		}
+		time.Sleep(ownAge + time.Second)
+		m.Forget(hour.Pod)
+		if _, _, err := m.Token(t.Context(), hour); err != nil || issuer.unbound != 2 {
+			t.Errorf("asked %d times after a while, %v", issuer.unbound, err)
 		}
 	})
 }

@@ -120,7 +120,7 @@ func (m *Manager) projection(ctx context.Context, pod *keelsonv1.Pod, v *corev1.
 // one, and else everybody, for nobody knows who the image's user is.
 func (m *Manager) tokenFile(ctx context.Context, pod *keelsonv1.Pod, p *corev1.ServiceAccountTokenProjection, mode int32) (payload, time.Time, error) {
 	token, refresh, err := m.Tokens.Token(ctx, TokenRequest{
-		Pod: pod.UID, Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName,
+		Pod: pod.UID, PodName: pod.Name, Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName,
 		Audience: p.Audience, ExpirationSeconds: ptr.Deref(p.ExpirationSeconds, 3600),
 	})
 	if err != nil {

@@ -65,6 +65,7 @@ type CertificateRequest struct {
 // TokenRequest says which token a Pod's file is to hold.
 type TokenRequest struct {
 	Pod                types.UID
+	PodName            string
 	Namespace, Account string
 	// Audience is empty for the API server's own.
 	Audience          string

@@ -175,7 +175,7 @@ func TestFilesOfEachSource(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]TokenRequest{{Pod: "uid", Namespace: "ns", Account: "robot", Audience: "vault", ExpirationSeconds: 700}}, r.tokens.asked); diff != "" {
+	if diff := cmp.Diff([]TokenRequest{{Pod: "uid", PodName: "p", Namespace: "ns", Account: "robot", Audience: "vault", ExpirationSeconds: 700}}, r.tokens.asked); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
 	for _, kind := range []string{"secret/secret", "downward-api/about", "projected/joined"} {
