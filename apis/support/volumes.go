@@ -38,7 +38,7 @@ func withVolumes(t Table) Table {
 	t.with(source+"secret.", supported(), "name", "items", "optional")
 	t.with(source+"downwardAPI.", supported(), "items")
 	t.with(source+"serviceAccountToken.", supported(), "audience", "path")
-	t.with(source+"serviceAccountToken.", noted("the token is not bound to the Pod: it ends with its time or its account"), "expirationSeconds")
+	t.with(source+"serviceAccountToken.", noted("the gateway binds the token to the Pod; at the API server it ends with its time or its account"), "expirationSeconds")
 
 	for _, keys := range []string{volume + "configMap.", volume + "secret.", source + "configMap.", source + "secret."} {
 		t.with(keys+"items[*].", supported(), "key", "path", "mode")
