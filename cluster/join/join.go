@@ -54,7 +54,7 @@ func Join(ctx context.Context, o Options, out io.Writer) error {
 		return err
 	}
 	if o.Systemd {
-		if err := o.systemd.check(l, p.self); err != nil {
+		if err := o.systemd.Check(unit(l, p.self), "keelson join --data-dir "+l.data); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (j *joiner) startAgain(ctx context.Context, s settings) (settings, error) {
 // handOver ends a supervisor so that systemd can start one, unless it has done so.
 func (j *joiner) handOver(ctx context.Context, s settings, running process.Identity) (settings, error) {
 	if s.Systemd {
-		if id, err := j.options.systemd.main(ctx); err == nil && id == running {
+		if id, err := j.options.systemd.Main(ctx, unit(j.layout, j.programs.self)); err == nil && id == running {
 			return s, nil
 		}
 	}
@@ -309,10 +309,10 @@ func (l layout) forgetUnlessJoined() error {
 // start starts the supervisor, and says where it tells why it ended.
 func (j *joiner) start(ctx context.Context, s settings) (child process.Identity, log string, err error) {
 	if s.Systemd {
-		if err := j.options.systemd.install(ctx, j.layout, j.programs.self); err != nil {
+		if err := j.options.systemd.Install(ctx, unit(j.layout, j.programs.self)); err != nil {
 			return child, "", fmt.Errorf("make the node a service of systemd: %w", err)
 		}
-		child, err = j.options.systemd.main(ctx)
+		child, err = j.options.systemd.Main(ctx, unit(j.layout, j.programs.self))
 		return child, "'journalctl -u " + unitName + "'", err
 	}
 	child, err = j.startInBackground()

@@ -53,7 +53,7 @@ func Leave(ctx context.Context, o Options, out io.Writer) error {
 		return err
 	}
 	defer unlock()
-	if err := o.systemd.remove(ctx, l); err != nil {
+	if err := o.systemd.Remove(ctx, unit(l, p.self)); err != nil {
 		return fmt.Errorf("remove the service of the node: %w", err)
 	}
 	if err := endPrograms(ctx, l, p); err != nil {

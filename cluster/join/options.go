@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/keelson-dev/keelson/cluster/internal/systemd"
 	"github.com/keelson-dev/keelson/cluster/tokens"
 )
 
@@ -38,14 +39,14 @@ type Options struct {
 	// Systemd lets systemd start the node's supervisor, now and at boot.
 	Systemd bool
 	// systemd is that of this machine.
-	systemd systemd
+	systemd systemd.Manager
 	// Timeout limits how long Join waits for the node to be ready.
 	Timeout time.Duration
 }
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
-	return &Options{DataDir: "/var/lib/keelson/joined", RunDir: "/run/keelson", Timeout: 3 * time.Minute, systemd: machineSystemd()}
+	return &Options{DataDir: "/var/lib/keelson/joined", RunDir: "/run/keelson", Timeout: 3 * time.Minute, systemd: systemd.Machine()}
 }
 
 // AddDirFlags binds the flags that join and leave share.

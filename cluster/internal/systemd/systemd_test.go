@@ -1,4 +1,4 @@
-package join
+package systemd
 
 import (
 	"os"
@@ -23,18 +23,29 @@ show) echo $PPID ;;
 esac
 `
 
+// unitName is that of fakeSystemctl.
+const unitName = "keelson-node.service"
+
 type fakeMachine struct {
-	systemd
+	Manager
 	dir    string
-	layout layout
+	folder string
+}
+
+// unit is the service of a program for the machine's folder.
+func (m *fakeMachine) unit(self string) Unit { return testUnit(m.folder, self) }
+
+func testUnit(folder, self string) Unit {
+	return Unit{Name: unitName, Description: "A test", Folder: folder, Writer: "keelson test", Remover: "keelson end",
+		Program: self, Args: []string{"supervise", "--data-dir=" + folder}, Environment: []string{`A=1% "b" $C`}, StopSeconds: 90}
 }
 
 func newFakeMachine(t *testing.T) *fakeMachine {
 	t.Helper()
-	m := &fakeMachine{dir: t.TempDir(), layout: layout{data: filepath.Join(t.TempDir(), "100% node"), run: "/run/x"}}
-	m.systemd = systemd{booted: filepath.Join(m.dir, "booted"), units: filepath.Join(m.dir, "units")}
+	m := &fakeMachine{dir: t.TempDir(), folder: filepath.Join(t.TempDir(), "100% node")}
+	m.Manager = Manager{Booted: filepath.Join(m.dir, "booted"), Units: filepath.Join(m.dir, "units")}
 	bin := filepath.Join(m.dir, "bin")
-	for _, dir := range []string{m.booted, m.units, bin} {
+	for _, dir := range []string{m.Booted, m.Units, bin} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +81,7 @@ func (m *fakeMachine) calls(t *testing.T) []string {
 }
 
 func (m *fakeMachine) enabled() bool {
-	_, err := os.Stat(m.wantsLink()) // through the link
+	_, err := os.Stat(m.wantsLink(unitName)) // through the link
 	return err == nil
 }
 
@@ -88,22 +99,22 @@ func TestTheServiceIsInstalledAndRemovedFromAnyState(t *testing.T) {
 	}{
 		"nothing was done": {func(*testing.T, *fakeMachine) {}, nil},
 		"the unit was written and not enabled": {func(t *testing.T, m *fakeMachine) {
-			m.write(t, m.unitFile(), renderUnit(m.layout, self), 0o644)
+			m.write(t, m.File(unitName), m.unit(self).Render(), 0o644)
 		}, removing},
 		"the unit is that of a program elsewhere": {func(t *testing.T, m *fakeMachine) {
-			m.write(t, m.unitFile(), renderUnit(m.layout, "/usr/local/bin/keelson"), 0o644)
+			m.write(t, m.File(unitName), m.unit("/usr/local/bin/keelson").Render(), 0o644)
 		}, removing},
 		"it was enabled and not started": {func(t *testing.T, m *fakeMachine) {
-			m.write(t, m.unitFile(), renderUnit(m.layout, self), 0o644)
+			m.write(t, m.File(unitName), m.unit(self).Render(), 0o644)
 			if _, err := systemctl(t.Context(), "enable", unitName); err != nil {
 				t.Fatal(err)
 			}
 		}, removing},
 		"the unit was removed by hand, and its link was left": {func(t *testing.T, m *fakeMachine) {
-			if err := os.MkdirAll(filepath.Dir(m.wantsLink()), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Dir(m.wantsLink(unitName)), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Symlink(m.unitFile(), m.wantsLink()); err != nil {
+			if err := os.Symlink(m.File(unitName), m.wantsLink(unitName)); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"daemon-reload"}},
@@ -116,24 +127,24 @@ func TestTheServiceIsInstalledAndRemovedFromAnyState(t *testing.T) {
 				want := c.wantRemoving
 				if alsoInstall {
 					want = removing
-					if err := m.install(t.Context(), m.layout, self); err != nil {
+					if err := m.Install(t.Context(), m.unit(self)); err != nil {
 						t.Fatal(err)
 					}
-					text, err := os.ReadFile(m.unitFile())
-					if err != nil || string(text) != renderUnit(m.layout, self) || !m.enabled() {
+					text, err := os.ReadFile(m.File(unitName))
+					if err != nil || string(text) != m.unit(self).Render() || !m.enabled() {
 						t.Errorf("enabled: %t, %v; the unit is\n%s", m.enabled(), err, text)
 					}
 					if diff := cmp.Diff(installing, m.calls(t)); diff != "" {
 						t.Errorf("calls (-want +got):\n%s", diff)
 					}
 				}
-				if err := m.remove(t.Context(), m.layout); err != nil {
+				if err := m.Remove(t.Context(), m.unit("/bin/keelson")); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(want, m.calls(t)); diff != "" {
 					t.Errorf("removing, installed before: %t: calls (-want +got):\n%s", alsoInstall, diff)
 				}
-				for _, path := range []string{m.unitFile(), m.wantsLink()} {
+				for _, path := range []string{m.File(unitName), m.wantsLink(unitName)} {
 					if _, err := os.Lstat(path); err == nil {
 						t.Errorf("%s is left", path)
 					}
@@ -147,16 +158,16 @@ func TestAForeignServiceIsNotTouched(t *testing.T) {
 	m := newFakeMachine(t)
 	for name, text := range map[string]string{
 		"somebody's":       "[Service]\nExecStart=/bin/true\n",
-		"another folder's": renderUnit(layout{data: m.layout.data + "/deeper"}, "/bin/keelson"),
+		"another folder's": testUnit(m.folder+"/deeper", "/bin/keelson").Render(),
 	} {
-		m.write(t, m.unitFile(), text, 0o644)
-		if err := m.check(m.layout, "/bin/keelson"); err == nil || !strings.Contains(err.Error(), "is there already") {
+		m.write(t, m.File(unitName), text, 0o644)
+		if err := m.Check(m.unit("/bin/keelson"), "keelson test --data-dir "+m.folder); err == nil || !strings.Contains(err.Error(), "is there already") {
 			t.Errorf("%s: check: %v", name, err)
 		}
-		if err := m.remove(t.Context(), m.layout); err != nil {
+		if err := m.Remove(t.Context(), m.unit("/bin/keelson")); err != nil {
 			t.Errorf("%s: remove: %v", name, err)
 		}
-		if got, err := os.ReadFile(m.unitFile()); err != nil || string(got) != text || m.calls(t) != nil {
+		if got, err := os.ReadFile(m.File(unitName)); err != nil || string(got) != text || m.calls(t) != nil {
 			t.Errorf("%s: the unit is %q, %v", name, got, err)
 		}
 	}
@@ -164,21 +175,21 @@ func TestAForeignServiceIsNotTouched(t *testing.T) {
 
 func TestMachinesWithoutSystemdAreRefusedBeforeAnything(t *testing.T) {
 	m := newFakeMachine(t)
-	if err := m.check(m.layout, "/bin/keelson"); err != nil {
+	if err := m.Check(m.unit("/bin/keelson"), "keelson test --data-dir "+m.folder); err != nil {
 		t.Errorf("systemd runs: %v", err)
 	}
 	t.Setenv("PATH", filepath.Join(m.dir, "units"))
-	if err := m.check(m.layout, "/bin/keelson"); err == nil || !strings.Contains(err.Error(), "systemctl cannot be found") {
+	if err := m.Check(m.unit("/bin/keelson"), "keelson test --data-dir "+m.folder); err == nil || !strings.Contains(err.Error(), "systemctl cannot be found") {
 		t.Errorf("without systemctl: %v", err)
 	}
-	if err := m.check(m.layout, `/opt/"keelson"`); err == nil || !strings.Contains(err.Error(), "quotation marks") {
+	if err := m.Check(m.unit(`/opt/"keelson"`), "keelson test --data-dir "+m.folder); err == nil || !strings.Contains(err.Error(), "quotation marks") {
 		t.Errorf("a path that systemd does not take: %v", err)
 	}
-	if err := os.Remove(m.booted); err != nil {
+	if err := os.Remove(m.Booted); err != nil {
 		t.Fatal(err)
 	}
-	err := m.check(m.layout, "/bin/keelson")
-	for _, part := range []string{"--systemd: systemd does not run", m.booted, "'keelson join --data-dir " + m.layout.data + "' at boot"} {
+	err := m.Check(m.unit("/bin/keelson"), "keelson test --data-dir "+m.folder)
+	for _, part := range []string{"--systemd: systemd does not run", m.Booted, "'keelson test --data-dir " + m.folder + "' at boot"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("error %v; want %q in it", err, part)
 		}
@@ -188,14 +199,14 @@ func TestMachinesWithoutSystemdAreRefusedBeforeAnything(t *testing.T) {
 // TestTheServiceGoesWithoutSystemd is a machine that was booted by another init since.
 func TestTheServiceGoesWithoutSystemd(t *testing.T) {
 	m := newFakeMachine(t)
-	if err := m.install(t.Context(), m.layout, "/bin/keelson"); err != nil {
+	if err := m.Install(t.Context(), m.unit("/bin/keelson")); err != nil {
 		t.Fatal(err)
 	}
 	m.calls(t)
-	if err := os.Remove(m.booted); err != nil {
+	if err := os.Remove(m.Booted); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.remove(t.Context(), m.layout); err != nil || m.enabled() || m.calls(t) != nil {
+	if err := m.Remove(t.Context(), m.unit("/bin/keelson")); err != nil || m.enabled() || m.calls(t) != nil {
 		t.Errorf("%v, enabled: %t", err, m.enabled())
 	}
 }
@@ -203,15 +214,15 @@ func TestTheServiceGoesWithoutSystemd(t *testing.T) {
 func TestWhatSystemctlSaysIsPassedOn(t *testing.T) {
 	m := newFakeMachine(t)
 	for verb, do := range map[string]func() error{
-		"start":   func() error { return m.install(t.Context(), m.layout, "/bin/keelson") },
-		"disable": func() error { return m.remove(t.Context(), m.layout) },
+		"start":   func() error { return m.Install(t.Context(), m.unit("/bin/keelson")) },
+		"disable": func() error { return m.Remove(t.Context(), m.unit("/bin/keelson")) },
 	} {
-		m.write(t, m.unitFile(), renderUnit(m.layout, "/bin/keelson"), 0o644)
+		m.write(t, m.File(unitName), m.unit("/bin/keelson").Render(), 0o644)
 		m.write(t, filepath.Join(m.dir, "fail"), verb, 0o644)
 		if err := do(); err == nil || !strings.Contains(err.Error(), "systemctl "+verb) || !strings.Contains(err.Error(), "Access denied") {
 			t.Errorf("%s: error %v", verb, err)
 		}
-		if _, err := os.Stat(m.unitFile()); err != nil {
+		if _, err := os.Stat(m.File(unitName)); err != nil {
 			t.Errorf("%s: the unit is gone, so that the command cannot be run again: %v", verb, err)
 		}
 	}
@@ -226,8 +237,8 @@ func TestSystemdReadsTheUnit(t *testing.T) {
 	dir := t.TempDir()
 	self := filepath.Join(dir, `a $HOME %n b`)
 	unit := filepath.Join(dir, unitName)
-	l := layout{data: filepath.Join(dir, `data $X "%i"`)}
-	for path, text := range map[string]string{self: "#!/bin/sh\n", unit: renderUnit(l, self)} {
+	u := testUnit(filepath.Join(dir, `data $X "%i"`), self)
+	for path, text := range map[string]string{self: "#!/bin/sh\n", unit: u.Render()} {
 		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +248,7 @@ func TestSystemdReadsTheUnit(t *testing.T) {
 	}
 	out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput()
 	if err != nil || strings.Contains(string(out), unitName) {
-		t.Errorf("%v\n%s\n%s", err, out, renderUnit(l, self))
+		t.Errorf("%v\n%s\n%s", err, out, u.Render())
 	}
 }
 
@@ -247,7 +258,7 @@ func TestWordsOfAUnitAreQuoted(t *testing.T) {
 		"/a b/100%":        `"/a b/100%%"`,
 		`/$HOME/"x"\`:      `"/$$HOME/\"x\"\\"`,
 	} {
-		if got := quoteUnit(word); got != want {
+		if got := quoteWord(word); got != want {
 			t.Errorf("%s: %s, want %s", word, got, want)
 		}
 	}
