@@ -26,6 +26,10 @@ func (a *agent) newPreloaded() *preload.Folder {
 			image, err := a.runtime.Image(ctx, name)
 			return image != nil, err
 		},
+		Answers: func(ctx context.Context) error {
+			_, err := a.runtime.Info(ctx)
+			return err
+		},
 		Problem: func(archive string, err error) {
 			klog.Background().Error(err, "Cannot import images, will try again when the archive changes", "archive", archive)
 			a.warnNode(reasonImportFailed, "Cannot import images from "+archive+": "+err.Error())

@@ -30,6 +30,9 @@ const (
 	// lookInterval is how often the folder is compared with what is here although nothing
 	// was announced.
 	lookInterval = 5 * time.Minute
+	// awayDelay is the time between two tries while the runtime does not answer: it may
+	// start after the agent.
+	awayDelay = time.Second
 )
 
 // Importer is the runtime.
@@ -45,8 +48,10 @@ type Options struct {
 	Path     string
 	Importer Importer
 	// Here says whether an image still is on this machine.
-	Here  func(ctx context.Context, name string) (bool, error)
-	Clock clock.WithTicker
+	Here func(ctx context.Context, name string) (bool, error)
+	// Answers says by its error that the runtime does not.
+	Answers func(ctx context.Context) error
+	Clock   clock.WithTicker
 	// Problem is told what is wrong with an archive, once for each change of that.
 	Problem func(archive string, err error)
 	// Imported is called after images have come.
@@ -77,7 +82,7 @@ func NewFolder(o Options) *Folder {
 	return &Folder{Options: o, first: make(chan struct{}), known: map[string]archive{}}
 }
 
-// Ready returns when every archive has been read once, so that nobody asks a registry
+// Ready returns when every archive has been read once by a runtime that answers, so that nobody asks a registry
 // for an image that is about to be here.
 func (f *Folder) Ready(ctx context.Context) error {
 	select {
@@ -113,18 +118,23 @@ func (f *Folder) Run(ctx context.Context) {
 	defer ticker.Stop()
 	settle := f.Clock.NewTimer(settleDelay)
 	defer settle.Stop()
-	for first := true; ; first = false {
+	for first := true; ; {
 		if err == nil {
 			if err := watcher.Add(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				klog.FromContext(ctx).Error(err, "Cannot watch the folder of images, will look in intervals", "path", f.Path)
 			}
 		}
-		f.look(ctx)
+		err := f.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if first {
+		switch {
+		case err != nil:
+			klog.FromContext(ctx).V(2).Info("The runtime does not answer, will import images when it does", "err", err)
+			settle.Reset(awayDelay)
+		case first:
 			close(f.first)
+			first = false
 		}
 		for again := false; !again; {
 			select {
@@ -154,12 +164,13 @@ func isArchive(name string) bool {
 	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
 }
 
-// look brings what is known in line with the folder.
-func (f *Folder) look(ctx context.Context) {
+// look brings what is known in line with the folder. Its error says that the runtime does
+// not answer, so that nothing can be said of what is left.
+func (f *Folder) look(ctx context.Context) error {
 	entries, err := os.ReadDir(f.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		klog.FromContext(ctx).Error(err, "Cannot read the folder of images, will look again", "path", f.Path)
-		return
+		return nil
 	}
 	present, imported := map[string]bool{}, false
 	for _, entry := range entries {
@@ -167,9 +178,9 @@ func (f *Folder) look(ctx context.Context) {
 			continue
 		}
 		present[entry.Name()] = true
-		imported = f.lookAt(ctx, entry.Name()) || imported
-		if ctx.Err() != nil {
-			return
+		did, err := f.lookAt(ctx, entry.Name())
+		if imported = imported || did; err != nil || ctx.Err() != nil {
+			return err
 		}
 	}
 	f.mu.Lock()
@@ -182,15 +193,16 @@ func (f *Folder) look(ctx context.Context) {
 	if imported {
 		f.Imported()
 	}
+	return nil
 }
 
 // lookAt imports an archive that has changed, or whose images are gone, and says whether
-// it did.
-func (f *Folder) lookAt(ctx context.Context, name string) bool {
+// it did. Its error is that of look.
+func (f *Folder) lookAt(ctx context.Context, name string) (imported bool, away error) {
 	path := filepath.Join(f.Path, name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false // removed since
+		return false, nil // removed since
 	}
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no file", path)
@@ -203,13 +215,15 @@ func (f *Folder) lookAt(ctx context.Context, name string) bool {
 	before, seen := f.known[name]
 	f.mu.Unlock()
 	if err == nil && seen && before.sameFile(now) && before.problem == "" && f.allHere(ctx, before.names) {
-		return false
+		return false, nil
 	}
 	if err == nil {
-		now.names, err = f.importFile(ctx, path)
+		if now.names, err = f.importFile(ctx, path); err != nil {
+			away = f.Answers(ctx)
+		}
 	}
-	if ctx.Err() != nil {
-		return false
+	if ctx.Err() != nil || away != nil {
+		return false, away
 	}
 	if err != nil {
 		now.problem, now.names = err.Error(), before.names // what it held before stays wanted
@@ -221,10 +235,10 @@ func (f *Folder) lookAt(ctx context.Context, name string) bool {
 		if now.problem != before.problem {
 			f.Problem(path, err)
 		}
-		return false
+		return false, nil
 	}
 	klog.FromContext(ctx).Info("Imported images", "archive", path, "images", now.names)
-	return true
+	return true, nil
 }
 
 func (f *Folder) allHere(ctx context.Context, names []string) bool {

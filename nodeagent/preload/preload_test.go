@@ -22,6 +22,14 @@ type importer struct {
 	mu    sync.Mutex
 	calls []string
 	gone  map[string]bool
+	// away is what it says while it does not answer.
+	away error
+}
+
+func (i *importer) answers(context.Context) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.away
 }
 
 func (i *importer) ImportImages(_ context.Context, archive io.Reader) ([]string, error) {
@@ -33,6 +41,9 @@ func (i *importer) ImportImages(_ context.Context, archive io.Reader) ([]string,
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.calls = append(i.calls, text)
+	if i.away != nil {
+		return nil, i.away
+	}
 	if strings.HasPrefix(text, "broken") {
 		return nil, errors.New(text)
 	}
@@ -55,7 +66,7 @@ type fixture struct {
 func newFixture(t *testing.T, c clock.WithTicker) *fixture {
 	f := &fixture{importer: &importer{gone: map[string]bool{}}}
 	f.Folder = NewFolder(Options{
-		Path: t.TempDir(), Importer: f.importer, Here: f.importer.here, Clock: c,
+		Path: t.TempDir(), Importer: f.importer, Here: f.importer.here, Answers: f.importer.answers, Clock: c,
 		Problem: func(archive string, err error) {
 			f.problems = append(f.problems, filepath.Base(archive)+": "+err.Error())
 		},
@@ -90,7 +101,12 @@ func (f *fixture) check(t *testing.T, when string, calls, names, problems []stri
 
 func TestLookFollowsTheFolder(t *testing.T) {
 	f := newFixture(t, testclock.NewFakeClock(time.Unix(0, 0)))
-	look := func() { f.look(t.Context()) }
+	look := func() {
+		t.Helper()
+		if err := f.look(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 	f.write(t, "a.tar", "one two", 1)
 	f.write(t, "b.tar.gz", "three", 1)
 	f.write(t, "notes.txt", "four", 1)
@@ -134,7 +150,9 @@ func TestAFolderIsNoArchive(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(f.Path, "images.tar"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f.look(t.Context())
+	if err := f.look(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if len(f.problems) != 1 || !strings.Contains(f.problems[0], "is no file") {
 		t.Errorf("said %q", f.problems)
 	}
@@ -170,5 +188,51 @@ func TestReadyEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := f.Ready(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// An agent may start before its runtime: an archive is not to blame, and nobody shall ask a
+// registry meanwhile.
+func TestArchivesWaitForTheRuntime(t *testing.T) {
+	c := testclock.NewFakeClock(time.Unix(0, 0))
+	f := newFixture(t, c)
+	f.write(t, "a.tar", "one", 1)
+	f.importer.away = errors.New("nobody listens")
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	tries := func() int {
+		f.importer.mu.Lock()
+		defer f.importer.mu.Unlock()
+		return len(f.importer.calls)
+	}
+	for want := range 3 {
+		for tries() <= want {
+			c.Step(awayDelay)
+			if t.Context().Err() != nil {
+				t.Fatalf("%d tries while the runtime is away", tries())
+			}
+			time.Sleep(time.Millisecond) //nolint:forbidigo // for Run, which waits by the fake clock
+		}
+	}
+	select {
+	case <-f.first:
+		t.Error("ready although no archive could be read")
+	default:
+	}
+	f.importer.mu.Lock()
+	f.importer.away = nil
+	f.importer.mu.Unlock()
+	for len(f.Names()) == 0 && t.Context().Err() == nil {
+		c.Step(awayDelay)
+		time.Sleep(time.Millisecond) //nolint:forbidigo // as above
+	}
+	if err := f.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(f.problems) > 0 {
+		t.Errorf("said %q", f.problems)
 	}
 }
