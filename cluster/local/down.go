@@ -65,6 +65,9 @@ func Down(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := o.systemd.Remove(ctx, unit(l, self, o)); err != nil {
+		return fmt.Errorf("remove the service of the cluster: %w", err)
+	}
 	d := downer{options: o, layout: l, settings: s, programs: findPrograms(self, os.Getenv), say: say}
 	if !known {
 		return d.downUnknown(ctx)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/keelson-dev/keelson/cluster/internal/systemd"
 	"github.com/keelson-dev/keelson/internal/addrpool"
 	"github.com/keelson-dev/keelson/internal/ranges"
 )
@@ -52,6 +53,13 @@ type Options struct {
 	// APIServerArgs are more flags of the API server, NAME=VALUE; nil leaves them as they
 	// were, at first none.
 	APIServerArgs []string
+	// Systemd lets systemd keep the supervisor up, now and at boot; false leaves it as it
+	// was, at first not.
+	Systemd bool
+	// AsService makes Supervise the main process of that service.
+	AsService bool
+	// systemd is that of this machine.
+	systemd systemd.Manager
 	// KeepData makes Down leave the data directory.
 	KeepData bool
 }
@@ -63,6 +71,7 @@ func NewOptions() *Options {
 		ServiceCIDR: "10.254.0.0/16", ClusterCIDR: "10.244.0.0/16",
 		NodeNetwork: "198.19.0.0/24",
 		Timeout:     3 * time.Minute,
+		systemd:     systemd.Machine(),
 	}
 }
 
@@ -77,6 +86,7 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", o.NodeName, "Name of the node. Default: the host name.")
 	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "IPv4 address of the node, on which the API server listens, and after a comma the node's IPv6 address. Default: the IPv4 address of the default route's interface.")
 	o.addNodesFlags(fs)
+	fs.BoolVar(&o.Systemd, "systemd", o.Systemd, "Make the cluster a service of systemd, "+unitName+", which starts at boot; 'keelson down' ends that. A cluster that runs without it is handed over.")
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", o.ServiceCIDR, "Range of Service addresses; or two, one of IPv4 and one of IPv6, separated by a comma, the primary one first.")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of Pod addresses; or two, as in --service-cidr.")
 	fs.StringVar(&o.KubernetesService, "kubernetes-service", o.KubernetesService, "What Pods find behind the Service kubernetes: 'gateway' (the plain Kubernetes API) or 'apiserver' (where Pods, Services and so on are custom resources). Default: what the cluster had before, at first the gateway.")
@@ -93,6 +103,13 @@ func (o *Options) AddUpFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.APIServerArgs, "apiserver-arg", o.APIServerArgs, "Flag of kube-apiserver, such as enable-admission-plugins=AlwaysPullImages or v=4; for each one more --apiserver-arg. An empty one takes all back. Default: what the cluster had before, at first none.")
 	o.AddTimeoutFlag(fs)
 	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "Let etcd skip fsync: faster, and a power cut destroys the data.")
+}
+
+// AddSuperviseFlags binds the flags of supervise, beside the folders.
+func (o *Options) AddSuperviseFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.AsService, "as-service", o.AsService, "Do first what 'up' does before it starts this, for a service of systemd.")
+	fs.StringVar(&o.NodeIP, "node-ip", o.NodeIP, "As for 'up', with --as-service.")
+	fs.BoolVar(&o.NoFsync, "unsafe-no-fsync", o.NoFsync, "As for 'up', with --as-service.")
 }
 
 // AddTimeoutFlag binds the flag of commands that wait.

@@ -43,6 +43,8 @@ type Settings struct {
 	// LoadBalancerPool are the addresses of Services of type LoadBalancer.
 	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 
+	// Systemd says that systemd keeps the supervisor up.
+	Systemd bool `json:"systemd,omitempty"`
 	// APIServerArgs are more flags of the API server, with their dashes.
 	APIServerArgs []string `json:"apiServerArgs,omitempty"`
 
@@ -147,7 +149,7 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	if o.APIServerArgs != nil {
 		s.APIServerArgs = normalizeAPIServerArgs(o.APIServerArgs)
 	}
-	s.RunDir, s.NoFsync = l.Run, o.NoFsync
+	s.RunDir, s.NoFsync, s.Systemd = l.Run, o.NoFsync, s.Systemd || o.Systemd
 	if o.DNS != nil {
 		s.NoDNS = !*o.DNS
 	}

@@ -24,6 +24,11 @@ const renewPeriod = time.Hour
 // Supervise keeps the cluster in the data directory up until ctx ends. Up starts
 // it in the background; it is a command of its own so that it can be one.
 func Supervise(ctx context.Context, o Options) error {
+	if o.AsService {
+		if err := takeOver(ctx, o); err != nil {
+			return err
+		}
+	}
 	l, err := newLayout(o.DataDir, o.RunDir)
 	if err != nil {
 		return err
@@ -71,6 +76,7 @@ func Supervise(ctx context.Context, o Options) error {
 	err = supervisor.Run(ctx, supervisor.Options{
 		Components: p.components(probes), Changes: changes, Version: version.Get().String(),
 		Owner: l.Data, LogDir: l.logDir(), StateFile: l.stateFile(), LockFile: l.supervisorLock(), Clock: clock.RealClock{},
+		Prepare: sayReady,
 	})
 	stop()
 	background.Wait()

@@ -40,6 +40,11 @@ func Up(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.Systemd {
+		if err := o.systemd.Check(unit(l, self, o), "keelson up --data-dir "+l.Data); err != nil {
+			return err
+		}
+	}
 	unlock, err := lockCommand(ctx, l, say)
 	if err != nil {
 		return err
@@ -85,6 +90,8 @@ type upper struct {
 	layout   Layout
 	programs Programs
 	say      func(string, ...any)
+	// settings are those of the cluster that this command starts.
+	settings Settings
 	// child is the supervisor that this command started, if it did.
 	child *process.Identity
 }
@@ -109,25 +116,46 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 			return err
 		}
 	}
+	if !known {
+		if err := u.makeReady(ctx, nil); err != nil { // nothing ran yet, and checkFresh saw that no such files were there
+			return errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
+		}
+		return u.start(ctx)
+	}
+	if old.Systemd { // else it may start one meanwhile
+		if err := u.options.systemd.Stop(ctx, u.unit()); err != nil {
+			return err
+		}
+	}
+	if err := u.makeReady(ctx, &old); err != nil {
+		return err
+	}
+	return u.start(ctx)
+}
+
+// makeReady does all that a supervisor finds done; old is nil for a new cluster.
+func (u *upper) makeReady(ctx context.Context, old *Settings) error {
 	if err := u.claimMachine(); err != nil {
 		return err
 	}
-	ended, err := supervisor.EndLeftovers(ctx, u.layout.Data, old.startOrder(), u.programs.executables())
+	var before Settings
+	if old != nil {
+		before = *old
+	}
+	ended, err := supervisor.EndLeftovers(ctx, u.layout.Data, before.startOrder(), u.programs.executables())
 	if err != nil {
 		return fmt.Errorf("end what an earlier supervisor left: %w", err)
 	}
 	if len(ended) > 0 {
 		u.say("Took over from a supervisor that is gone; restarting %s", strings.Join(ended, ", "))
 	}
-	var before *Settings
-	if known {
-		before = &old
-	}
-	if err := u.prepare(ctx, before); err != nil {
-		if !known { // nothing ran yet, and checkFresh saw that no such files were there
-			err = errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
-		}
-		return err
+	return u.prepare(ctx, old)
+}
+
+// start starts the supervisor, or lets systemd do it.
+func (u *upper) start(ctx context.Context) error {
+	if u.settings.Systemd {
+		return u.startService(ctx)
 	}
 	return u.startSupervisor()
 }
@@ -139,18 +167,29 @@ func (u *upper) goesOn(ctx context.Context, s Settings, known bool) (bool, error
 	if err != nil || !running || !known {
 		return false, err
 	}
-	if err := sameWhileRunning(s, u.options); err != nil || state.Version == version.Get().String() {
+	if err := sameWhileRunning(s, u.options); err != nil {
 		return true, err
 	}
-	return false, u.replace(ctx, state)
+	if state.Version != version.Get().String() {
+		return false, u.replace(ctx, s, state)
+	}
+	if u.options.Systemd {
+		return u.handOver(ctx, s, state.Supervisor)
+	}
+	return true, nil
 }
 
 // replace ends the programs of another version, so that those of this one take their place.
 // Containers go on, as they do when a supervisor was killed, and what is killed here the
 // next up finds as that.
-func (u *upper) replace(ctx context.Context, running supervisor.State) error {
+func (u *upper) replace(ctx context.Context, s Settings, running supervisor.State) error {
 	u.say("The cluster's programs are of another version, %s, and are replaced by those of %s; containers go on",
 		cmp.Or(running.Version, "before versions were noted"), version.Get())
+	if s.Systemd {
+		if err := u.options.systemd.Stop(ctx, u.unit()); err != nil {
+			return err
+		}
+	}
 	if err := process.End(ctx, running.Supervisor, supervisorGrace); err != nil {
 		return fmt.Errorf("end the supervisor of another version: %w", err)
 	}
@@ -186,6 +225,7 @@ func (u *upper) prepare(ctx context.Context, old *Settings) error {
 	if err != nil {
 		return err
 	}
+	u.settings = s
 	if err := tryAPIServerArgs(ctx, u.programs.APIServer, s.APIServerArgs); err != nil {
 		return err
 	}
@@ -230,7 +270,12 @@ func (u *upper) supervisorLog() string {
 	return supervisor.LogFile(u.layout.logDir(), nameSupervisor)
 }
 
-func (u *upper) tailOfSupervisorLog() string { return tail(u.supervisorLog(), 5) }
+func (u *upper) tailOfSupervisorLog() string {
+	if u.settings.Systemd {
+		return "see 'journalctl -u " + unitName + "'"
+	}
+	return tail(u.supervisorLog(), 5)
+}
 
 // wait returns when every component is ready, and prints each as it becomes so.
 func (u *upper) wait(ctx context.Context) error {
@@ -270,7 +315,9 @@ func (u *upper) wait(ctx context.Context) error {
 var errTimeout = errors.New("timed out")
 
 func (u *upper) finish(took time.Duration) {
-	if u.child != nil {
+	if u.child != nil && u.settings.Systemd {
+		u.say("The cluster is up, after %.1fs. The service %s keeps it up, and starts at boot; look around with", took.Seconds(), unitName)
+	} else if u.child != nil {
 		u.say("The cluster is up, after %.1fs. It runs in the background; look around with", took.Seconds())
 	} else {
 		u.say("The cluster is already up. Look around with")

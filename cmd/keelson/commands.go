@@ -102,6 +102,7 @@ func newSupervise() *cobra.Command {
 		},
 	}
 	o.AddDirFlags(cmd.Flags())
+	o.AddSuperviseFlags(cmd.Flags())
 	return cmd
 }
 

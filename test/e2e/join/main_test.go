@@ -14,6 +14,7 @@ import (
 	"github.com/keelson-dev/keelson/cluster/nodes"
 	envcluster "github.com/keelson-dev/keelson/test/env/cluster"
 	"github.com/keelson-dev/keelson/test/env/machine"
+	"github.com/keelson-dev/keelson/test/env/systemd"
 )
 
 const secondName = "attic"
@@ -43,7 +44,7 @@ func runAll(m *testing.M) (code int) {
 	defer func() { _ = os.RemoveAll(folder) }()
 	ctx := context.Background()
 	options.Dir, second.Data = filepath.Join(folder, "pins"), filepath.Join(folder, "disk")
-	removeSystemd, err := fakeSystemd(folder)
+	bin, removeSystemd, err := systemd.Install(folder)
 	if err != nil {
 		return complain(err)
 	}
@@ -52,6 +53,7 @@ func runAll(m *testing.M) (code int) {
 			code = complain(err)
 		}
 	}()
+	systemdBin = bin
 	machines = nodes.New(options)
 	defer func() {
 		if err := errors.Join(machines.Remove(ctx, second.Name), machines.RemoveNetwork(ctx)); err != nil {

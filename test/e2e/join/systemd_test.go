@@ -1,7 +1,6 @@
 package join
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,57 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/keelson-dev/keelson/test/env/systemd"
 )
-
-// systemdUnits is hidden below a file system of the test's own.
-const systemdUnits = "/etc/systemd/system"
 
 // systemdBin has a systemctl that does what systemd would do with the unit: there is none
 // in a machine of namespaces.
 var systemdBin string
-
-const systemctl = `#!/bin/sh
-units=` + systemdUnits + `
-link=$units/multi-user.target.wants/keelson-node.service
-pid=/run/systemd/pid
-alive() { [ -f $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
-stop() { alive && kill "$(cat $pid)"; while alive; do sleep 0.1; done; rm -f $pid; }
-case "$1" in
-daemon-reload) ;;
-enable) mkdir -p "$(dirname $link)" && ln -sf $units/$2 $link ;;
-disable) stop; rm -f $link ;;
-start)
-	alive && exit 0
-	command=$(sed -n 's/^ExecStart=//p' $units/$2)
-	[ -n "$command" ] || exit 5
-	eval "exec setsid $command" </dev/null >/run/systemd/journal 2>&1 &
-	echo $! > $pid ;;
-show) cat $pid ;;
-*) echo "unknown: $*" >&2; exit 1 ;;
-esac
-`
-
-// fakeSystemd makes systemctl, and hides the units of the machine on which the test runs.
-func fakeSystemd(folder string) (remove func() error, err error) {
-	systemdBin = filepath.Join(folder, "bin")
-	_, err = os.Stat(systemdUnits)
-	made := errors.Is(err, os.ErrNotExist)
-	err = errors.Join(os.MkdirAll(systemdUnits, 0o755), os.Mkdir(systemdBin, 0o755))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(systemdBin, "systemctl"), []byte(systemctl), 0o755)
-	}
-	if err == nil {
-		err = unix.Mount("tmpfs", systemdUnits, "tmpfs", 0, "")
-	}
-	return func() error {
-		err := unix.Unmount(systemdUnits, unix.MNT_DETACH)
-		if made {
-			err = errors.Join(err, os.Remove(systemdUnits))
-		}
-		return err
-	}, err
-}
 
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
@@ -92,7 +46,7 @@ func checkSystemd(t *testing.T, join []string) {
 	if out, err := onSecond(t, append(append([]string{}, join...), "--systemd")...); err == nil || !strings.Contains(out, "there is no /run/systemd/system") {
 		t.Errorf("join --systemd without systemd: %v\n%s", err, out)
 	}
-	if err := machines.Enter(secondName, func() error { return os.MkdirAll("/run/systemd/system", 0o755) }); err != nil {
+	if err := machines.Enter(secondName, func() error { return os.MkdirAll(systemd.Booted, 0o755) }); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := onSecond(t, "join", "--systemd"); err != nil || !strings.Contains(out, "Handing the node's programs over") || !strings.Contains(out, "starts at boot") {
@@ -101,7 +55,7 @@ func checkSystemd(t *testing.T, join []string) {
 	if out, err := onSecond(t, "join", "--systemd"); err != nil || strings.Contains(out, "Handing") {
 		t.Errorf("join --systemd again: %v\n%s", err, out)
 	}
-	if _, err := os.Stat(filepath.Join(systemdUnits, "multi-user.target.wants/keelson-node.service")); err != nil {
+	if _, err := os.Stat(filepath.Join(systemd.Units, "multi-user.target.wants/keelson-node.service")); err != nil {
 		t.Errorf("the service is not enabled: %v", err)
 	}
 
@@ -146,9 +100,7 @@ func checkFollowing(t *testing.T) {
 
 func checkNoService(t *testing.T) {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(systemdUnits, "*/*"))
-	more, _ := filepath.Glob(filepath.Join(systemdUnits, "*.service"))
-	if left = append(left, more...); err != nil || len(left) > 0 {
+	if left, err := systemd.Left(); err != nil || len(left) > 0 {
 		t.Errorf("of the service is left %v, %v", left, err)
 	}
 }
