@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -228,16 +229,24 @@ func (s *snapshot) planRetained() map[int]*keelsonv1.Pod {
 		if s.succeededIndexes.has(i) || s.failedIndexes.has(i) || active.Has(i) {
 			continue
 		}
-		if last := retained[i]; last == nil || !laterFailure(last, pod) {
+		if last := retained[i]; last == nil || compareFailures(last, pod) < 0 {
 			retained[i] = pod
 		}
 	}
 	return retained
 }
 
-// laterFailure says whether a is a later failure of one index than b.
-func laterFailure(a, b *keelsonv1.Pod) bool {
-	return allFailures(a) > allFailures(b) || endOf(b).Before(endOf(a))
+// compareFailures orders the failures of one index, the earlier one first, whichever order
+// their Pods are listed in. The count decides before the clocks of nodes, because a Pod is
+// made with one more than the Pod that it replaces; so a Pod that has lost its count gives
+// the index no new tries. Upstream takes the one that is listed first where both disagree.
+func compareFailures(a, b *keelsonv1.Pod) int {
+	return cmp.Or(
+		cmp.Compare(allFailures(a), allFailures(b)),
+		endOf(a).Compare(endOf(b)),
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		cmp.Compare(a.UID, b.UID),
+	)
 }
 
 // failureCount is how often the index of pod had failed before it, as far as that
