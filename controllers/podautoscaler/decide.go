@@ -1,9 +1,11 @@
 package podautoscaler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	upstreamautoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -148,6 +150,8 @@ func (r *Reconciler) measured(ctx context.Context, s *scope, of *found) (target,
 	for i := range list.Items {
 		t.pods = append(t.pods, &list.Items[i])
 	}
+	// What is wrong with several Pods is told of the same one each time.
+	slices.SortFunc(t.pods, func(a, b *keelsonv1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	key := client.ObjectKeyFromObject(s.hpa)
 	if other, ambiguous := r.memory.selects(key, selector, t.pods); ambiguous {
 		err := fmt.Errorf("pods by selector %v are controlled by more than one HPA (e.g. %v)", text, []types.NamespacedName{key, other})

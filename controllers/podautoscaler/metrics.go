@@ -60,11 +60,26 @@ type metricError struct {
 	wrapped error
 }
 
+// contextError is one that a condition tells without its context, and an event with it.
+type contextError struct {
+	context string
+	err     error
+}
+
+func (e *contextError) Error() string { return e.context + ": " + e.err.Error() }
+func (e *contextError) Unwrap() error { return e.err }
+
+// failed is the answer where a metric, what, proposes nothing.
+func failed(reason, what string, err error) (proposal, *metricError) {
+	told := err
+	if in, ok := errors.AsType[*contextError](err); ok {
+		told = in.err
+	}
+	return proposal{}, &metricError{reason: reason, told: told, wrapped: fmt.Errorf("%s: %w", what, err)}
+}
+
 // propose reads one metric and says what it asks for.
 func (r *Reconciler) propose(ctx context.Context, spec *upstreamautoscalingv2.MetricSpec, t target) (proposal, *metricError) {
-	failed := func(reason, what string, err error) (proposal, *metricError) {
-		return proposal{}, &metricError{reason: reason, told: err, wrapped: fmt.Errorf("%s: %w", what, err)}
-	}
 	switch {
 	case spec.Type == upstreamautoscalingv2.ObjectMetricSourceType && spec.Object != nil:
 		p, err := r.proposeByObject(ctx, spec.Object, t)
@@ -222,7 +237,11 @@ func (r *Reconciler) proposeByObject(ctx context.Context, source *upstreamautosc
 	of := source.DescribedObject
 	value, err := r.custom.Object(ctx, t.namespace, source.Metric.Name, of, allOf(selector, source.Metric.Selector))
 	if err != nil {
-		return proposal{}, fmt.Errorf("unable to get metric %s on %s %s/%s: %w", source.Metric.Name, of.Kind, t.namespace, of.Name, err)
+		err = fmt.Errorf("unable to get metric %s on %s %s/%s: %w", source.Metric.Name, of.Kind, t.namespace, of.Name, err)
+		if wanted.AverageValue != nil {
+			err = &contextError{fmt.Sprintf("failed to get %s object metric", source.Metric.Name), err}
+		}
+		return proposal{}, err
 	}
 	p, current, err := proposeByValue(value, wanted, t)
 	if err != nil {
@@ -235,13 +254,22 @@ func (r *Reconciler) proposeByObject(ctx context.Context, source *upstreamautosc
 	return p, nil
 }
 
-func (r *Reconciler) proposeByExternal(ctx context.Context, source *upstreamautoscalingv2.ExternalMetricSource, t target) (proposal, error) {
+func (r *Reconciler) proposeByExternal(ctx context.Context, source *upstreamautoscalingv2.ExternalMetricSource, t target) (p proposal, err error) {
+	if source.Target.Value == nil && source.Target.AverageValue == nil {
+		return proposal{}, errors.New("invalid external metric source: neither a value target nor an average value target was set")
+	}
+	defer func() {
+		switch {
+		case err == nil:
+		case source.Target.AverageValue != nil:
+			err = &contextError{fmt.Sprintf("failed to get %s external metric", source.Metric.Name), err}
+		default:
+			err = &contextError{"failed to get external metric " + source.Metric.Name, err}
+		}
+	}()
 	selector, err := metav1.LabelSelectorAsSelector(source.Metric.Selector)
 	if err != nil {
 		return proposal{}, err
-	}
-	if source.Target.Value == nil && source.Target.AverageValue == nil {
-		return proposal{}, errors.New("invalid external metric source: neither a value target nor an average value target was set")
 	}
 	values, err := r.custom.External(ctx, t.namespace, source.Metric.Name, allOf(selector, source.Metric.Selector))
 	if err == nil && len(values) == 0 {

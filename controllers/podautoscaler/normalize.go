@@ -221,9 +221,10 @@ func changed(changes []change, since time.Time) float64 {
 }
 
 // scaled remembers that the target was scaled, for as long as a policy looks back.
+// Without rules nothing is counted; what was counted before stays for when there are
+// some again.
 func (h *history) scaled(from, to int32, behavior *upstreamautoscalingv2.HorizontalPodAutoscalerBehavior, now time.Time) {
 	if behavior == nil {
-		h.ups, h.downs = nil, nil
 		return
 	}
 	complete := completeBehavior(behavior, 0)
