@@ -31,8 +31,10 @@ func computeStatus(s *scope) (appsv1.StatefulSetStatus, time.Duration) {
 		status.Replicas++
 		if runningAndReady(pod) {
 			status.ReadyReplicas++
-			wait, _ := podstatus.AvailableAfter(pod, s.spec.minReadySeconds, s.now)
+			wait, known := podstatus.AvailableAfter(pod, s.spec.minReadySeconds, s.now)
 			switch {
+			case !known:
+				// Ready, but nobody knows since when.
 			case wait == 0:
 				status.AvailableReplicas++
 			case next == 0 || wait < next:

@@ -51,6 +51,9 @@ func TestStatus(t *testing.T) {
 		"nor while one is too many": {
 			names: update, pods: []*builders.PodBuilder{ready(0, "b"), ready(1, "b"), ready(2, "b"), ready(3, "a")},
 			want: result{Replicas: 4, Ready: 4, Available: 4, Current: 1, Updated: 3}, current: "a"},
+		"what is ready since nobody knows when is not available": {
+			names: update, minReady: 10, pods: []*builders.PodBuilder{pod(0, "a").Ready(time.Time{}), ready(1, "a")},
+			want: result{Replicas: 2, Ready: 2, Available: 1, Current: 2}, current: "a"},
 		"available takes time": {
 			names: update, minReady: 10, pods: []*builders.PodBuilder{pod(0, "a").Ready(now.Add(-4 * time.Second)), pod(1, "a").Ready(now.Add(-7 * time.Second))},
 			want: result{Replicas: 2, Ready: 2, Current: 2}, current: "a", wait: 3 * time.Second},
