@@ -45,7 +45,12 @@ type front struct {
 
 func start(t testing.TB) *front {
 	t.Helper()
-	f := &front{url: serve(t, handler(t)), crs: testEnv.Client, namespace: testEnv.Namespace(t)}
+	return startAt(t, clock.RealClock{})
+}
+
+func startAt(t testing.TB, c clock.WithTicker) *front {
+	t.Helper()
+	f := &front{url: serve(t, handler(t, c)), crs: testEnv.Client, namespace: testEnv.Namespace(t)}
 	f.json = clientset(t, &rest.Config{Host: f.url, QPS: -1, UserAgent: "tester/1.0"})
 	protobuf := &rest.Config{Host: f.url, QPS: -1, UserAgent: "tester/1.0"}
 	protobuf.ContentType = "application/vnd.kubernetes.protobuf"
@@ -64,7 +69,7 @@ func clientset(t testing.TB, config *rest.Config) *kubernetes.Clientset {
 }
 
 // handler is the gateway with the one filter that it cannot do without.
-func handler(t testing.TB) http.Handler {
+func handler(t testing.TB, c clock.WithTicker) http.Handler {
 	t.Helper()
 	transport, err := rest.TransportFor(testEnv.Config)
 	if err != nil {
@@ -80,7 +85,7 @@ func handler(t testing.TB) http.Handler {
 			t.Fatal(err)
 		}
 	}
-	inner, err := gateway.New(gateway.Config{Table: table.Keelson(), Upstream: upstream.New(base, transport), Clock: clock.RealClock{}})
+	inner, err := gateway.New(gateway.Config{Table: table.Keelson(), Upstream: upstream.New(base, transport), Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}
