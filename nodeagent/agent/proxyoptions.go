@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -51,10 +52,23 @@ func newProxy(ctx context.Context, o *Options, s settings, a *api, registry prom
 		Cache: a.cache, NodeName: s.name, Facts: s.proxyFacts(nil), AwaitHostPorts: o.Agent, Registerer: registry,
 		PodInterfaces: network.PodInterfacePrefix,
 		MasqueradeAll: o.MasqueradeAll, NodePortAddresses: o.NodePortAddresses, NoLoopbackNodePorts: !o.LocalhostNodePorts,
+		NameServers: nameServers(o.ClusterDNS),
 		HealthPortFailed: func(service types.NamespacedName, port uint16, err error) {
 			events.healthPortFailed(s.name, service, port, err)
 		},
 	})
+}
+
+// nameServers parses the addresses of the cluster's DNS; validation has refused what is
+// none.
+func nameServers(clusterDNS []string) []netip.Addr {
+	servers := make([]netip.Addr, 0, len(clusterDNS))
+	for _, text := range clusterDNS {
+		if address, err := netip.ParseAddr(text); err == nil {
+			servers = append(servers, address)
+		}
+	}
+	return servers
 }
 
 // healthPortFailed tells on a Service that load balancers cannot ask this node.

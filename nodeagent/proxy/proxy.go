@@ -60,6 +60,11 @@ type Options struct {
 	// NoLoopbackNodePorts closes node ports on 127.0.0.0/8.
 	NoLoopbackNodePorts bool
 
+	// NameServers are addresses of Services whose clients ask for names by UDP: those of
+	// the cluster's DNS. New questions pass by an endpoint that has refused one while
+	// another does not refuse.
+	NameServers []netip.Addr
+
 	// MinSyncInterval is the shortest time between two writes; changes in between are
 	// written together. Default 100ms; the first change after a quiet time is written
 	// at once.
@@ -158,7 +163,7 @@ const ip6tables = "ip6tables"
 
 func (p *Proxy) addSyncer(family model.Family, executor iptables.Executor, s sysctl) {
 	p.syncers = append(p.syncers, newSyncer(family, parts{
-		executor: executor, clean: conntrack.Clean, sysctl: s, metrics: p.metrics, clock: p.options.Clock,
+		executor: executor, clean: conntrack.Clean, sysctl: s, metrics: p.metrics, clock: p.options.Clock, lists: recentLists,
 		health: healthcheck.New(healthcheck.Options{Family: family, Healthy: p.Healthy, Failed: p.options.HealthPortFailed}),
 	}))
 }
@@ -279,7 +284,7 @@ func (p *Proxy) sync(ctx context.Context, check bool) error {
 	var errs []error
 	for _, s := range p.syncers {
 		var err error
-		in.facts, err = p.familyFacts(s.family, facts, zone)
+		in.facts, err = p.familyFacts(ctx, s, facts, zone)
 		if err != nil {
 			in.facts = s.ruleset.Facts() // what was known before; changes are taken in all the same
 			errs = append(errs, err)
@@ -307,10 +312,12 @@ func (p *Proxy) settle(err error) {
 }
 
 // familyFacts puts together what the rules of a family depend on.
-func (p *Proxy) familyFacts(family model.Family, node model.NodeFacts, zone string) (render.Facts, error) {
+func (p *Proxy) familyFacts(ctx context.Context, s *syncer, node model.NodeFacts, zone string) (render.Facts, error) {
+	family := s.family
 	facts := render.NewFacts(family, node)
 	facts.Node, facts.Zone = p.options.NodeName, zone
 	facts.Policy = render.Policy{MasqueradeAll: p.options.MasqueradeAll, NoLoopbackNodePorts: p.options.NoLoopbackNodePorts}
+	facts.NameServers = s.nameServers(ctx, p.options.NameServers)
 	if !p.nodePorts.restricts(family) {
 		return facts, nil
 	}

@@ -48,7 +48,9 @@ type parts struct {
 	sysctl   sysctl
 	health   healthServer
 	metrics  *metrics
-	clock    clock.PassiveClock
+	// lists is where the kernel shows that it has lists.
+	lists string
+	clock clock.PassiveClock
 }
 
 // syncer brings the kernel's rules of one family to what it was told last. It is used by
@@ -60,6 +62,8 @@ type syncer struct {
 	ruleset *render.Ruleset
 
 	started bool
+	// notes says whether the kernel can take note of refusals; nil while nobody asked.
+	notes *bool
 	// failed is set after an error, until a sync succeeds: what is written then was
 	// wanted before, and is no repair.
 	failed    bool

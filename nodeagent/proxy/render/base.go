@@ -14,7 +14,7 @@ func Jumps(family model.Family) []iptables.Jump {
 	first := func(states match, kernelChain, chain, comment string) iptables.Jump {
 		return iptables.Jump{Table: iptables.Filter, Chain: kernelChain, Rule: states.jump(chain, comment)}
 	}
-	opening, unplaced := match{}.opening(), match{}.openingOrInvalid()
+	opening, unplaced, refusal := match{}.opening(), match{}.openingOrInvalid(), match{}.unreachable(family)
 	jumps := []iptables.Jump{
 		to(iptables.NAT, "PREROUTING", Services, "keelson service portals"),
 		to(iptables.NAT, "OUTPUT", Services, "keelson service portals"),
@@ -22,6 +22,9 @@ func Jumps(family model.Family) []iptables.Jump {
 	}
 	if family == model.IPv4 {
 		jumps = append(jumps, to(iptables.Filter, "INPUT", Firewall, "keelson loopback guard"))
+	}
+	for _, chain := range []string{"INPUT", "FORWARD", "OUTPUT"} {
+		jumps = append(jumps, first(refusal, chain, Refused, "keelson refusals of name servers"))
 	}
 	return append(jumps,
 		first(opening, "INPUT", External, "keelson services from outside"),

@@ -32,11 +32,15 @@ type Policy struct {
 	// open on every address that the node has.
 	SomeNodePortAddresses bool
 	NodePortAddresses     []netip.Addr
+	// NameServers are addresses of Services whose clients are led past endpoints that
+	// have just refused.
+	NameServers []netip.Addr
 }
 
 func (p Policy) equal(o Policy) bool {
 	return p.MasqueradeAll == o.MasqueradeAll && p.NoLoopbackNodePorts == o.NoLoopbackNodePorts &&
-		p.SomeNodePortAddresses == o.SomeNodePortAddresses && slices.Equal(p.NodePortAddresses, o.NodePortAddresses)
+		p.SomeNodePortAddresses == o.SomeNodePortAddresses && slices.Equal(p.NodePortAddresses, o.NodePortAddresses) &&
+		slices.Equal(p.NameServers, o.NameServers)
 }
 
 // NewFacts takes the part of a family out of what is known of the node.

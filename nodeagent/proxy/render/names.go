@@ -27,6 +27,7 @@ const (
 	Reject      = iptables.ChainPrefix + "REJECT"
 	External    = iptables.ChainPrefix + "EXTERNAL"
 	HealthPorts = iptables.ChainPrefix + "HEALTH-PORTS"
+	Refused     = iptables.ChainPrefix + "REFUSED"
 )
 
 // MasqueradeMark is the bit of the packet mark that says "masquerade on the way out".
@@ -64,6 +65,15 @@ func FirewallChain(p *model.ServicePort) string { return portChain("FW-", p) }
 // name of the list of clients that stay with that endpoint.
 func EndpointChain(p *model.ServicePort, endpoint netip.AddrPort) string {
 	return iptables.ChainPrefix + "SEP-" + hashName(p.Name.String(), string(p.Protocol), endpoint.String())
+}
+
+// RefusalChain names the chain that decides whether a client hears that an endpoint of a
+// port refuses.
+func RefusalChain(p *model.ServicePort) string { return portChain("REF-", p) }
+
+// RefusedList names the list that says when an endpoint refused, of whatever Service.
+func RefusedList(p model.Protocol, endpoint netip.AddrPort) string {
+	return iptables.ChainPrefix + "REFUSED-" + hashName(string(p), endpoint.String())
 }
 
 // HostPortChain names the chain of one host port.

@@ -56,6 +56,36 @@ func (m match) remembered(list string, seconds int32) match {
 // remember puts the client on the list.
 func (m match) remember(list string) match { return m.with("-m", "recent", "--name", list, "--set") }
 
+// unreachable matches what says that a packet could not be delivered.
+func (m match) unreachable(f model.Family) match {
+	if f == model.IPv6 {
+		return m.with("-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", "1")
+	}
+	return m.with("-p", "icmp", "-m", "icmp", "--icmp-type", "3")
+}
+
+// about matches messages about connections to an address that were led elsewhere, of that
+// other side, and none of the client's side about answers.
+func (m match) about(p model.Protocol, to netip.AddrPort) match {
+	return m.with("-m", "conntrack", "--ctstate", "DNAT", "--ctdir", "REPLY", "--ctproto", string(p),
+		"--ctorigdst", to.Addr().String(), "--ctorigdstport", strconv.Itoa(int(to.Port())))
+}
+
+// ledTo matches what belongs to connections that were led to an endpoint.
+func (m match) ledTo(endpoint netip.AddrPort) match {
+	return m.with("-m", "conntrack", "--ctreplsrc", endpoint.Addr().String(), "--ctreplsrcport", strconv.Itoa(int(endpoint.Port())))
+}
+
+// noteOn puts everybody on a list, which is then one entry: its time.
+func (m match) noteOn(list string, f model.Family) match {
+	return m.with("-m", "recent", "--name", list, "--set", "--mask", everybody(f))
+}
+
+// notOn matches while noteOn has not put anything on the list for that many seconds.
+func (m match) notOn(list string, seconds int, f model.Family) match {
+	return m.with("-m", "recent", "--name", list, "!", "--rcheck", "--seconds", strconv.Itoa(seconds), "--mask", everybody(f))
+}
+
 func (m match) then(action, comment string) iptables.Rule {
 	return iptables.Rule{Match: strings.Join(m, " "), Action: action, Comment: comment}
 }

@@ -70,6 +70,7 @@ func (r *portRules) render() {
 			r.endpointChain(e)
 		}
 	}
+	r.noteRefusals()
 	if r.port.External() {
 		r.external()
 	}
@@ -126,28 +127,50 @@ func (r *portRules) endpointChain(e model.Endpoint) {
 }
 
 // policyChain chooses an endpoint: the one that the client used before when it has
-// affinity, otherwise each with the same probability.
+// affinity, otherwise each with the same probability. Those that refuse are chosen when
+// all do.
 func (r *portRules) policyChain(name string, endpoints []model.Endpoint) {
 	chain := iptables.Chain{Table: iptables.NAT, Name: name}
+	avoids := r.avoidsRefusing(endpoints)
 	if r.port.AffinitySeconds > 0 {
 		for _, e := range endpoints {
-			list := EndpointChain(r.port, e.Address)
-			chain.Rules = append(chain.Rules, match{}.remembered(list, r.port.AffinitySeconds).jump(list, r.name+" to "+e.Address.String()))
+			list, known := EndpointChain(r.port, e.Address), match{}
+			if avoids {
+				known = r.willing(known, e)
+			}
+			chain.Rules = append(chain.Rules, known.remembered(list, r.port.AffinitySeconds).jump(list, r.name+" to "+e.Address.String()))
 		}
 	}
-	for i, e := range endpoints {
-		choice := match{}
-		if !r.hasChain(e) {
-			choice = choice.proto(r.port.Protocol)
-		}
-		if left := len(endpoints) - i; left > 1 {
-			choice = choice.oneOf(left)
-		}
-		if r.hasChain(e) {
-			chain.Rules = append(chain.Rules, choice.jump(EndpointChain(r.port, e.Address), r.name+" to "+e.Address.String()))
-		} else {
-			chain.Rules = append(chain.Rules, choice.then("-j DNAT --to-destination "+e.Address.String(), r.name))
-		}
+	if avoids {
+		chain.Rules = append(chain.Rules, r.choices(endpoints, func(m match, i int) match {
+			return r.willing(chance(m, endpoints, i), endpoints[i])
+		})...)
+		// Chance has passed over one that is willing, and then all others refused.
+		chain.Rules = append(chain.Rules, r.choices(endpoints[:len(endpoints)-1], func(m match, i int) match {
+			return r.willing(m, endpoints[i])
+		})...)
 	}
+	chain.Rules = append(chain.Rules, r.choices(endpoints, func(m match, i int) match { return chance(m, endpoints, i) })...)
 	r.Chains = append(r.Chains, chain)
+}
+
+// chance gives an endpoint the same probability as those after it.
+func chance(m match, endpoints []model.Endpoint, i int) match {
+	if left := len(endpoints) - i; left > 1 {
+		return m.oneOf(left)
+	}
+	return m
+}
+
+// choices are a rule for each endpoint that sends there what narrow lets through.
+func (r *portRules) choices(endpoints []model.Endpoint, narrow func(m match, i int) match) []iptables.Rule {
+	rules := make([]iptables.Rule, 0, len(endpoints))
+	for i, e := range endpoints {
+		if r.hasChain(e) {
+			rules = append(rules, narrow(nil, i).jump(EndpointChain(r.port, e.Address), r.name+" to "+e.Address.String()))
+		} else {
+			rules = append(rules, narrow(match{}.proto(r.port.Protocol), i).then("-j DNAT --to-destination "+e.Address.String(), r.name))
+		}
+	}
+	return rules
 }

@@ -18,6 +18,7 @@ func alwaysThere() []ChainID {
 	return []ChainID{
 		{iptables.NAT, Services}, {iptables.NAT, ClusterIPs}, {iptables.NAT, NodePorts},
 		{iptables.Filter, NodePorts}, {iptables.Filter, External}, {iptables.Filter, Reject}, {iptables.Filter, HealthPorts},
+		{iptables.Filter, Refused},
 	}
 }
 

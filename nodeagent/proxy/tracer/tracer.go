@@ -23,7 +23,7 @@ type Packet struct {
 	In string
 	// State is its conntrack state: NEW (the default), INVALID, ESTABLISHED.
 	State string
-	// Lists are the names of recent lists that the sender is on.
+	// Lists are the names of recent lists that the sender, or everybody, is on.
 	Lists []string
 }
 
@@ -172,7 +172,8 @@ func (t *trace) parse() error {
 	return nil
 }
 
-// parseRule splits a rule at its target and takes the comment out.
+// parseRule splits a rule at its target and takes the comment out. One that only takes
+// note of something has none.
 func parseRule(spec string) (rule, error) {
 	r := rule{text: spec}
 	if before, after, ok := strings.Cut(spec, `-m comment --comment "`); ok {
@@ -184,6 +185,10 @@ func parseRule(spec string) (rule, error) {
 	}
 	words := strings.Fields(spec)
 	i := slices.Index(words, "-j")
+	if i < 0 && slices.Contains(words, "--set") {
+		r.words = words
+		return r, nil
+	}
 	if i < 0 || i+1 >= len(words) {
 		return rule{}, fmt.Errorf("rule without target: %q", r.text)
 	}
@@ -230,6 +235,7 @@ func (t *trace) through(table, chain string, s state) []state {
 // act executes the target.
 func (t *trace) act(table string, r rule, s state) []state {
 	switch r.target {
+	case "":
 	case "ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE":
 		s.verdict = r.target
 	case "DNAT":
@@ -285,11 +291,14 @@ func (t *trace) match(r rule, s state) (matched, passed state) {
 			chance, ok = t.float(value), true
 		case "--name":
 			var what string
-			ok, what = t.recent(value, words[2:])
+			command := words[2:]
+			if used = 3; len(command) > 0 && command[0] == "!" {
+				not, used, command = !not, 4, command[1:]
+			}
+			ok, what = t.recent(value, command)
 			if ok && what == "--set" {
 				matched.list = value
 			}
-			used = 3
 		default:
 			ok = t.holds(option, value, s)
 		}
