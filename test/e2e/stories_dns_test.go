@@ -196,14 +196,14 @@ func TestNamesWhileADNSServerDies(t *testing.T) {
 		}
 	}
 	must(t, lookups.Wait())
-	var asked, again, failed int
+	var asked, failed int
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
-	if _, err := fmt.Sscanf(lines[len(lines)-1], "asked %d again %d failed %d", &asked, &again, &failed); err != nil {
+	if _, err := fmt.Sscanf(lines[len(lines)-1], "asked %d failed %d", &asked, &failed); err != nil {
 		t.Fatalf("the client said %q", text.String())
 	}
-	t.Logf("%d lookups, %d once more", asked, again)
-	if failed > 0 || asked < 100 || again > asked/100 {
-		t.Errorf("%d of %d lookups failed, %d were asked once more:\n%s", failed, asked, again, text.String())
+	t.Logf("%d lookups", asked)
+	if failed > 0 || asked < 100 {
+		t.Errorf("%d of %d lookups failed:\n%s", failed, asked, text.String())
 	}
 	s.eventually(eventual, "the server that died runs again", func() error {
 		if n := len(processesOf(t, "keelson-dns")); n != 2 {

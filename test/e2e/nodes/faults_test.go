@@ -238,7 +238,7 @@ func TestNodeIsReplacedUnderItsName(t *testing.T) {
 			return err
 		})
 	}
-	checkNamesWhileADNSServerDies(t, s, moved.Name)
+	checkNamesWhileADNSServerDies(t, s, pods)
 }
 
 // awaitSince fails the test unless check holds within a time from a moment on.

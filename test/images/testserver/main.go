@@ -12,8 +12,8 @@
 //	testserver resolve host|cname|srv|addr NAME  prints what the Pod's DNS answers, sorted;
 //	                                 exit code 1 when there is nothing
 //	testserver lookups NAME DURATION  asks for NAME without a pause, eight at a time, and
-//	                                 prints how often, how many it asked once more because they
-//	                                 failed, and how many failed then too
+//	                                 prints how often and how many failed, each with what was
+//	                                 asked and answered for it
 //	testserver eat 64                holds that many MiB, then sleeps
 //	testserver stubborn              ignores SIGTERM
 package main
