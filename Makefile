@@ -108,12 +108,14 @@ test-unit: bin/pause bin/keelson-logger k8s ## Run the tests beside the code, al
 # integration: where KVM does not work, nodeagent/runtime/containerd takes over an hour.
 VM_TESTS ?= nodeagent/cgroups nodeagent/stats nodeagent/node nodeagent/eviction nodeagent/userns
 VM_TEST_FLAGS ?=
+# What confines containers there: apparmor or selinux.
+VM_LSM ?= apparmor
 
 .PHONY: test-vm
-test-vm: bin/pause bin/keelson-logger ## Run VM_TESTS in a virtual machine with cgroup v2 and AppArmor (as root; see hack/vm.sh).
+test-vm: bin/pause bin/keelson-logger ## Run VM_TESTS in a virtual machine with cgroup v2 and AppArmor or SELinux (as root; see hack/vm.sh).
 	@mkdir -p bin/vm/tests
 	@for package in $(VM_TESTS); do CGO_ENABLED=0 go test -c -o bin/vm/tests/$${package//\//_} ./$$package || exit 1; done
-	hack/vm.sh "VM_TEST_FLAGS='$(VM_TEST_FLAGS)' hack/vm/tests $(VM_TESTS)"
+	VM_LSM=$(VM_LSM) hack/vm.sh "VM_TEST_FLAGS='$(VM_TEST_FLAGS)' hack/vm/tests $(VM_TESTS)"
 
 .PHONY: test-integration
 test-integration: k8s ## Run the tests against a real kube-apiserver and etcd.
