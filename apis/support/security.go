@@ -33,7 +33,7 @@ func withContainerSecurity(t Table, prefix string) Table {
 
 // withLabels adds the labels of SELinux.
 func withLabels(t Table, prefix string) {
-	t.with(prefix, noted("without effect on a machine without SELinux; a node with SELinux refuses the Pod"), "seLinuxOptions")
+	t.with(prefix, noted("without effect on a machine without SELinux"), "seLinuxOptions")
 	t.with(prefix+"seLinuxOptions.", supported(), "user", "role", "type", "level")
 }
 

@@ -67,8 +67,6 @@ type dependencies struct {
 	mapsUsers func() error
 	// appArmor says that this machine confines processes.
 	appArmor bool
-	// seLinux says that this machine labels processes.
-	seLinux bool
 	// policies enforces NetworkPolicies; nil in tests.
 	policies *policy.Enforcer
 	clock    clock.WithTickerAndDelayedExecution

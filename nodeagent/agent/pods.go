@@ -174,9 +174,6 @@ func (a *agent) admit(ctx context.Context, pod *keelsonv1.Pod) {
 
 // checkPlace refuses a Pod for which there is no place on this node as it is now.
 func (a *agent) checkPlace(ctx context.Context, pod *keelsonv1.Pod) *refusal {
-	if r := checkSELinux(pod, a.seLinux); r != nil {
-		return r
-	}
 	if r := checkAppArmor(pod, a.appArmor); r != nil {
 		return r
 	}

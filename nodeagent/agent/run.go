@@ -199,10 +199,6 @@ func (s settings) proxyFacts(pods ranges.List) model.NodeFacts {
 
 // newMachineAgent builds the agent on this machine's containerd, network and cgroups.
 func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, services *proxy.Proxy, registry prometheus.Registerer) (*agent, error) {
-	seLinux, err := seLinuxEnabled(seLinuxFolder)
-	if err != nil {
-		return nil, err
-	}
 	appArmor, err := appArmorEnabled(appArmorSwitch)
 	if err != nil {
 		return nil, err
@@ -223,7 +219,7 @@ func newMachineAgent(ctx context.Context, o *Options, s settings, api *api, serv
 	users := userns.NewManager(filepath.Join(o.RootDir, lifecycle.PodsFolder))
 	d := dependencies{
 		users: users, mapsUsers: users.Support.Check,
-		api: api, seLinux: seLinux, appArmor: appArmor, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
+		api: api, appArmor: appArmor, runtime: m.engine, streamer: m.engine, runtimeName: "containerd", network: m.network, cgroups: m.cgroups,
 		images: pulls, forgetImages: pulls.Prune, clock: clock.RealClock{},
 		imageVolumes: m.engine,
 		storage:      m.engine, registry: registry, policies: newPolicies(s.name, api),

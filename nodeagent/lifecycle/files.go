@@ -148,12 +148,12 @@ func (m *Manager) mounts(pod *keelsonv1.Pod, c *corev1.Container, terminationMes
 	etc := filepath.Join(m.podDir(identity(pod)), "etc")
 	readOnly := c.SecurityContext != nil && is(c.SecurityContext.ReadOnlyRootFilesystem, true)
 	mounts := []runtime.Mount{
-		{HostPath: filepath.Join(etc, "hosts"), ContainerPath: hostsMount, ReadOnly: readOnly},
-		{HostPath: filepath.Join(etc, "resolv.conf"), ContainerPath: resolvMount, ReadOnly: readOnly},
-		{HostPath: filepath.Join(etc, "hostname"), ContainerPath: hostnameMount, ReadOnly: readOnly},
+		{HostPath: filepath.Join(etc, "hosts"), ContainerPath: hostsMount, ReadOnly: readOnly, Relabel: true},
+		{HostPath: filepath.Join(etc, "resolv.conf"), ContainerPath: resolvMount, ReadOnly: readOnly, Relabel: true},
+		{HostPath: filepath.Join(etc, "hostname"), ContainerPath: hostnameMount, ReadOnly: readOnly, Relabel: true},
 	}
 	if terminationMessage != "" {
-		mounts = append(mounts, runtime.Mount{HostPath: terminationMessage, ContainerPath: c.TerminationMessagePath})
+		mounts = append(mounts, runtime.Mount{HostPath: terminationMessage, ContainerPath: c.TerminationMessagePath, Relabel: true})
 	}
 	return slices.DeleteFunc(mounts, func(mount runtime.Mount) bool {
 		return slices.ContainsFunc(c.VolumeMounts, func(v corev1.VolumeMount) bool {

@@ -56,6 +56,9 @@ func (m *Manager) runSandbox(ctx context.Context, pod *keelsonv1.Pod, attempt ui
 		HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC, Sysctls: sysctls(pod), Users: users,
 		SharePID: sharesPID(pod), Containers: companions(pod),
 	}
+	if pod.Spec.SecurityContext != nil {
+		config.SELinux = computeSELinux(pod.Spec.SecurityContext.SELinuxOptions)
+	}
 	if err := m.checkRuntimeClass(ctx, pod); err != nil {
 		return runtime.Sandbox{}, err
 	}

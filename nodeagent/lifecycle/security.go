@@ -52,6 +52,7 @@ func computeSecurity(pod *keelsonv1.Pod, c *corev1.Container, image runtime.Imag
 		NoNewPrivileges:        is(own.AllowPrivilegeEscalation, false),
 		UnmaskedProc:           is(own.ProcMount, corev1.UnmaskedProcMount),
 	}
+	s.SELinux = computeSELinux(own.SELinuxOptions)
 	if of.FSGroup != nil {
 		s.SupplementalGroups = append(s.SupplementalGroups, *of.FSGroup)
 	}
@@ -95,6 +96,15 @@ func checkNonRoot(chosen *int64, imageUser string) error {
 			uid, math.MaxInt32, strings.Join(problems, "; "))
 	}
 	return nil
+}
+
+// computeSELinux is what a Pod or a container says of its label. What a container says
+// replaces what the Pod says, also where it leaves parts open, as upstream.
+func computeSELinux(options *corev1.SELinuxOptions) *runtime.SELinux {
+	if options == nil {
+		return nil
+	}
+	return &runtime.SELinux{User: options.User, Role: options.Role, Type: options.Type, Level: options.Level}
 }
 
 func computeAppArmor(profile *corev1.AppArmorProfile) (runtime.AppArmor, error) {

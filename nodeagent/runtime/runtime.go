@@ -216,6 +216,8 @@ type SandboxConfig struct {
 	// Users are the machine's IDs that the Pod's processes have, in a user namespace of
 	// their own, which owns the network namespace at NetNSPath; nil for the machine's.
 	Users *userns.Range
+	// SELinux is the Pod's word on the label of its processes, nil for the machine's choice.
+	SELinux *SELinux
 }
 
 // ContainerConfig says how to make a container.
@@ -274,6 +276,8 @@ type Mount struct {
 	// Mapped says that its files have the user IDs of the Pod already, as MountImage makes
 	// them; others get them when the container starts.
 	Mapped bool
+	// Relabel gives its files the container's SELinux label: they are made for the Pod.
+	Relabel bool
 	// Propagation is private when empty.
 	Propagation Propagation
 }

@@ -21,7 +21,13 @@ type Security struct {
 	UnmaskedProc bool
 	Seccomp      Seccomp
 	AppArmor     AppArmor
+	// SELinux is the container's own word on its label, nil for that of the Pod.
+	SELinux *SELinux
 }
+
+// SELinux are the parts of a label that a Pod chooses; empty parts are the machine's
+// choice. They mean nothing on a machine without SELinux.
+type SELinux struct{ User, Role, Type, Level string }
 
 // AppArmorType says which profile confines a process.
 type AppArmorType string

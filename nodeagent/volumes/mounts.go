@@ -70,7 +70,8 @@ func (m *Manager) mount(ctx context.Context, pod *keelsonv1.Pod, c *corev1.Conta
 		HostPath: host, ContainerPath: path,
 		ReadOnly:          vm.ReadOnly || volume.EmptyDir == nil && volume.HostPath == nil,
 		RecursiveReadOnly: recursive, Propagation: propagation(vm), NoExec: volume.Image != nil,
-		Mapped: volume.Image != nil,
+		Mapped:  volume.Image != nil,
+		Relabel: volume.HostPath == nil && volume.Image == nil,
 	}, nil
 }
 

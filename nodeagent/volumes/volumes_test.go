@@ -349,8 +349,8 @@ func TestMounts(t *testing.T) {
 	bound := filepath.Join(r.PodsDir, "uid/volume-subpaths/disk/c/1")
 	made := filepath.Join(host, "made")
 	want := []runtime.Mount{
-		{HostPath: r.dir("configmap", "config"), ContainerPath: "/config", ReadOnly: true},
-		{HostPath: bound, ContainerPath: "/disk"},
+		{HostPath: r.dir("configmap", "config"), ContainerPath: "/config", ReadOnly: true, Relabel: true},
+		{HostPath: bound, ContainerPath: "/disk", Relabel: true},
 		{HostPath: made, ContainerPath: "/host", ReadOnly: true, RecursiveReadOnly: true},
 		{HostPath: made, ContainerPath: "/shared", Propagation: runtime.PropagationBidirectional},
 	}

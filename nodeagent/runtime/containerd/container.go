@@ -49,6 +49,13 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		Resources: &config.Resources, User: numbersOf(user), Users: config.Users,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
+	given, own, err := newLabels(config.Security.SELinux, sandbox.record.ProcessLabel)
+	if err != nil {
+		return "", err
+	}
+	if record.MountLabel = given.mount; own {
+		record.ProcessLabel = given.process
+	}
 	target, err := r.pidTarget(config, r.objects.facts(sandbox).pid)
 	if err != nil {
 		return "", err
@@ -56,6 +63,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	in := specInput{
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
 		held: sandbox.record.Held, sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
+		labels: given,
 	}
 	spec, err := r.render(&in, &record)
 	if err != nil {
@@ -102,6 +110,9 @@ func (r *Runtime) render(in *specInput, to *record) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := relabel(in.config.Mounts, to.MountLabel); err != nil {
+		return nil, err
+	}
 	if in.config.Users != nil {
 		r.mapMounts(to, spec, in.config.Mounts)
 		applyUsers(spec, fmt.Sprintf("/proc/%d/ns/user", in.sandboxPID), in.config.Users)
@@ -143,6 +154,7 @@ func (r *Runtime) prepareRootfs(ctx context.Context, o *object) error {
 		return r.explain("prepare the file system of container "+o.id, err)
 	}
 	o.rootfs = mountsOf(mounts)
+	withContext(o.rootfs, o.record.MountLabel)
 	return nil
 }
 

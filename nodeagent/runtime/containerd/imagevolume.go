@@ -56,8 +56,12 @@ func (r *Runtime) MountImage(ctx context.Context, pod types.UID, volume, ref, di
 		r.images.forget()
 		return r.explain("view the files of image "+image.Ref, err)
 	}
+	mountLabel := r.objects.mountLabelOf(pod)
 	for i := range mounts { // as upstream documents image volumes
 		mounts[i].Options = append(slices.Clone(mounts[i].Options), "noexec")
+		if mountLabel != "" && mounts[i].Type != "bind" {
+			mounts[i].Options = append(mounts[i].Options, contextOption(mountLabel))
+		}
 	}
 	if users := r.objects.usersOf(pod); users != "" {
 		err = r.mountMapped(mounts, dir, r.mappedDir(key), users)

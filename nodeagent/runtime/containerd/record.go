@@ -70,6 +70,10 @@ type record struct {
 	// paths of the machine that are mounted with the IDs of that namespace.
 	Users  *userns.Range `json:"users,omitempty"`
 	Mapped []string      `json:"mapped,omitempty"`
+	// ProcessLabel is the SELinux label with categories that are nobody else's, MountLabel
+	// that of the files that it sees.
+	ProcessLabel string `json:"processLabel,omitempty"`
+	MountLabel   string `json:"mountLabel,omitempty"`
 }
 
 // interactive says that this process relays the container's streams, see relay.

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keelson-dev/keelson/nodeagent/userns"
@@ -103,6 +104,7 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 		}
 		changes, old := known[container.ID]
 		o := r.objects.put(record, facts{status: status})
+		selinux.ReserveLabel(record.ProcessLabel)
 		group.Go(func() error { return r.compare(ctx, o, running[o.id], kept[o.id], changes, old) })
 	}
 	for id, changes := range known {

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -63,6 +64,11 @@ func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) 
 	if err := r.clearRemains(ctx, record.id()); err != nil {
 		return runtime.Sandbox{}, err
 	}
+	given, _, err := newLabels(config.SELinux, "")
+	if err != nil {
+		return runtime.Sandbox{}, err
+	}
+	record.ProcessLabel, record.MountLabel = given.process, given.mount
 	start := r.startSandbox
 	if !needsProcess(config) {
 		record.Held, start = heldBy(config, r.sandboxDir(record.id())), r.holdSandbox
@@ -79,7 +85,7 @@ func (r *Runtime) RunSandbox(ctx context.Context, config runtime.SandboxConfig) 
 }
 
 func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.SandboxConfig) error {
-	if err := mountShm(r.shmPath(o.id), config.Users); err != nil {
+	if err := mountShm(r.shmPath(o.id), config.Users, o.record.MountLabel); err != nil {
 		return err
 	}
 	users, release, err := r.bindUsers(o.id, config)
@@ -89,6 +95,7 @@ func (r *Runtime) startSandbox(ctx context.Context, o *object, config runtime.Sa
 	defer release()
 	spec := sandboxSpec(config, o.id, pauseFiles{root: r.pauseRoot, program: r.options.PauseBinary}, r.machine)
 	applyUsers(spec, users, config.Users)
+	applyLabels(spec, labels{o.record.ProcessLabel, o.record.MountLabel}, false)
 	if err := r.createObject(ctx, o, spec, containers.Container{}); err != nil {
 		return err
 	}
@@ -117,7 +124,7 @@ func (r *Runtime) holdSandbox(ctx context.Context, o *object, config runtime.San
 		return r.createObject(ctx, o, &specs.Spec{Version: specs.Version, Hostname: config.Hostname}, containers.Container{})
 	})
 	group.Go(func() error {
-		if err := mountShm(r.shmPath(o.id), nil); err != nil {
+		if err := mountShm(r.shmPath(o.id), nil, o.record.MountLabel); err != nil {
 			return err
 		}
 		return o.record.Held.hold(config.Hostname, sandboxSysctls(config))
@@ -210,6 +217,7 @@ func (r *Runtime) discard(ctx context.Context, o *object) error {
 	if err := r.removeFiles(o); err != nil {
 		return err
 	}
+	selinux.ReleaseLabel(o.record.ProcessLabel)
 	r.objects.remove(o)
 	return nil
 }
@@ -228,13 +236,16 @@ func (r *Runtime) removeFiles(o *object) error {
 }
 
 // mountShm mounts the shared memory of a Pod's containers.
-func mountShm(path string, users *userns.Range) error {
+func mountShm(path string, users *userns.Range, mountLabel string) error {
 	if err := os.MkdirAll(path, 0o711); err != nil {
 		return fmt.Errorf("create the Pod's shared memory: %w", err)
 	}
 	options := "mode=1777,size=65536k"
 	if users != nil { // their root owns it
 		options += fmt.Sprintf(",uid=%d,gid=%d", users.HostID, users.HostID)
+	}
+	if mountLabel != "" {
+		options += "," + contextOption(mountLabel)
 	}
 	if err := unix.Mount("shm", path, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount the Pod's shared memory at %s: %w", path, err)

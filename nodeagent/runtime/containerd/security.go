@@ -82,6 +82,7 @@ func applySecurity(spec *specs.Spec, in specInput) error {
 	s := in.config.Security
 	spec.Process.NoNewPrivileges = s.NoNewPrivileges
 	spec.Process.ApparmorProfile = in.appArmor
+	applyLabels(spec, in.labels, s.Privileged)
 	if s.UnmaskedProc {
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
 	}

@@ -94,6 +94,7 @@ type specInput struct {
 	seccomp *specs.LinuxSeccomp
 	// appArmor is the name of a profile that is loaded, empty for none.
 	appArmor string
+	labels   labels
 }
 
 // containerSpec renders the OCI spec of a container.

@@ -137,12 +137,31 @@ func (t *table) pod(uid types.UID) runtime.PodState {
 func (t *table) usersOf(uid types.UID) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, o := range t.pods[uid] {
-		if o.record.Kind == kindSandbox && o.record.Users != nil && o.facts.running {
-			return fmt.Sprintf("/proc/%d/ns/user", o.facts.pid)
-		}
+	o := t.runningSandbox(uid)
+	if o == nil || o.record.Users == nil {
+		return ""
+	}
+	return fmt.Sprintf("/proc/%d/ns/user", o.facts.pid)
+}
+
+// mountLabelOf is the SELinux label of what the Pod's containers see.
+func (t *table) mountLabelOf(uid types.UID) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.runningSandbox(uid); o != nil {
+		return o.record.MountLabel
 	}
 	return ""
+}
+
+// runningSandbox returns nil when the Pod has none. The table is locked.
+func (t *table) runningSandbox(uid types.UID) *object {
+	for _, o := range t.pods[uid] {
+		if o.record.Kind == kindSandbox && o.facts.running {
+			return o
+		}
+	}
+	return nil
 }
 
 func (t *table) all() []runtime.PodState {
