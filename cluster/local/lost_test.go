@@ -158,3 +158,18 @@ func namesIn(t *testing.T, dir string) []string {
 	}
 	return names
 }
+
+// A second cluster that is refused must not take what the first one needs to be ended.
+func TestARefusedClusterLeavesTheOthersSettings(t *testing.T) {
+	run := t.TempDir()
+	first, second := Layout{Data: filepath.Join(t.TempDir(), "first"), Run: run}, Layout{Data: filepath.Join(t.TempDir(), "second"), Run: run}
+	if err := errors.Join(os.Mkdir(first.Data, 0o755), os.Mkdir(second.Data, 0o755), (&upper{layout: first}).claimMachine(), settings().write(first.settingsCopy())); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&upper{layout: second}).makeReady(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "one at a time") {
+		t.Errorf("a second cluster: %v", err)
+	}
+	if _, known, err := readSettings(first.settingsCopy()); !known || err != nil {
+		t.Errorf("the first one's settings are known: %t, %v", known, err)
+	}
+}

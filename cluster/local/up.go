@@ -116,18 +116,16 @@ func (u *upper) ensureSupervisor(ctx context.Context) error {
 			return err
 		}
 	}
-	if !known {
-		if err := u.makeReady(ctx, nil); err != nil { // nothing ran yet, and checkFresh saw that no such files were there
-			return errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
-		}
-		return u.start(ctx)
+	var before *Settings
+	if known {
+		before = &old
 	}
 	if old.Systemd { // else it may start one meanwhile
 		if err := u.options.systemd.Stop(ctx, u.unit()); err != nil {
 			return err
 		}
 	}
-	if err := u.makeReady(ctx, &old); err != nil {
+	if err := u.makeReady(ctx, before); err != nil {
 		return err
 	}
 	return u.start(ctx)
@@ -149,7 +147,11 @@ func (u *upper) makeReady(ctx context.Context, old *Settings) error {
 	if len(ended) > 0 {
 		u.say("Took over from a supervisor that is gone; restarting %s", strings.Join(ended, ", "))
 	}
-	return u.prepare(ctx, old)
+	err = u.prepare(ctx, old)
+	if err != nil && old == nil { // nothing ran yet, and checkFresh saw that no such files were there
+		err = errors.Join(err, removeAll(append(u.layout.owned(), u.layout.settingsCopy())...))
+	}
+	return err
 }
 
 // start starts the supervisor, or lets systemd do it.

@@ -22,13 +22,13 @@ import (
 // running and clean. The API server gets the port and the flags that its owner wants, and
 // systemd keeps the cluster up, also over a boot.
 func TestUpUsesTheMachinesContainerd(t *testing.T) {
+	useSystemd(t)
 	pid := startContainerd(t)
 	ctr(t, "namespaces", "create", "somebody")
 	before, err := leaks.Take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	useSystemd(t)
 	c := newCluster(t)
 
 	c.refused(c, []string{"--systemd"}, "there is no "+systemd.Booted)
