@@ -3,12 +3,12 @@
 # missing only. Needs root when something is missing.
 set -euo pipefail
 
-# What runs a cluster: containerd runc iptables. What its tests call: iproute2.
+# What runs a cluster: containerd runc iptables. What its tests call: iproute2, openssl.
 # What builds and checks: gcc (the pause and logger programs), git.
 # What test images are made of: busybox-static, redis-server.
 # Clients of others that tests run: python3-kubernetes; Node.js with npm, unless there
 # is one from elsewhere.
-packages=(containerd runc iptables iproute2 gcc git busybox-static redis-server python3-kubernetes)
+packages=(containerd runc iptables iproute2 openssl gcc git busybox-static redis-server python3-kubernetes)
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
 	packages+=(nodejs npm)
 fi
@@ -16,7 +16,7 @@ fi
 # Elsewhere than on Debian and its kin, look for the programs themselves.
 if ! command -v dpkg-query apt-get >/dev/null; then
 	missing=()
-	for program in containerd containerd-shim-runc-v2 runc iptables ip gcc git busybox redis-server python3 node npm; do
+	for program in containerd containerd-shim-runc-v2 runc iptables ip openssl gcc git busybox redis-server python3 node npm; do
 		command -v "${program}" >/dev/null || missing+=("${program}")
 	done
 	if [[ ${#missing[@]} -gt 0 ]]; then
