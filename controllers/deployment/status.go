@@ -209,9 +209,14 @@ func nextCheck(spec *settings, status *appsv1.DeploymentStatus, now time.Time) t
 	return max(0, had.LastUpdateTime.Add(spec.deadline).Sub(now)) + time.Second
 }
 
-// setReplicaFailure hands on the failure of the current set, else that of an old one.
+// setReplicaFailure hands on the failure of the current set, else that of the oldest one
+// that has one.
 func setReplicaFailure(c *conditions, in statusInput) {
-	for _, s := range slices.Backward(in.plan.all()) {
+	sets := slices.Clone(in.plan.old)
+	if in.plan.current != nil {
+		sets = slices.Insert(sets, 0, in.plan.current)
+	}
+	for _, s := range sets {
 		for i := range s.want.Status.Conditions {
 			failure := &s.want.Status.Conditions[i]
 			if failure.Type == upstreamappsv1.ReplicaSetReplicaFailure {

@@ -102,6 +102,20 @@ func TestConditions(t *testing.T) {
 				cond(progressing, isTrue, reasonSetUpdated, now, now), unavailable, cond(replicaFailure, isTrue, "FailedCreate", earlier, earlier),
 			},
 		},
+		"Pods of two old sets are refused: the older is told of": {
+			had: []upstreamappsv1.DeploymentCondition{cond(progressing, isTrue, reasonSetUpdated, now, now)}, ready: 1, set: reports(1),
+			change: func(in *statusInput) {
+				for _, reason := range []string{"Oldest", "Older"} {
+					rs := failing.DeepCopy()
+					rs.Status.Replicas, rs.Status.ReadyReplicas, rs.Status.AvailableReplicas = 0, 0, 0
+					rs.Status.Conditions[0].Reason = reason
+					in.plan.old = append(in.plan.old, &set{have: rs, want: rs})
+				}
+			},
+			want: []upstreamappsv1.DeploymentCondition{
+				cond(progressing, isTrue, reasonSetUpdated, now, now), unavailable, cond(replicaFailure, isTrue, "Oldest", earlier, earlier),
+			},
+		},
 		"they are refused no more, and conditions of others stay": {
 			had: []upstreamappsv1.DeploymentCondition{
 				cond(replicaFailure, isTrue, "FailedCreate", earlier, earlier), cond("Mine", isTrue, "Mine", earlier, earlier),
