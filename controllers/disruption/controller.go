@@ -123,6 +123,9 @@ func (r *Reconciler) recordFindings(budget *policyv1.PodDisruptionBudget, seen o
 	if len(seen.unmanaged) > 0 {
 		recordUnmanaged(r.recorder, budget)
 	}
+	for _, pod := range overdue(budget.Status.DisruptedPods, seen.pods, r.clock.Now()) {
+		recordNotDeleted(r.recorder, budget, pod)
+	}
 }
 
 func (r *Reconciler) writeStatus(ctx context.Context, budget *policyv1.PodDisruptionBudget, status policyv1.PodDisruptionBudgetStatus) error {

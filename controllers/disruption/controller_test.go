@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 	policyv1 "github.com/keelson-dev/keelson/apis/policy/v1"
 )
@@ -71,6 +72,14 @@ func TestScaleOfOwners(t *testing.T) {
 	owned(gone[0], &appsv1.ReplicaSet{ObjectMeta: meta1("gone")}, setKind)
 	if _, _, err := r.scaleOfOwners(t.Context(), gone); err == nil || err.Error() != `found no controllers for pod "p0"` {
 		t.Errorf("an owner that is gone: %v", err)
+	}
+	owned(gone[0], &appsv1.DaemonSet{ObjectMeta: meta1("agent")}, appsv1.GroupVersion.WithKind("DaemonSet"))
+	if _, _, err := r.scaleOfOwners(t.Context(), gone); err == nil || err.Error() != "daemonsets.apps does not implement the scale subresource" {
+		t.Errorf("a DaemonSet: %v", err)
+	}
+	owned(gone[0], &batchv1.Job{ObjectMeta: meta1("once")}, batchv1.GroupVersion.WithKind("Job"))
+	if _, _, err := r.scaleOfOwners(t.Context(), gone); err == nil || err.Error() != "jobs.batch does not implement the scale subresource" {
+		t.Errorf("a Job: %v", err)
 	}
 	namesake := &appsv1.ReplicaSet{ObjectMeta: meta1("alone")}
 	namesake.UID = "another"
@@ -143,6 +152,30 @@ func TestUnmanagedPodsAreToldOfOnce(t *testing.T) {
 		t.Fatalf("%d events, want 1", len(recorder.Events))
 	}
 	if event := <-recorder.Events; !strings.Contains(event, "UnmanagedPods") {
+		t.Errorf("event %q", event)
+	}
+}
+
+// A Pod that was evicted, and that nobody deleted, counts again, and is told of once.
+func TestEvictedButNotDeleted(t *testing.T) {
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: meta1("budget"), Spec: atLeast("1")}
+	all := pods(2, 0)
+	budget.Status.DisruptedPods = map[string]metav1.Time{"p0": metav1.NewTime(now.Add(-3 * time.Minute)), "p1": metav1.NewTime(now.Add(-time.Minute))}
+	recorder := events.NewFakeRecorder(10)
+	c := store(t, budget, all[0], all[1])
+	r := NewReconciler(c, recorder, Options{Clock: clocktesting.NewFakePassiveClock(now)})
+	for range 3 {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(budget)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(budget), budget); err != nil || budget.Status.CurrentHealthy != 1 || len(budget.Status.DisruptedPods) != 1 {
+		t.Errorf("status %+v, %v", budget.Status, err)
+	}
+	if len(recorder.Events) != 1 {
+		t.Fatalf("%d events, want 1", len(recorder.Events))
+	}
+	if event := <-recorder.Events; event != "Warning NotDeleted Pod was expected by PDB ns/budget to be deleted but it wasn't" {
 		t.Errorf("event %q", event)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1 "github.com/keelson-dev/keelson/apis/apps/v1"
+	batchv1 "github.com/keelson-dev/keelson/apis/batch/v1"
 	keelsonv1 "github.com/keelson-dev/keelson/apis/core/v1"
 )
 
@@ -66,10 +67,20 @@ func (r *Reconciler) scaleOf(ctx context.Context, namespace string, owner *metav
 			return r.scaleOfDeployment(ctx, namespace, above)
 		}
 		uid, replicas = set.UID, orOne(set.Spec.Replicas)
+	case is(owner, appsv1.GroupName, "DaemonSet"):
+		return "", 0, unscalable("daemonsets.apps")
+	case is(owner, batchv1.GroupName, "Job"):
+		return "", 0, unscalable("jobs.batch")
 	default:
 		return r.scaleOfAny(ctx, namespace, owner)
 	}
 	return checked(uid, replicas, owner, err)
+}
+
+// unscalable is the error, in upstream's words, for Pods of a kind that no number of
+// replicas is said of: budgets of these need an integer in minAvailable.
+func unscalable(resource string) error {
+	return fmt.Errorf("%s does not implement the scale subresource", resource)
 }
 
 func (r *Reconciler) scaleOfDeployment(ctx context.Context, namespace string, owner *metav1.OwnerReference) (types.UID, int32, error) {

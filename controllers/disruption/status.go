@@ -92,6 +92,18 @@ func stillDisrupted(disrupted map[string]metav1.Time, pods []*keelsonv1.Pod, now
 	return still, next
 }
 
+// overdue are the Pods that evictions have spent from the budget for, that are not being
+// deleted, and for which that is over now.
+func overdue(disrupted map[string]metav1.Time, pods []*keelsonv1.Pod, now time.Time) []*keelsonv1.Pod {
+	var late []*keelsonv1.Pod
+	for _, pod := range pods {
+		if since, is := disrupted[pod.Name]; is && pod.DeletionTimestamp == nil && since.Add(deletionTimeout).Before(now) {
+			late = append(late, pod)
+		}
+	}
+	return late
+}
+
 func countHealthy(pods []*keelsonv1.Pod, disrupted map[string]metav1.Time) int32 {
 	var healthy int32
 	for _, pod := range pods {
