@@ -21,14 +21,6 @@ var refused = regexp.MustCompile(`spec\.(?:template\.spec\.)?(?:(?:containers|in
 // index is an element of a list or map in a path.
 var index = regexp.MustCompile(`\[[^\]]*\]`)
 
-// causes are what several tests fail of, by what they say then. They are read in order.
-var causes = []struct {
-	says   *regexp.Regexp
-	reason string
-}{
-	{regexp.MustCompile(`authentication\.kubernetes\.io/pod-name`), "Tokens are bound to a Pod's account, not to the Pod."},
-}
-
 // retired are reasons that were true once: a new report may replace them.
 var retired = []string{
 	"CronJobs have no controller.",
@@ -37,14 +29,15 @@ var retired = []string{
 	"Jobs have no controller.",
 	"LimitRanges are not applied.",
 	"No DNS server runs in the cluster.",
-	"Nobody writes EndpointSlices.",
 	"Nobody takes the finalizers of storage objects away.",
+	"Nobody writes EndpointSlices.",
 	"Nodes do not resize Pods in place.",
 	"PodDisruptionBudgets have no controller.",
 	"ReplicaSets have no controller.",
 	"ResourceQuotas have no controller.",
 	"StatefulSets have no controller.",
 	"The scheduler does not preempt.",
+	"Tokens are bound to a Pod's account, not to the Pod.",
 	"Webhooks whose rules name Pods are not called: the API server stores Pods as another kind.",
 }
 
@@ -75,25 +68,12 @@ func reasonOf(message string) string {
 	if fields := fieldsRefused(message); len(fields) > 0 {
 		return refusedFields + strings.Join(fields, ", ")
 	}
-	for _, cause := range causes {
-		if cause.says.MatchString(message) {
-			return cause.reason
-		}
-	}
 	return quote(message)
 }
 
 // isAutomatic says that reasonOf may have written a reason; the others are a person's.
 func isAutomatic(reason string) bool {
-	if reason == "" || reason == notAttempted || slices.Contains(retired, reason) || strings.HasPrefix(reason, `"`) || strings.HasPrefix(reason, refusedFields) {
-		return true
-	}
-	for _, cause := range causes {
-		if reason == cause.reason {
-			return true
-		}
-	}
-	return false
+	return reason == "" || reason == notAttempted || slices.Contains(retired, reason) || strings.HasPrefix(reason, `"`) || strings.HasPrefix(reason, refusedFields)
 }
 
 func fieldsRefused(message string) []string {

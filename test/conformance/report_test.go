@@ -187,10 +187,6 @@ func TestReasonOf(t *testing.T) {
 			message: `ReplicationController "a" is invalid: [spec.template.spec.containers[0].resources.limits[example.com/x]: Forbidden: not supported by Keelson yet: no]`,
 			want:    refusedFields + "resources.limits",
 		},
-		"a token that names no Pod": {
-			message: `expected authentication.kubernetes.io/pod-name`,
-			want:    "Tokens are bound to a Pod's account, not to the Pod.",
-		},
 		"what changes from run to run": {
 			message: "pod projected-4711 (uid 0b5e7c2e-1111-2222-3333-444455556666) at 10.244.0.7:80 after 300.1s",
 			want:    `"pod projected-<n> (uid <uid>) at <address> after <seconds>"`,
