@@ -228,17 +228,20 @@ func (f *Folder) lookAt(ctx context.Context, name string) (imported bool, away e
 	if err != nil {
 		now.problem, now.names = err.Error(), before.names // what it held before stays wanted
 	}
-	f.mu.Lock()
-	f.known[name] = now
-	f.mu.Unlock()
-	if now.problem != "" {
-		if now.problem != before.problem {
-			f.Problem(path, err)
-		}
-		return false, nil
+	f.note(name, now)
+	switch {
+	case now.problem == "":
+		klog.FromContext(ctx).Info("Imported images", "archive", path, "images", now.names)
+	case now.problem != before.problem:
+		f.Problem(path, err)
 	}
-	klog.FromContext(ctx).Info("Imported images", "archive", path, "images", now.names)
-	return true, nil
+	return now.problem == "", nil
+}
+
+func (f *Folder) note(name string, a archive) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known[name] = a
 }
 
 func (f *Folder) allHere(ctx context.Context, names []string) bool {

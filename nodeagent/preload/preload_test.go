@@ -214,7 +214,7 @@ func TestArchivesWaitForTheRuntime(t *testing.T) {
 			if t.Context().Err() != nil {
 				t.Fatalf("%d tries while the runtime is away", tries())
 			}
-			time.Sleep(time.Millisecond) //nolint:forbidigo // for Run, which waits by the fake clock
+			time.Sleep(time.Millisecond) // for Run, which waits by the fake clock
 		}
 	}
 	select {
@@ -227,7 +227,7 @@ func TestArchivesWaitForTheRuntime(t *testing.T) {
 	f.importer.mu.Unlock()
 	for len(f.Names()) == 0 && t.Context().Err() == nil {
 		c.Step(awayDelay)
-		time.Sleep(time.Millisecond) //nolint:forbidigo // as above
+		time.Sleep(time.Millisecond)
 	}
 	if err := f.Ready(t.Context()); err != nil {
 		t.Error(err)
