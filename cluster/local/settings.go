@@ -140,22 +140,7 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	} else {
 		s = newSettings(o, l, m)
 	}
-	if o.RegistryConfigDir != "" {
-		s.RegistryConfigDir = o.RegistryConfigDir
-	}
-	if o.LoadBalancerPool != nil {
-		s.LoadBalancerPool = o.LoadBalancerPool
-	}
-	if o.APIServerArgs != nil {
-		s.APIServerArgs = normalizeAPIServerArgs(o.APIServerArgs)
-	}
-	s.RunDir, s.NoFsync, s.Systemd = l.Run, o.NoFsync, s.Systemd || o.Systemd
-	if o.DNS != nil {
-		s.NoDNS = !*o.DNS
-	}
-	if o.KubernetesService != "" {
-		s.KubernetesService = o.KubernetesService
-	}
+	s = s.with(o, l)
 	if reasons := validation.IsDNS1123Subdomain(s.NodeName); len(reasons) > 0 {
 		return Settings{}, fmt.Errorf("the host name %q cannot be a node's name (%s): give --node-name", s.NodeName, strings.Join(reasons, "; "))
 	}
@@ -177,6 +162,27 @@ func decideSettings(old *Settings, o Options, l Layout, m surroundings) (Setting
 	}
 	s.Ports, err = decidePorts(s.Ports, s.NodeIP, m)
 	return s, err
+}
+
+// with is what flags make of the settings of a cluster that is about to start.
+func (s Settings) with(o Options, l Layout) Settings {
+	if o.RegistryConfigDir != "" {
+		s.RegistryConfigDir = o.RegistryConfigDir
+	}
+	if o.LoadBalancerPool != nil {
+		s.LoadBalancerPool = o.LoadBalancerPool
+	}
+	if o.APIServerArgs != nil {
+		s.APIServerArgs = normalizeAPIServerArgs(o.APIServerArgs)
+	}
+	s.RunDir, s.NoFsync, s.Systemd = l.Run, o.NoFsync, s.Systemd || o.Systemd
+	if o.DNS != nil {
+		s.NoDNS = !*o.DNS
+	}
+	if o.KubernetesService != "" {
+		s.KubernetesService = o.KubernetesService
+	}
+	return s
 }
 
 // newSettings are those of a cluster that is made now.
@@ -235,9 +241,7 @@ func sameWhileRunning(s Settings, o Options) error {
 	if o.LoadBalancerPool != nil && !slices.Equal(o.LoadBalancerPool, s.LoadBalancerPool) {
 		errs = append(errs, fmt.Errorf("--load-balancer-pool: the cluster runs with %s: %s", cmp.Or(strings.Join(s.LoadBalancerPool, ","), "none"), how))
 	}
-	if given := normalizeAPIServerArgs(o.APIServerArgs); o.APIServerArgs != nil && !slices.Equal(given, s.APIServerArgs) {
-		errs = append(errs, fmt.Errorf("--apiserver-arg: the cluster runs with %s: %s", cmp.Or(strings.Join(s.APIServerArgs, " "), "none"), how))
-	}
+	errs = append(errs, sameAPIServer(s, o, how))
 	if have := cmp.Or(s.KubernetesService, behindGateway); o.KubernetesService != "" && o.KubernetesService != have {
 		errs = append(errs, fmt.Errorf("--kubernetes-service: the cluster runs with %s: %s", have, how))
 	}
@@ -245,6 +249,13 @@ func sameWhileRunning(s Settings, o Options) error {
 		errs = append(errs, fmt.Errorf("--registry-config-dir: the cluster runs with %s: %s", cmp.Or(s.RegistryConfigDir, "the default"), how))
 	}
 	return errors.Join(errs...)
+}
+
+func sameAPIServer(s Settings, o Options, how string) error {
+	if o.APIServerArgs == nil || slices.Equal(normalizeAPIServerArgs(o.APIServerArgs), s.APIServerArgs) {
+		return nil
+	}
+	return fmt.Errorf("--apiserver-arg: the cluster runs with %s: %s", cmp.Or(strings.Join(s.APIServerArgs, " "), "none"), how)
 }
 
 // checkPool refuses a pool that has an address of this machine or of a node.
