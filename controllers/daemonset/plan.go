@@ -105,7 +105,7 @@ func (p *plan) planDaemons(in input, place place) {
 		p.held = append(p.held, place.name)
 	}
 	switch {
-	case !in.limits.surges():
+	case !in.limits.surges() && !in.limits.pairs:
 		p.remove = append(p.remove, running[min(1, len(running)):]...)
 	case len(running) == 0 && place.run && !held:
 		p.create = append(p.create, place.name)

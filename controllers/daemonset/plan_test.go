@@ -76,6 +76,10 @@ func TestPlan(t *testing.T) {
 		hold     func(string) bool
 		want     actions
 	}{
+		"an old and a new Pod stay together where the surge is a share of no node": {
+			limits: limits{rolling: true, pairs: true}, places: []place{noSchedule("a", ready("a", "old"), daemon("a", "new"))}},
+		"but are one too many where there is no surge": {
+			limits: one, places: []place{noSchedule("a", ready("a", "old"), daemon("a", "new").Created(now))}, want: actions{Remove: []string{"a-new"}}},
 		"every eligible node gets a Pod": {
 			limits: one, places: []place{eligible("a"), noSchedule("b"), unfit("c"), eligible("d")}, want: actions{Create: []string{"a", "d"}}},
 		"a Pod on its way counts": {
@@ -175,6 +179,9 @@ func TestLimits(t *testing.T) {
 		"percentages round up":                        {ds: builders.MakeDaemonSet("d").RollingUpdate("0", "30%"), desired: 5, want: limits{rolling: true, unavailable: 2}},
 		"of a surge too":                              {ds: builders.MakeDaemonSet("d").RollingUpdate("1%", "0"), desired: 5, want: limits{rolling: true, surge: 1}},
 		"neither is the same as one unavailable":      {ds: builders.MakeDaemonSet("d").RollingUpdate("0", "0"), desired: 5, want: limits{rolling: true, unavailable: 1}},
+		"a share of no node lets nothing be updated":  {ds: builders.MakeDaemonSet("d").RollingUpdate("0", "30%"), want: limits{rolling: true}},
+		"nor does a surge, but two may stay":          {ds: builders.MakeDaemonSet("d").RollingUpdate("30%", "0"), want: limits{rolling: true, pairs: true}},
+		"one may be, of however many":                 {ds: builders.MakeDaemonSet("d"), want: limits{rolling: true, unavailable: 1}},
 		"on delete there are none":                    {ds: builders.MakeDaemonSet("d").OnDelete(), desired: 5},
 		"what is neither number nor share is refused": {ds: builders.MakeDaemonSet("d").RollingUpdate("0", "many"), desired: 5, fails: true},
 	} {

@@ -16,6 +16,9 @@ type limits struct {
 	// surge is how many nodes may have two Pods; unavailable on how many no Pod may be
 	// available.
 	surge, unavailable int
+	// pairs says that the surge is a share of no node at all: no Pod comes, but where an
+	// old and a new one stand beside each other, they may.
+	pairs bool
 }
 
 func (l limits) surges() bool { return l.surge > 0 }
@@ -40,7 +43,10 @@ func limitsOf(spec *upstreamappsv1.DaemonSetSpec, desired int) (limits, error) {
 	if l.unavailable, err = intstr.GetScaledValueFromIntOrPercent(&unavailable, desired, true); err != nil {
 		return limits{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.maxUnavailable: %w", err)
 	}
-	if l.surge == 0 && l.unavailable == 0 {
+	if ofOne, err := intstr.GetScaledValueFromIntOrPercent(&surge, 1, true); err == nil {
+		l.pairs = ofOne > 0 && l.surge == 0
+	}
+	if desired > 0 && l.surge == 0 && l.unavailable == 0 {
 		// With neither, nothing could ever be updated.
 		l.unavailable = 1
 	}
