@@ -181,6 +181,12 @@ func TestNamesWhileADNSServerDies(t *testing.T) {
 	out, err := lookups.StdoutPipe()
 	must(t, err)
 	must(t, lookups.Start())
+	s.eventually(soon, "the client asks", func() error {
+		if n := len(processesOf(t, "testserver", "lookups")); n != 1 {
+			return fmt.Errorf("%d run", n)
+		}
+		return nil
+	})
 	victims := processesOf(t, "keelson-dns")
 	if len(victims) != 2 {
 		t.Errorf("%d DNS servers run on this machine, want 2", len(victims))
