@@ -493,7 +493,7 @@ func TestProgress(t *testing.T) {
 		Supervisor: process.Identity{PID: 1}, StartedAt: start,
 		Components: []supervisor.ComponentState{
 			{Name: "etcd", Phase: supervisor.Ready, FirstReady: ready},
-			{Name: "kube-apiserver", Phase: supervisor.Starting, Message: "connection refused"},
+			{Name: "kube-apiserver", Phase: supervisor.Starting, Message: "connection refused", Since: at(1)},
 			{Name: "keelson-node", Phase: supervisor.Waiting, Message: "waits for kube-apiserver"},
 		},
 	}
@@ -511,7 +511,7 @@ func TestProgress(t *testing.T) {
 		{name: "nothing yet", at: 0},
 		{name: "what is ready is said once", state: state, alive: true, at: 1, want: []string{"  etcd             ready after 1.0s"}},
 		{name: "and not again", state: state, alive: true, at: 2},
-		{name: "what takes long is explained", state: state, alive: true, at: 6, want: []string{"  waiting for kube-apiserver: not ready: connection refused"}},
+		{name: "what takes long is explained", state: state, alive: true, at: 6, want: []string{"  waiting for kube-apiserver: not ready: connection refused (for 5s)"}},
 		{name: "not all the time", state: state, alive: true, at: 7},
 		{name: "a crash loop shows its reason", state: crashed, alive: true, at: 12, want: []string{"  waiting for kube-apiserver: ended: exit status 1; starts again soon (started 3 times)"}},
 		{name: "no supervisor", at: 20, want: []string{"  waiting for the supervisor to start"}},

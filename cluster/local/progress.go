@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/duration"
+
 	"github.com/keelson-dev/keelson/cluster/supervisor"
 )
 
@@ -42,7 +44,11 @@ func (p *progress) lines(state supervisor.State, alive bool, now time.Time) []st
 	}
 	for _, c := range state.Components {
 		if c.Phase != supervisor.Ready && c.Phase != supervisor.Waiting {
-			lines = append(lines, fmt.Sprintf("  waiting for %s: %s", c.Name, describe(c)))
+			line := fmt.Sprintf("  waiting for %s: %s", c.Name, describe(c))
+			if c.Phase == supervisor.Starting && !c.Since.IsZero() { // the line may be the same again and again
+				line += fmt.Sprintf(" (for %s)", duration.HumanDuration(now.Sub(c.Since)))
+			}
+			lines = append(lines, line)
 		}
 	}
 	return lines
