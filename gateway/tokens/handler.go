@@ -67,9 +67,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // relay passes a request on as it came.
-func (h *Handler) relay(w http.ResponseWriter, r *http.Request, body []byte) {
+func (h *Handler) relay(w http.ResponseWriter, r *http.Request, body []byte) error {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	h.Next.ServeHTTP(w, r)
+	return nil
+}
+
+// negotiate says how to answer; false when the API server is to refuse, or to convert.
+func (h *Handler) negotiate(r *http.Request) (codec.Format, bool) {
+	format, err := h.Codec.Negotiate(r, false)
+	return format, err == nil && format.Convert == nil
 }
 
 // kinds of what is asked and answered here.

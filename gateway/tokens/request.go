@@ -21,10 +21,9 @@ import (
 // been answered.
 func (h *Handler) serveRequest(w http.ResponseWriter, r *http.Request, info *request.RequestInfo, body []byte) error {
 	wanted := &authenticationv1.TokenRequest{}
-	format, err := h.Codec.Negotiate(r, false)
-	if err != nil || format.Convert != nil || !h.decode(r, body, requestKind, wanted) || !isOurs(wanted.Spec.BoundObjectRef) {
-		h.relay(w, r, body)
-		return nil
+	format, ok := h.negotiate(r)
+	if !ok || !h.decode(r, body, requestKind, wanted) || !isOurs(wanted.Spec.BoundObjectRef) {
+		return h.relay(w, r, body)
 	}
 	reference := wanted.Spec.BoundObjectRef
 	wanted.Spec.BoundObjectRef = nil

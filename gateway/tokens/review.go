@@ -12,10 +12,9 @@ import (
 // serveReview says whose token it is, and of which Pod. An error has not been answered.
 func (h *Handler) serveReview(w http.ResponseWriter, r *http.Request, body []byte) error {
 	review := &authenticationv1.TokenReview{}
-	format, err := h.Codec.Negotiate(r, false)
-	if err != nil || format.Convert != nil || !h.decode(r, body, reviewKind, review) {
-		h.relay(w, r, body)
-		return nil
+	format, ok := h.negotiate(r)
+	if !ok || !h.decode(r, body, reviewKind, review) {
+		return h.relay(w, r, body)
 	}
 	token := review.Spec.Token
 	answered, err := h.ask(w, r, format, review)
@@ -36,12 +35,18 @@ func (h *Handler) serveReview(w http.ResponseWriter, r *http.Request, body []byt
 func (h *Handler) complete(ctx context.Context, token string, status *authenticationv1.TokenReviewStatus) error {
 	extra, err := h.Verifier.Verify(ctx, token, status.User.Username)
 	var unread apierrors.APIStatus
-	switch {
-	case errors.As(err, &unread):
+	if errors.As(err, &unread) {
 		return err
-	case err != nil:
-		*status = authenticationv1.TokenReviewStatus{Error: "[invalid bearer token, " + err.Error() + "]"}
-		return nil
+	}
+	*status = verdict(*status, extra, err)
+	return nil
+}
+
+// verdict is the API server's status with what the token is bound to, or why it is not
+// valid.
+func verdict(status authenticationv1.TokenReviewStatus, extra map[string][]string, invalid error) authenticationv1.TokenReviewStatus {
+	if invalid != nil {
+		return authenticationv1.TokenReviewStatus{Error: "[invalid bearer token, " + invalid.Error() + "]"}
 	}
 	for key, values := range extra {
 		if status.User.Extra == nil {
@@ -49,5 +54,5 @@ func (h *Handler) complete(ctx context.Context, token string, status *authentica
 		}
 		status.User.Extra[key] = values
 	}
-	return nil
+	return status
 }

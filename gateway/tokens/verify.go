@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,13 +40,13 @@ type Verifier struct {
 // cannot be read is an apierrors.APIStatus; every other one says in upstream's words why the
 // token is not valid any more.
 func (v *Verifier) Verify(ctx context.Context, token, username string) (map[string][]string, error) {
+	bound, ok := boundtoken.FromToken(token)
+	if !ok || !strings.HasPrefix(username, serviceaccount.ServiceAccountUsernamePrefix) {
+		return nil, nil
+	}
 	namespace, account, err := serviceaccount.SplitUsername(username)
 	if err != nil {
-		return nil, nil // no account's token
-	}
-	bound, ok := boundtoken.FromToken(token)
-	if !ok {
-		return nil, nil
+		return nil, fmt.Errorf("read whose token it is: %w", err)
 	}
 	extra := map[string][]string{}
 	if bound.Kind == boundtoken.KindNode {

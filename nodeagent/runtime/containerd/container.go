@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/selinux/go-selinux"
 
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
 )
@@ -49,13 +50,6 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 		Resources: &config.Resources, User: numbersOf(user), Users: config.Users,
 	}
 	record.CgroupPath = cgroupPath(config.CgroupParent, record.id())
-	given, own, err := newLabels(config.Security.SELinux, sandbox.record.ProcessLabel)
-	if err != nil {
-		return "", err
-	}
-	if record.MountLabel = given.mount; own {
-		record.ProcessLabel = given.process
-	}
 	target, err := r.pidTarget(config, r.objects.facts(sandbox).pid)
 	if err != nil {
 		return "", err
@@ -63,13 +57,12 @@ func (r *Runtime) CreateContainer(ctx context.Context, config runtime.ContainerC
 	in := specInput{
 		config: config, image: image.Image, user: user, cgroupPath: record.CgroupPath,
 		held: sandbox.record.Held, sandboxPID: r.objects.facts(sandbox).pid, targetPID: target, shm: r.shmOf(config), machine: r.machine,
-		labels: given,
-	}
-	spec, err := r.render(&in, &record)
-	if err != nil {
-		return "", err
 	}
 	if err := r.clearRemains(ctx, record.id()); err != nil {
+		return "", err
+	}
+	spec, err := r.render(&in, &record, sandbox.record.ProcessLabel)
+	if err != nil {
 		return "", err
 	}
 	o := r.objects.put(record, facts{})
@@ -101,8 +94,16 @@ func (r *Runtime) sandboxOf(config runtime.ContainerConfig) (*object, error) {
 }
 
 // render reads from the machine what the container's rights take, renders its spec and
-// notes in the record what the start needs beside it.
-func (r *Runtime) render(in *specInput, to *record) (*specs.Spec, error) {
+// notes in the record what the start needs beside it. podLabel is that of the Pod's processes.
+func (r *Runtime) render(in *specInput, to *record, podLabel string) (_ *specs.Spec, err error) {
+	if err := in.label(to, podLabel); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			selinux.ReleaseLabel(to.ProcessLabel)
+		}
+	}()
 	if err := in.readSecurity(); err != nil {
 		return nil, err
 	}

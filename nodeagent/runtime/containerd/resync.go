@@ -104,7 +104,7 @@ func (r *Runtime) resyncLocked(ctx context.Context) error {
 		}
 		changes, old := known[container.ID]
 		o := r.objects.put(record, facts{status: status})
-		selinux.ReserveLabel(record.ProcessLabel)
+		_ = selinux.ReserveLabelV2(record.ProcessLabel) // two Pods may have asked for one label
 		group.Go(func() error { return r.compare(ctx, o, running[o.id], kept[o.id], changes, old) })
 	}
 	for id, changes := range known {

@@ -70,6 +70,19 @@ func newLabels(of *runtime.SELinux, podProcess string) (made labels, own bool, e
 	return made, own, nil
 }
 
+// label gives the container its labels and notes them in the record.
+func (in *specInput) label(to *record, podProcess string) error {
+	given, own, err := newLabels(in.config.Security.SELinux, podProcess)
+	if err != nil {
+		return err
+	}
+	in.labels, to.MountLabel = given, given.mount
+	if own {
+		to.ProcessLabel = given.process
+	}
+	return nil
+}
+
 // applyLabels changes a rendered spec. Privileged processes keep the runtime's own label.
 func applyLabels(spec *specs.Spec, given labels, privileged bool) {
 	spec.Linux.MountLabel = given.mount

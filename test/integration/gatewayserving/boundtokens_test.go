@@ -129,7 +129,7 @@ func TestTokensAreBoundToWhatIsThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tc.by.CoreV1().ServiceAccounts(f.namespace).CreateToken(t.Context(), tc.account, tc.asked, metav1.CreateOptions{})
-			status, ok := err.(apierrors.APIStatus) //nolint:errorlint // as client-go returns it
+			status, ok := err.(apierrors.APIStatus)
 			if !ok || status.Status().Code != tc.code || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v, want %d with %s", err, tc.code, tc.want)
 			}
