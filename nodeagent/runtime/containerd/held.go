@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	utilsysctl "k8s.io/component-helpers/node/util/sysctl"
 
 	"github.com/keelson-dev/keelson/nodeagent/namespaces"
 	"github.com/keelson-dev/keelson/nodeagent/runtime"
@@ -66,6 +67,9 @@ func (h *held) own() []string {
 
 // hold makes the namespaces and sets what is the Pod's in them.
 func (h *held) hold(hostname string, sysctls map[string]string) error {
+	if err := h.checkSysctls(sysctls); err != nil {
+		return err
+	}
 	return namespaces.OnOwnThread(func() error {
 		flags := 0
 		if h.IPC != "" {
@@ -102,6 +106,24 @@ func (h *held) bind() error {
 		}
 		if err := namespaces.Bind("/proc/thread-self/ns/"+name, path); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkSysctls refuses parameters that would be the machine's. Admission on the node has
+// refused them before; runc does so a second time for a sandbox with a process.
+func (h *held) checkSysctls(sysctls map[string]string) error {
+	for name := range sysctls {
+		var own bool
+		switch namespace, _, _ := utilsysctl.GetNamespace(name); namespace {
+		case utilsysctl.NetNamespace:
+			own = h.Net != ""
+		case utilsysctl.IPCNamespace:
+			own = h.IPC != ""
+		}
+		if clean := filepath.Join("/", sysctlPath(name)); !own || clean != "/"+sysctlPath(name) {
+			return fmt.Errorf("sysctl %q is not in a namespace of the Pod's own", name)
 		}
 	}
 	return nil

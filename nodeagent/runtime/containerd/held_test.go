@@ -74,3 +74,27 @@ func TestSysctlPath(t *testing.T) {
 		}
 	}
 }
+
+func TestSysctlsOfTheMachineAreRefused(t *testing.T) {
+	own := held{Net: "/net/p", IPC: "/s/ipc"}
+	for name, tc := range map[string]struct {
+		held   held
+		sysctl string
+		fails  bool
+	}{
+		"of the Pod's network":            {own, "net.ipv4.ip_local_port_range", false},
+		"with slashes":                    {own, "net/ipv4/conf/eth0.7/arp_notify", false},
+		"of the Pod's shared memory":      {own, "kernel.shm_rmid_forced", false},
+		"of the machine's network":        {held{IPC: "/s/ipc"}, "net.ipv4.ip_forward", true},
+		"of the machine's shared memory":  {held{Net: "/net/p"}, "kernel.shmmax", true},
+		"of no namespace":                 {own, "kernel.core_pattern", true},
+		"of no namespace, by another way": {own, "net.ipv4.//.//.kernel.core_pattern", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := tc.held.checkSysctls(map[string]string{tc.sysctl: "1"})
+			if tc.fails != (err != nil) {
+				t.Errorf("checkSysctls = %v", err)
+			}
+		})
+	}
+}
