@@ -200,16 +200,9 @@ func (f *Folder) look(ctx context.Context) error {
 // it did. Its error is that of look.
 func (f *Folder) lookAt(ctx context.Context, name string) (imported bool, away error) {
 	path := filepath.Join(f.Path, name)
-	info, err := os.Stat(path)
+	now, err := stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // removed since
-	}
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no file", path)
-	}
-	now := archive{}
-	if err == nil {
-		now = archive{size: info.Size(), changed: info.ModTime()}
 	}
 	f.mu.Lock()
 	before, seen := f.known[name]
@@ -236,6 +229,18 @@ func (f *Folder) lookAt(ctx context.Context, name string) (imported bool, away e
 		f.Problem(path, err)
 	}
 	return now.problem == "", nil
+}
+
+// stat is an archive whose content nobody has read yet.
+func stat(path string) (archive, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return archive{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return archive{}, fmt.Errorf("%s is no file", path)
+	}
+	return archive{size: info.Size(), changed: info.ModTime()}, nil
 }
 
 func (f *Folder) note(name string, a archive) {
