@@ -53,7 +53,7 @@ func TestSELinuxKeepsPodsApart(t *testing.T) {
 	id := p.run(config)
 	p.waitExited(id)
 	out := p.output(id)
-	for _, want := range []string{":container_t:s0:c", "of mine\nwritten\nshared\nown\n", "/theirs/file: Permission denied", "/theirs: Permission denied"} {
+	for _, want := range []string{":container_t:s0:c", "of mine\nwritten\nshared\nown\n", "'/theirs/file': Permission denied", "/theirs: Permission denied"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output %q, want %q in it", out, want)
 		}
