@@ -33,8 +33,19 @@ const tolerations = `    spec:
       containers:
 `
 
+// bound is a Pod that its owner has put on NODE, so that no scheduler chooses.
+const bound = `
+apiVersion: v1
+kind: Pod
+metadata: {name: bound}
+spec:
+  nodeName: NODE
+  containers:
+  - {name: web, image: IMAGE, args: [http, ":8080"]}
+`
+
 // TestGuestbookSurvivesTheLossOfANode switches off the node of the Redis master, on
-// which everything else depends.
+// which everything else depends. A Pod that names this node waits for it.
 func TestGuestbookSurvivesTheLossOfANode(t *testing.T) {
 	s := newSpace(t)
 	applyGuestbook(s)
@@ -62,6 +73,7 @@ func TestGuestbookSurvivesTheLossOfANode(t *testing.T) {
 
 	begin := time.Now()
 	keelson(t, "stop", victim)
+	s.apply(strings.ReplaceAll(bound, "NODE", victim))
 	t.Cleanup(func() { keelson(t, "start", victim) })
 	awaitSince(t, begin, silence+toleration+recovery, "the Guestbook keeps messages without node "+victim, func(ctx context.Context) error {
 		return keepMessage(ctx, page, "after")
@@ -90,8 +102,14 @@ func TestGuestbookSurvivesTheLossOfANode(t *testing.T) {
 		return nil
 	})
 
+	if got := s.run("get", "pod", "bound", "-o", "jsonpath={.spec.nodeName} {.status.phase} {.metadata.deletionTimestamp}"); got != victim+" Pending " {
+		t.Errorf("the Pod that names the lost node is %q", got)
+	}
+
 	keelson(t, "start", victim)
 	awaitNode(t, victim, corev1.ConditionTrue)
+	s.run("wait", "pod", "bound", "--for=condition=Ready", "--timeout=60s")
+	s.run("delete", "pod", "bound", "--now")
 	eventually(t, eventual, "nothing of before is left on node "+victim, func() error {
 		out, err := s.try("get", "pods", "--field-selector", "spec.nodeName="+victim, "-o", "name")
 		if err == nil && strings.TrimSpace(out) != "" {
