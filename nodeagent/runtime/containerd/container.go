@@ -258,9 +258,7 @@ func (r *Runtime) startTask(ctx context.Context, o *object) error {
 // noteStart stores what the next process, or this one after containerd's restart, wants to
 // know of a container that starts. Without it the container is adopted all the same.
 func (r *Runtime) noteStart(ctx context.Context, o *object, started status) {
-	if err := r.keepShim(ctx, o); err != nil {
-		r.options.Log.Error(err, "Cannot keep the shim of a container, its exit code is lost when it ends while containerd is away", "container", o.id)
-	}
+	r.noteShim(ctx, o)
 	if err := r.store(ctx, o, started); err != nil {
 		r.options.Log.Error(err, "Cannot store the start of a container, it is stored with the exit", "container", o.id)
 	}

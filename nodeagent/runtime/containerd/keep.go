@@ -27,6 +27,13 @@ func (r *Runtime) keepShim(ctx context.Context, o *object) error {
 	return nil
 }
 
+// noteShim is keepShim for a container that runs in any case.
+func (r *Runtime) noteShim(ctx context.Context, o *object) {
+	if err := r.keepShim(ctx, o); err != nil {
+		r.options.Log.Error(err, "Cannot keep the shim of a container, its exit code is lost when it ends while containerd is away", "container", o.id)
+	}
+}
+
 // releaseShim undoes keepShim before the task is deleted, so that containerd ends a shim that
 // is left when it is interrupted. The object is busy.
 func (r *Runtime) releaseShim(ctx context.Context, o *object) error {

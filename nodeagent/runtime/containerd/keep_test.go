@@ -52,6 +52,15 @@ func TestShimsAreKeptWhileContainersRun(t *testing.T) {
 	if got := f.keptShims(t.Context()); len(got) != 1 || got[0] != id {
 		t.Errorf("kept are the shims of %v, want only %s", got, id)
 	}
+	// An agent that died before the entry was made leaves a container without one.
+	f.must(f.client().SandboxStore().Delete(t.Context(), id))
+	f.restartAgent()
+	if _, err := f.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.keptShims(t.Context()); len(got) != 1 || got[0] != id {
+		t.Errorf("kept are the shims of %v after another start, want %s", got, id)
+	}
 	f.must(f.StopContainer(t.Context(), id, 0))
 	if got := f.keptShims(t.Context()); len(got) != 0 {
 		t.Errorf("kept are still the shims of %v", got)

@@ -204,6 +204,9 @@ func (r *Runtime) act(ctx context.Context, o *object, task *tasktypes.Process, d
 // lost, has started.
 func (r *Runtime) adopt(ctx context.Context, o *object, task *tasktypes.Process) error {
 	started := r.objects.facts(o).status
+	if o.record.Kind == kindContainer && !o.shimKept { // whoever started it died before, or had an older containerd
+		r.noteShim(ctx, o)
+	}
 	if o.record.Kind == kindContainer && started.StartedAt.IsZero() {
 		started.StartedAt = r.options.Clock.Now()
 		if err := r.store(ctx, o, started); err != nil {
